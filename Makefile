@@ -1,0 +1,52 @@
+# make book   the site, in _build/html/index.html       (DATA=DIR runs the chapters on your own event log,
+#                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time)
+# make test   style, types and tests
+# make lab    the chapters as notebooks, in JupyterLab
+# make check-rebuild   two builds from nothing are byte-identical
+# make clean  remove what was built (the environment in .venv stays)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: book test lab check-rebuild clean
+
+PYTHON ?= python3
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+PROFILE ?= fast
+DATA ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+# The name holds a checksum: the environment is brought up to date when one of these files changes.
+INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+
+book: $(INSTALLED)
+	$(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
+	$(PY) -m tools.build
+
+test: $(INSTALLED)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m pytest -q -n "$(JOBS)"
+
+lab: $(INSTALLED)
+	$(VENV)/bin/jupytext --set-formats ipynb,py:percent --sync book/[0-9][0-9]_*.py
+	$(VENV)/bin/jupyter lab --notebook-dir book
+
+check-rebuild: $(INSTALLED)
+	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"
+
+clean:
+	rm -rf _build
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but the book needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(PY) -m pip install -q -c constraints.txt --retries 0 --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
+	$(PY) -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@

@@ -1,0 +1,54 @@
+"""ATRank in PyTorch: a user is the list of what they did.
+
+Read top to bottom, the names follow the data: an event log is read (``EventLog``), grouped
+(``GroupedHistories``), cut into samples (``split``), embedded, projected, related by attention (``ATRank``),
+trained (``fit``) and judged (``evaluate``).
+"""
+
+from atrank_lib.attention import SelfAttention, TargetAttention
+from atrank_lib.embedding import BehaviorEmbedding
+from atrank_lib.evaluation import Evaluation, average_user_auc, evaluate
+from atrank_lib.events import EventLog, EventLogError
+from atrank_lib.grouping import GroupedHistories, Vocabularies
+from atrank_lib.model import ATRank, ATRankConfig, Explanation
+from atrank_lib.projection import GroupProjection, SemanticProjection
+from atrank_lib.samples import NegativeSampler, Samples, Split, batches, build_batch, split
+from atrank_lib.schema import Feature, Group, Schema, TimeScale
+from atrank_lib.time_encoding import TimeEncoding, bucketize_elapsed
+from atrank_lib.training import RECIPES, FitResult, Recipe, fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RECIPES",
+    "ATRank",
+    "ATRankConfig",
+    "BehaviorEmbedding",
+    "Evaluation",
+    "EventLog",
+    "EventLogError",
+    "Explanation",
+    "Feature",
+    "FitResult",
+    "Group",
+    "GroupProjection",
+    "GroupedHistories",
+    "NegativeSampler",
+    "Recipe",
+    "Samples",
+    "Schema",
+    "SelfAttention",
+    "SemanticProjection",
+    "Split",
+    "TargetAttention",
+    "TimeEncoding",
+    "TimeScale",
+    "Vocabularies",
+    "average_user_auc",
+    "batches",
+    "bucketize_elapsed",
+    "build_batch",
+    "evaluate",
+    "fit",
+    "split",
+]

@@ -1,0 +1,5 @@
+"""`python -m atrank_lib` is the program `atrank`."""
+
+from atrank_lib.cli import main
+
+main()

@@ -1,0 +1,103 @@
+"""Behavior embedding: object features, time and action become one vector (paper: *Behavior Embedding Spaces*)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from atrank_lib.grouping import Features, Ragged, Vocabularies
+from atrank_lib.samples import GroupBatch
+from atrank_lib.schema import Schema
+from atrank_lib.time_encoding import TimeEncoding, TimeForm
+
+
+def shared_tables(schema: Schema, vocabularies: Vocabularies, size: int) -> nn.ModuleDict:
+    """One table per vocabulary: features of any group that name the same vocabulary read the same rows."""
+    names = {
+        schema.vocabulary(g, f): None
+        for g, group in schema.groups.items()
+        for f, spec in group.features.items()
+        if spec.kind != "continuous"
+    }
+    tables = nn.ModuleDict()
+    for name in names:
+        table = nn.Embedding(vocabularies.size(name), size)
+        nn.init.normal_(table.weight, std=size**-0.5)
+        tables[key(name)] = table
+    return tables
+
+
+def key(vocabulary: str) -> str:
+    """Name of a vocabulary's table among the model's modules, where dots separate levels."""
+    return vocabulary.replace(".", "/")
+
+
+class ObjectEmbedding(nn.Module):
+    """``emb_i(o)``: the embeddings of an object's features, concatenated: ``b_i`` = features x ``size``.
+
+    A categorical feature is looked up, tokens are the mean of their rows (zero without tokens), a continuous
+    feature is a linear map of its standardized value and of whether it is missing.
+    """
+
+    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int) -> None:
+        super().__init__()
+        self.features = schema.groups[group].features
+        if not self.features:
+            raise ValueError(f"group {group!r} has no features; list at least one (object_id can be one) in the schema")
+        self.vocabularies = {
+            name: key(schema.vocabulary(group, name)) for name, spec in self.features.items() if spec.kind != "continuous"
+        }
+        self.tables = tables
+        self.lines = nn.ModuleDict(
+            {name: nn.Linear(2, size) for name, spec in self.features.items() if spec.kind == "continuous"}
+        )
+        self.size = size * len(self.features)
+
+    def forward(self, features: Features) -> Float[Tensor, "n b"]:
+        parts = []
+        for name, spec in self.features.items():
+            value = features[name]
+            if spec.kind == "continuous":
+                parts.append(self.lines[name](value))
+                continue
+            table = cast(nn.Embedding, self.tables[self.vocabularies[name]])
+            if isinstance(value, Ragged):
+                parts.append(
+                    nn.functional.embedding_bag(value.values, table.weight, value.offsets[:-1], mode="mean")
+                )
+            else:
+                parts.append(table(value))
+        return torch.cat(parts, dim=1)
+
+
+class BehaviorEmbedding(nn.Module):
+    """``u_ij = emb_i(o_j) + lookup_i^t(bucketize_i(t_j)) + lookup_i^a(a_j)`` for the behaviors of one group."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        group: str,
+        tables: nn.ModuleDict,
+        size: int,
+        time: TimeForm = "lookup",
+    ) -> None:
+        super().__init__()
+        self.objects = ObjectEmbedding(schema, group, tables, size)
+        spec = schema.groups[group]
+        self.time = TimeEncoding(spec.time, self.objects.size, time, schema.timestamp_unit)
+        self.actions = nn.Embedding(len(spec.actions), self.objects.size)
+        nn.init.normal_(self.actions.weight, std=self.objects.size**-0.5)
+        self.size = self.objects.size + (self.time.buckets if time == "one_hot" else 0)
+
+    def forward(self, behaviors: GroupBatch) -> Float[Tensor, "n_i b_i"]:
+        u = self.objects(behaviors.features) + self.actions(behaviors.actions)
+        moments = self.time(behaviors.elapsed)
+        return torch.cat([u, moments], dim=1) if self.time.form == "one_hot" else u + moments
+
+    def target(self, features: Features) -> Float[Tensor, "n b_i"]:
+        """``q_t``: an object to be ranked has no action and no time; they are what is predicted."""
+        q = self.objects(features)
+        return nn.functional.pad(q, (0, self.size - q.shape[1]))

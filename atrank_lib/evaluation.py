@@ -1,0 +1,191 @@
+"""The metric: average user AUC, and the evaluation of a model with fixed negatives (paper: *Evaluation Metrics*)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.samples import NegativeSampler, Popularity, Samples, batches, draw_candidates
+
+
+class AverageUserAUC(float):
+    """The mean of the users' AUCs: a float that remembers what it is the mean of.
+
+    Attributes:
+        per_user: AUC of every user that has both a positive and a negative, in the order of their ids.
+        users: how many these are.
+        skipped_users: how many have only one class and therefore no AUC.
+    """
+
+    per_user: np.ndarray
+    users: int
+    skipped_users: int
+
+    def __new__(cls, per_user: np.ndarray, skipped_users: int) -> AverageUserAUC:
+        self = super().__new__(cls, per_user.mean() if len(per_user) else float("nan"))
+        self.per_user, self.users, self.skipped_users = per_user, len(per_user), skipped_users
+        return self
+
+    def interval(self, level: float = 0.95, resamples: int = 1_000, seed: int = 0) -> tuple[float, float]:
+        """Percentile bootstrap interval of the mean, resampling users with replacement."""
+        if not self.users:
+            return float("nan"), float("nan")
+        rng = np.random.default_rng(seed)
+        # equal values need not be told apart: a resample is a multinomial draw of how often each occurs
+        values, counts = np.unique(self.per_user, return_counts=True)
+        drawn = rng.multinomial(self.users, counts / self.users, size=resamples)
+        low, high = np.quantile(drawn @ values / self.users, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+
+def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) -> AverageUserAUC:
+    """``1/|U| sum_u 1/(|I_u+||I_u-|) sum_ij delta(p_ui > p_uj)``; a tie counts half.
+
+    Args:
+        user_ids: the user of each scored object, ``[n]`` (numbers or text, in any order).
+        scores: higher means more likely, ``[n]``.
+        labels: 1 or True for what the user acted on, 0 or False for the rest, ``[n]``.
+
+    Returns:
+        A float (NaN when no user has both classes) that also carries ``per_user``, ``users``, ``skipped_users`` and
+        ``interval()``.
+
+    Raises:
+        ValueError: lengths differ, a score is NaN, or a label is neither 0 nor 1.
+
+    >>> auc = average_user_auc(["a", "a", "b", "b", "c"], [0.9, 0.1, 0.5, 0.5, 0.3], [1, 0, 1, 0, 1])
+    >>> float(auc), auc.users, auc.skipped_users
+    (0.75, 2, 1)
+    """
+    users, p, y = (np.asarray(x).ravel() for x in (user_ids, scores, labels))
+    if not len(users) == len(p) == len(y):
+        raise ValueError(f"user_ids, scores and labels differ in length: {len(users)}, {len(p)}, {len(y)}")
+    p = p.astype(np.float64)
+    if np.isnan(p).any():
+        raise ValueError(f"score {int(np.isnan(p).argmax())} is NaN; a model must rank every candidate")
+    if not np.isin(y, (0, 1)).all():
+        raise ValueError(f"label {y[~np.isin(y, (0, 1))][0]!r}; labels are 1 (acted on) or 0")
+    names, user = np.unique(users, return_inverse=True)
+    order = np.lexsort((p, user))
+    user, p, y = user[order], p[order], y[order].astype(bool)
+    # ranks within a user, tied scores sharing their mean rank: AUC is Mann and Whitney's U over all pairs
+    new = np.ones(len(p), dtype=bool)
+    new[1:] = (user[1:] != user[:-1]) | (p[1:] != p[:-1])
+    run = new.cumsum() - 1
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(p))
+    rank = ((first + last - 1) / 2)[run] if len(p) else p
+    positives = np.bincount(user, y, len(names))
+    negatives = np.bincount(user, ~y, len(names))
+    start = np.searchsorted(user, np.arange(len(names)))
+    wins = np.bincount(user, y * (rank - start[user]), len(names)) - positives * (positives - 1) / 2
+    both = (positives > 0) & (negatives > 0)
+    return AverageUserAUC(wins[both] / (positives * negatives)[both], int((~both).sum()))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Quality of a model on some samples: what ``atrank evaluate --json`` prints."""
+
+    average_user_auc: float
+    ci95: tuple[float, float]
+    users: int
+    skipped_users: int
+    negatives: int
+    targets: dict[str, float]  # average user AUC of each target group
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fixed_candidates(
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    negatives: int = 1,
+    seed: int = 0,
+    kind: Popularity = "uniform",
+    training: Mapping[str, Samples] | None = None,
+) -> dict[str, Int[Tensor, "s c"]]:
+    """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same."""
+    drawn = {}
+    for name, samples in tasks.items():
+        sampler = NegativeSampler(histories, name, kind, None if training is None else training[name])
+        drawn[name] = draw_candidates(samples, sampler, negatives, torch.Generator().manual_seed(seed))
+    return drawn
+
+
+@torch.no_grad()
+def score_candidates(
+    model: nn.Module,
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    candidates: Mapping[str, Int[Tensor, "s c"]],
+    batch_size: int = 1024,
+    groups: Sequence[str] | None = None,
+) -> dict[str, Float[Tensor, "s c"]]:
+    """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    scores = {name: torch.empty(part.shape) for name, part in candidates.items()}
+    used = groups or getattr(model, "histories", None)
+    for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used):
+        scores[name][index] = model(batch.to(device)).scores.cpu()
+    model.train(was_training)
+    return scores
+
+
+def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
+    """Average user AUC of scored samples, the positives in column 0."""
+    labels = torch.zeros_like(scores, dtype=torch.bool)
+    labels[:, 0] = True
+    return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
+
+
+def evaluate(
+    model: nn.Module,
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    *,
+    negatives: int = 1,
+    seed: int = 0,
+    kind: Popularity = "uniform",
+    training: Mapping[str, Samples] | None = None,
+    batch_size: int = 1024,
+) -> Evaluation:
+    """Average user AUC with a 95 % bootstrap interval over users.
+
+    Args:
+        tasks: samples by target group, such as ``split(...).test``. With several groups, a user counts once in
+            each: scores of different groups are never compared.
+        negatives: objects drawn for each positive, by ``seed`` alone.
+        kind: how they are drawn (see ``NegativeSampler``).
+
+    Raises:
+        ValueError: there is nothing to evaluate.
+    """
+    tasks = {name: samples for name, samples in tasks.items() if len(samples)}
+    if not tasks:
+        raise ValueError("no samples to evaluate; this protocol has none for the chosen targets")
+    candidates = fixed_candidates(histories, tasks, negatives, seed, kind, training)
+    scores = score_candidates(model, histories, tasks, candidates, batch_size)
+    parts = {name: user_auc(samples, scores[name]) for name, samples in tasks.items()}
+    total = AverageUserAUC(
+        np.concatenate([part.per_user for part in parts.values()]), sum(part.skipped_users for part in parts.values())
+    )
+    return Evaluation(
+        average_user_auc=float(total),
+        ci95=total.interval(seed=seed),
+        users=total.users,
+        skipped_users=total.skipped_users,
+        negatives=negatives,
+        targets={name: float(part) for name, part in parts.items()},
+    )

@@ -1,0 +1,224 @@
+"""Behavior grouping: from an event log to one block of flat tensors per group (paper: *Raw Feature Spaces*).
+
+A user's behaviors ``U = {(a_j, o_j, t_j)}`` are partitioned by the type of their object into groups
+``bg_1 ... bg_n``. Every group is stored once, as flat tensors sorted by user and time, with one offset per
+user (compressed sparse rows): the behaviors of user ``u`` are ``[offsets[u], offsets[u + 1])``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from atrank_lib.events import EventLog
+from atrank_lib.schema import Schema
+
+UNKNOWN = 0  # index 0 of every vocabulary: a value that training never showed; padding is a mask, never an id
+
+
+def ranges(starts: Int[Tensor, " b"], lengths: Int[Tensor, " b"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """The numbers ``starts[i] ... starts[i] + lengths[i] - 1`` for every ``i``, end to end, and their ``i``.
+
+    >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3]))
+    (tensor([5, 6, 0, 1, 2]), tensor([0, 0, 1, 1, 1]))
+    """
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(len(owner)) + shift[owner], owner
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of different lengths in one tensor: list ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
+
+    values: Int[Tensor, " n"]
+    offsets: Int[Tensor, " b_plus_1"]
+
+    def take(self, rows: Int[Tensor, " m"]) -> Ragged:
+        """The lists ``rows``, in that order."""
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        positions, _ = ranges(starts, lengths)
+        return Ragged(self.values[positions], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
+    def to(self, device: torch.device | str) -> Ragged:
+        return Ragged(self.values.to(device), self.offsets.to(device))
+
+
+# what a model reads of some objects: indices, lists of indices, or (standardized value, is missing)
+Features = dict[str, Tensor | Ragged]
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """Every value a model knows: text to index (from 1; 0 is *unknown*), and the scale of continuous features.
+
+    ``words`` maps a vocabulary's name to its values; ``scales`` maps ``group.feature`` to (mean, deviation).
+    """
+
+    words: dict[str, tuple[str, ...]]
+    scales: dict[str, tuple[float, float]]
+
+    @classmethod
+    def from_objects(cls, schema: Schema, objects: Mapping[str, pd.DataFrame]) -> Vocabularies:
+        """Collect the values of objects tables; groups that share a vocabulary pool their values."""
+        words: dict[str, set[str]] = {}
+        scales = {}
+        for name, group in schema.groups.items():
+            for feature, spec in group.features.items():
+                column = objects[name][feature]
+                if spec.kind == "continuous":
+                    values = column.to_numpy(float)
+                    known = values[np.isfinite(values)]
+                    mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
+                    scales[f"{name}.{feature}"] = (float(mean), float(deviation) or 1.0)
+                else:
+                    flat = column.explode() if spec.kind == "tokens" else column
+                    words.setdefault(schema.vocabulary(name, feature), set()).update(flat.dropna().unique())
+        return cls({name: tuple(sorted(values)) for name, values in words.items()}, scales)
+
+    def size(self, vocabulary: str) -> int:
+        """Rows that a table of this vocabulary needs, the unknown one included."""
+        return len(self.words[vocabulary]) + 1
+
+    def index(self, vocabulary: str, values: pd.Series) -> Int[Tensor, " n"]:
+        """Indices of ``values``; whatever is missing or not in the vocabulary becomes ``UNKNOWN``."""
+        found = pd.Index(self.words[vocabulary], dtype="str").get_indexer(pd.Index(values, dtype="str"))
+        return torch.from_numpy(np.where(values.isna(), UNKNOWN, found + 1).astype(np.int64))
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps({"words": self.words, "scales": self.scales}, ensure_ascii=False))
+
+    @classmethod
+    def read(cls, path: Path) -> Vocabularies:
+        content = json.loads(path.read_text())
+        return cls(
+            {name: tuple(values) for name, values in content["words"].items()},
+            {name: (mean, deviation) for name, (mean, deviation) in content["scales"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The objects of one group as a model reads them: one row an object, in the order of the objects table."""
+
+    object_ids: tuple[str, ...]
+    features: Features
+
+    def __len__(self) -> int:
+        return len(self.object_ids)
+
+    def take(self, rows: Int[Tensor, " n"]) -> Features:
+        """Features of the objects ``rows``; each has first dimension ``n``."""
+        return {name: f.take(rows) if isinstance(f, Ragged) else f[rows] for name, f in self.features.items()}
+
+
+def _catalog(schema: Schema, group: str, table: pd.DataFrame, vocabularies: Vocabularies) -> Catalog:
+    features: Features = {}
+    for name, spec in schema.groups[group].features.items():
+        column = table[name]
+        if spec.kind == "continuous":
+            mean, deviation = vocabularies.scales[f"{group}.{name}"]
+            value = torch.tensor((column.to_numpy(float) - mean) / deviation, dtype=torch.float32)
+            missing = value.isnan()
+            features[name] = torch.stack([value.masked_fill(missing, 0.0), missing.float()], dim=1)
+        elif spec.kind == "tokens":
+            lengths = torch.tensor(column.map(len).to_numpy(np.int64))
+            words = column[lengths.numpy() > 0].explode()
+            offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+            features[name] = Ragged(vocabularies.index(schema.vocabulary(group, name), words), offsets)
+        else:
+            features[name] = vocabularies.index(schema.vocabulary(group, name), column)
+    return Catalog(tuple(table["object_id"]), features)
+
+
+@dataclass(frozen=True)
+class GroupHistory:
+    """All behaviors of one group, sorted by user and time; row order of the log breaks ties."""
+
+    offsets: Int[Tensor, " users_plus_1"]
+    timestamps: Int[Tensor, " n"]  # in the schema's timestamp_unit
+    actions: Int[Tensor, " n"]  # position in the group's list of actions
+    objects: Int[Tensor, " n"]  # row of the objects table
+    rows: Int[Tensor, " n"]  # row of the events table it came from
+
+    def users(self) -> Int[Tensor, " n"]:
+        """The user of every behavior."""
+        return torch.repeat_interleave(torch.arange(len(self.offsets) - 1), self.offsets.diff())
+
+
+def _group_history(events: pd.DataFrame, users: pd.Index, objects: pd.DataFrame) -> GroupHistory:
+    user = users.get_indexer(pd.Index(events["user_id"]))
+    timestamp = events["timestamp"].to_numpy(np.int64)
+    order = np.lexsort((timestamp, user))  # stable: equal times keep the order of the log's rows
+    object_row = pd.Index(objects["object_id"]).get_indexer(pd.Index(events["object_id"]))
+    counts = np.bincount(user, minlength=len(users))
+    return GroupHistory(
+        offsets=torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
+        timestamps=torch.from_numpy(timestamp[order]),
+        actions=torch.from_numpy(events["action"].cat.codes.to_numpy(np.int16)[order]),
+        objects=torch.from_numpy(object_row[order].astype(np.int32)),
+        rows=torch.from_numpy(order.astype(np.int32)),
+    )
+
+
+@dataclass(frozen=True)
+class GroupedHistories:
+    """Every user's behaviors, grouped by object type: the model's whole input, stored once."""
+
+    schema: Schema
+    user_ids: pd.Index
+    groups: dict[str, GroupHistory]
+    tables: dict[str, pd.DataFrame]  # the log's objects tables
+    vocabularies: Vocabularies
+    catalogs: dict[str, Catalog]
+
+    @classmethod
+    def from_log(cls, log: EventLog, vocabularies: Vocabularies | None = None) -> GroupedHistories:
+        """Group a log. Without ``vocabularies`` every value in the log's objects tables is known."""
+        users = pd.Index(np.unique(np.concatenate([e["user_id"].unique() for e in log.events.values()])), dtype="str")
+        groups = {g: _group_history(log.events[g], users, log.objects[g]) for g in log.schema.groups}
+        vocabularies = vocabularies or Vocabularies.from_objects(log.schema, log.objects)
+        catalogs = {g: _catalog(log.schema, g, log.objects[g], vocabularies) for g in log.schema.groups}
+        return cls(log.schema, users, groups, dict(log.objects), vocabularies, catalogs)
+
+    def __len__(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    def encode(self, vocabularies: Vocabularies) -> GroupedHistories:
+        """The same histories, seen by a model that knows only ``vocabularies``."""
+        catalogs = {g: _catalog(self.schema, g, self.tables[g], vocabularies) for g in self.groups}
+        return replace(self, vocabularies=vocabularies, catalogs=catalogs)
+
+    def vocabularies_of(self, seen: Mapping[str, Bool[Tensor, " objects"]]) -> Vocabularies:
+        """Vocabularies of the objects marked ``seen`` in every group (see ``samples.seen_objects``)."""
+        tables = {g: table[seen[g].numpy()] for g, table in self.tables.items()}
+        return Vocabularies.from_objects(self.schema, tables)
+
+    def user(self, user_id: str) -> int:
+        """Number of a user; ``KeyError`` with a remedy when the log has no such user."""
+        if user_id not in self.user_ids:
+            raise KeyError(f"user {user_id!r} has no behavior in this log; its first users are {list(self.user_ids[:3])}")
+        return int(self.user_ids.get_loc(user_id))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {len(g.timestamps)}" for name, g in self.groups.items())
+        return f"GroupedHistories({len(self)} users; {sizes} behaviors)"
+
+
+def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, ...]:
+    """``names`` as a tuple, or ``ValueError`` when one is not a group of the schema."""
+    names = tuple(names)
+    unknown = [name for name in names if name not in schema.groups]
+    if unknown or not names:
+        raise ValueError(f"{what}: {unknown or 'nothing given'}; the log's groups are {list(schema.groups)}")
+    return names
+

@@ -1,0 +1,208 @@
+"""ATRank: from grouped behaviors to the scores of candidates, in one sitting.
+
+With ``n`` behaviors over all groups and ``d = s_all``::
+
+    u_ij = emb_i(o) + lookup_time_i(bucket(elapsed)) + lookup_action_i(a)     [n_i, b_i]
+    S    = concat_i relu(M_i u_i)                                             [n, d]     eq. 1
+    S_k  = relu(P_k S),  A_k = softmax(S_k W_k S^T),  C_k = A_k relu(Q_k S)   [n, s_k]   eq. 2-5
+    C    = LayerNorm(S + dropout(F_self(concat_k C_k)))                       [n, d]     eq. 6
+    h_t  = relu(M_g q_t),  e_u = F_vanilla(concat_k attend(relu(P_k h_t), C)) [d]        eq. 7
+    score = f(h_t, e_u)                                                                  eq. 8
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from atrank_lib.attention import AttentionForm, Layout, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.embedding import BehaviorEmbedding, shared_tables
+from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.projection import GroupProjection, space_sizes
+from atrank_lib.ranking import MLP, DotProduct
+from atrank_lib.samples import Batch, Candidates
+from atrank_lib.schema import Schema
+from atrank_lib.time_encoding import TimeForm
+
+
+class ATRankConfig(BaseModel):
+    """Sizes and choices of the model; the defaults are the paper's.
+
+    Where the paper is ambiguous or its code differs, the choice is an option: ``attention``, ``time``, ``residual``,
+    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
+    hidden: int = Field(128, ge=1, description="s_all, the sum of the spaces' sizes")
+    spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
+    blocks: int = Field(1, ge=0, description="layers of self-attention; 0 leaves it out")
+    dropout: float = Field(0.0, ge=0, lt=1, description="after F_self (and F_vanilla with target_residual)")
+    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on behavior and target embeddings")
+    attention: AttentionForm = "bilinear"
+    time: TimeForm = "lookup"
+    residual: Literal["input", "attended"] = "input"
+    target_attention: Literal["shared", "separate"] = "separate"
+    target_residual: bool = False
+    ranked: Literal["projected", "raw"] = Field("projected", description="f reads h_t (eq. 8) or q_t (the text after it)")
+    object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
+    linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
+    ranking: Literal["dot", "mlp"] = "dot"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Encoded histories: all that is needed to score any number of candidates for each of ``b`` samples."""
+
+    behaviors: Float[Tensor, "n d"]  # C, packed
+    layout: Layout
+    keys: Float[Tensor, "b k t s"]
+    values: Float[Tensor, "b k t s"]
+    visible: Bool[Tensor, "b t"] | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of candidates, and the two vectors each came from."""
+
+    scores: Float[Tensor, "b c"]
+    targets: Float[Tensor, "b c d"]  # h_t
+    users: Float[Tensor, "b c d"]  # e_u^t
+
+    def l2(self) -> Float[Tensor, ""]:
+        """Half the squared norm of both vectors, summed over the batch: the original code's l2 loss."""
+        return 0.5 * (self.targets.square().sum() + self.users.square().sum())
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1``."""
+
+    self_attention: tuple[Float[Tensor, "b k t t"], ...]  # one entry per layer
+    target_attention: Float[Tensor, "b k c t"]
+    groups: Int[Tensor, "b t"]  # number of each behavior's group, in the schema's order
+    positions: Int[Tensor, "b t"]  # its position in the flat tensors of its group (-1: no behavior)
+
+
+class ATRank(nn.Module):
+    """The model of the paper for any schema.
+
+    Args:
+        schema: groups, features and time scales of the event log.
+        vocabularies: what the model knows; sizes its tables.
+        config: sizes and options.
+        histories: groups a history may contain; all by default.
+
+    Every group's target can be scored, whichever groups the histories hold.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        config: ATRankConfig | None = None,
+        histories: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        config = config or ATRankConfig()
+        self.schema, self.config = schema, config
+        self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
+        sizes = space_sizes(config.hidden, config.spaces)
+        self.tables = shared_tables(schema, vocabularies, config.embedding_size)
+        self.embeddings = nn.ModuleDict(
+            {g: BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time) for g in schema.groups}
+        )
+        widths = {g: self.embedding(g).size for g in schema.groups}
+        self.projection = GroupProjection(widths, config.hidden, config.linear_projection)
+        self.blocks = nn.ModuleList(
+            SelfAttention(config.hidden, sizes, config.attention, config.residual, config.dropout)
+            for _ in range(config.blocks)
+        )
+        own = config.target_attention == "separate" or not self.blocks
+        attention = SpaceAttention(config.hidden, sizes, config.attention) if own else self.block(-1).attention
+        self.target = TargetAttention(config.hidden, attention, config.target_residual, config.dropout)
+        self.rank = DotProduct() if config.ranking == "dot" else MLP(config.hidden, config.dropout)
+        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.biases = nn.ModuleDict()
+        for g, group in schema.groups.items():
+            if config.ranked == "raw" and widths[g] != config.hidden:
+                raise ValueError(f"ranked='raw' compares q_t of group {g!r} ({widths[g]} wide) with hidden={config.hidden}")
+            if config.object_bias:
+                if "object_id" not in group.features:
+                    raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
+                self.biases[g] = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
+                nn.init.zeros_(self.biases[g].weight)
+
+    def embedding(self, group: str) -> BehaviorEmbedding:
+        module = self.embeddings[group]
+        assert isinstance(module, BehaviorEmbedding)
+        return module
+
+    def block(self, number: int) -> SelfAttention:
+        module = self.blocks[number]
+        assert isinstance(module, SelfAttention)
+        return module
+
+    def project(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """Eq. 1: the behaviors of all groups, embedded and projected, end to end."""
+        return self.projection(
+            {g: self.dropout(self.embedding(g)(behaviors)) for g, behaviors in batch.histories.items()}
+        )
+
+    def encode(self, batch: Batch) -> Encoding:
+        """Read the histories of a batch; candidates play no part."""
+        layout = Layout.of(batch.slots, batch.size, batch.length)
+        c = self.project(batch)  # [n, d]
+        for number in range(len(self.blocks)):
+            c = self.block(number)(c, layout)
+        keys, values = self.target.read(c, layout)  # [b, k, t, s]
+        return Encoding(c, layout, keys, values, layout.visible())
+
+    def targets(self, candidates: Candidates) -> Float[Tensor, "b c d"]:
+        """``h_t = F_{M_g}(q_t)`` of every candidate."""
+        q = self.dropout(self.embedding(candidates.group).target(candidates.features))
+        return self.projection.one(candidates.group, q).unflatten(0, candidates.shape)
+
+    def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
+        """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
+        h = self.targets(candidates)
+        e = self.target(h, encoding.keys, encoding.values, encoding.visible)  # [b, c, d]
+        ranked = h
+        if self.config.ranked == "raw":
+            ranked = self.embedding(candidates.group).target(candidates.features).unflatten(0, candidates.shape)
+        scores = self.rank(ranked, e)
+        if candidates.group in self.biases:
+            index = candidates.features["object_id"]
+            assert isinstance(index, Tensor)
+            scores = scores + self.biases[candidates.group](index).view(candidates.shape)
+        return Scores(scores, ranked, e)
+
+    def forward(self, batch: Batch) -> Scores:
+        return self.score(self.encode(batch), batch.candidates)
+
+    @torch.no_grad()
+    def explain(self, batch: Batch) -> Explanation:
+        """Every attention weight behind the scores of a batch."""
+        layout = Layout.of(batch.slots, batch.size, batch.length)
+        c, matrices = self.project(batch), []
+        for number in range(len(self.blocks)):
+            matrices.append(self.block(number).weights(c, layout))
+            c = self.block(number)(c, layout)
+        keys, _ = self.target.read(c, layout)
+        target = self.target.weights(self.targets(batch.candidates), keys, layout.visible())
+        order = list(self.schema.groups)
+        number = torch.cat(
+            [torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()]
+        )
+        groups = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, number)
+        positions = torch.cat([b.positions for b in batch.histories.values()])
+        places = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, positions)
+        shape = (batch.size, batch.length)
+        return Explanation(tuple(matrices), target, groups.view(shape), places.view(shape))

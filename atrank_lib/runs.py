@@ -1,0 +1,188 @@
+"""A run on disk: how a model was made, what it knows, and its weights; everything plain JSON and safetensors."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_model, save_model
+
+from atrank_lib.events import EventLog
+from atrank_lib.grouping import GroupedHistories, Vocabularies
+from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.samples import Protocol, Split, seen_objects, split
+from atrank_lib.schema import Schema
+from atrank_lib.training import FitResult, Recipe, fit, write_text
+
+MODELS = {"atrank": ATRank}
+
+
+class RunError(ValueError):
+    """A run folder cannot be used as asked."""
+
+
+class RunConfig(BaseModel):
+    """``config.json``: all that is needed to build the model again and to repeat its training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "atrank"
+    options: ATRankConfig = ATRankConfig()
+    log_schema: Schema
+    histories: tuple[str, ...]
+    targets: tuple[str, ...]
+    protocol: Protocol = "validated"
+    recipe: Recipe
+    seed: int = 0
+    data_name: str
+    data_fingerprint: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model with its vocabularies and configuration."""
+
+    config: RunConfig
+    vocabularies: Vocabularies
+    model: ATRank
+
+    def histories_of(self, log: EventLog) -> GroupedHistories:
+        """Group a log as this run's model sees it.
+
+        Raises:
+            RunError: the log's groups, actions or features are not those the model was trained on.
+        """
+        ours, theirs = self.config.log_schema, log.schema
+        if (ours.groups, ours.timestamp_unit) != (theirs.groups, theirs.timestamp_unit):
+            names = [g for g in {**ours.groups, **theirs.groups} if ours.groups.get(g) != theirs.groups.get(g)]
+            raise RunError(
+                f"the log {theirs.name!r} does not have the schema this run was trained on: "
+                f"{'groups ' + str(names) if names else 'timestamp_unit'} differ; use a log with the same groups, "
+                "actions, features and time scales"
+            )
+        return GroupedHistories.from_log(log, self.vocabularies)
+
+
+def _build(config: RunConfig, vocabularies: Vocabularies) -> ATRank:
+    torch.manual_seed(config.seed)
+    return MODELS[config.model](config.log_schema, vocabularies, config.options, config.histories)
+
+
+def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
+    """Group a log and cut it into samples; the vocabularies hold only what training shows."""
+    histories = GroupedHistories.from_log(log)
+    parts = split(histories, protocol, targets)
+    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train))), parts
+
+
+def train_run(
+    log: EventLog,
+    out: Path,
+    *,
+    model: str = "atrank",
+    options: ATRankConfig | None = None,
+    targets: Sequence[str] | None = None,
+    histories: Sequence[str] | None = None,
+    protocol: Protocol = "validated",
+    recipe: Recipe,
+    seed: int = 0,
+    max_steps: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Train a model on a log into the folder ``out``.
+
+    Raises:
+        RunError: ``out`` is not empty and ``resume`` is False, or a resumed run was made with other settings (more
+            epochs are allowed).
+        ValueError: an unknown model, group or protocol.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+    grouped, parts = prepare(log, protocol, targets)
+    config = RunConfig(
+        model=model,
+        options=options or ATRankConfig(),
+        log_schema=log.schema,
+        histories=tuple(histories or log.schema.groups),
+        targets=tuple(parts.train),
+        protocol=protocol,
+        recipe=recipe,
+        seed=seed,
+        data_name=log.schema.name,
+        data_fingerprint=log.fingerprint(),
+        versions={"python": platform.python_version(), "torch": torch.__version__},
+    )
+    network = _build(config, grouped.vocabularies)
+    if out.exists() and any(out.iterdir()):
+        if not resume:
+            raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
+        _check_same(out, config)
+    out.mkdir(parents=True, exist_ok=True)
+    grouped.vocabularies.write(out / "vocabularies.json")
+    write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
+    result = fit(
+        network, grouped, parts, recipe, seed=seed, max_steps=max_steps, run=out, resume=resume, progress=progress
+    )
+    beside = out / "model.safetensors.unfinished"
+    save_model(network, str(beside))
+    beside.replace(out / "model.safetensors")
+    return result
+
+
+def _check_same(out: Path, config: RunConfig) -> None:
+    """A run may be resumed with more epochs, nothing else."""
+
+    def settings(c: RunConfig) -> dict[str, object]:
+        return c.model_copy(update={"recipe": c.recipe.model_copy(update={"epochs": 1})}).model_dump(mode="json")
+
+    before, now = settings(_read_config(out)), settings(config)
+    different = [name for name in now if now[name] != before[name]]
+    if different:
+        raise RunError(
+            f"{out} was trained with other settings: "
+            + "; ".join(f"{name} was {before[name]!r}, is now {now[name]!r}" for name in different)
+            + "; resume with the settings of config.json, or choose another folder"
+        )
+
+
+def _read_config(run: Path) -> RunConfig:
+    path = run / "config.json"
+    try:
+        return RunConfig.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise RunError(f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunError(f"{path}: {place}: {first['msg']}; the file was changed, or written by another version") from None
+
+
+def load_run(run: Path | str) -> Run:
+    """Read a trained run; the model comes in evaluation mode.
+
+    Raises:
+        RunError: the folder holds no finished run.
+    """
+    run = Path(run)
+    config = _read_config(run)
+    for name in ("vocabularies.json", "model.safetensors"):
+        if not (run / name).is_file():
+            raise RunError(f"{run / name} is missing; training did not finish: resume it with `atrank train --resume`")
+    try:
+        vocabularies = Vocabularies.read(run / "vocabularies.json")
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run / 'vocabularies.json'} is damaged ({error}); train the run again") from None
+    model = _build(config, vocabularies)
+    try:
+        load_model(model, str(run / "model.safetensors"))
+    except Exception as error:  # safetensors raises its own type, torch RuntimeError
+        raise RunError(f"{run / 'model.safetensors'} does not fit config.json ({error}); train the run again") from None
+    model.eval()
+    return Run(config, vocabularies, model)

@@ -1,0 +1,371 @@
+"""Samples and batches: which behavior is predicted from which history, against which negatives.
+
+A sample never copies a history. It is a user, a time, and one cut position per group: the history of group
+``i`` is ``[offsets_i[user], ends_i)`` in the flat tensors of ``GroupedHistories``. It holds everything strictly
+before the target: earlier timestamps in any group and, inside the target's own group, earlier rows. A behavior
+of *another* group with the target's timestamp is not history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from atrank_lib.grouping import Features, GroupedHistories, check_groups, ranges
+
+Protocol = Literal["paper", "validated", "global_time"]
+Popularity = Literal["uniform", "popularity"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target)."""
+
+    target_group: str
+    users: Int[Tensor, " s"]
+    times: Int[Tensor, " s"]  # the moment of ranking, in the schema's timestamp_unit
+    ends: Int[Tensor, "s groups"]  # cut position per group, in the schema's order of groups
+    objects: Int[Tensor, " s"]
+    positions: Int[Tensor, " s"]  # the target's position in the flat tensors of its group (-1: none)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
+        return Samples(
+            self.target_group,
+            self.users[index],
+            self.times[index],
+            self.ends[index],
+            self.objects[index],
+            self.positions[index],
+        )
+
+
+TaskSamples = dict[str, Samples]  # one entry for each target group
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of a protocol; ``validation`` is empty under ``paper``, which has none."""
+
+    train: TaskSamples
+    validation: TaskSamples
+    test: TaskSamples
+
+
+def _cut_before(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Int[Tensor, "s groups"]:
+    """Cut positions of every group, strictly before the targets at ``positions``."""
+    own = histories.groups[target]
+    users = torch.searchsorted(own.offsets, positions, right=True) - 1
+    return torch.stack(
+        [
+            positions if name == target else _ends_before(histories, name, users, own.timestamps[positions])
+            for name in histories.groups
+        ],
+        dim=1,
+    )
+
+
+def _ends_before(
+    histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]
+) -> Int[Tensor, " s"]:
+    """Position of each user's first behavior of ``group`` that is not earlier than ``times``."""
+    g = histories.groups[group]
+    # one sorted key per behavior, (user, rank of its time): ranks keep the key small for any unit of time
+    moments = torch.unique(g.timestamps)
+    width = len(moments) + 1
+    keys = g.users() * width + torch.searchsorted(moments, g.timestamps)
+    return torch.searchsorted(keys, users * width + torch.searchsorted(moments, times))
+
+
+def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
+    """Samples without a known target: rank objects of ``group`` for ``users`` at ``times``, from all that is earlier."""
+    check_groups(histories.schema, [group], "target group")
+    ends = torch.stack([_ends_before(histories, name, users, times) for name in histories.groups], dim=1)
+    nothing = torch.full_like(users, -1)
+    return Samples(group, users, times, ends, nothing, nothing)
+
+
+def _samples(histories: GroupedHistories, group: str, positions: Int[Tensor, " s"]) -> Samples:
+    own = histories.groups[group]
+    return Samples(
+        target_group=group,
+        users=torch.searchsorted(own.offsets, positions, right=True) - 1,
+        times=own.timestamps[positions],
+        ends=_cut_before(histories, group, positions),
+        objects=own.objects[positions].long(),
+        positions=positions,
+    )
+
+
+def split(
+    histories: GroupedHistories,
+    protocol: Protocol = "validated",
+    targets: Sequence[str] | None = None,
+    fractions: tuple[float, float] = (0.8, 0.9),
+) -> Split:
+    """Cut every user's behaviors into training, validation and test targets.
+
+    A target is any behavior of a target group with at least one earlier behavior in its own group.
+
+    - ``paper``: a user's last behavior of the group is the test target, all others train; no validation.
+    - ``validated``: last = test, the one before = validation (for every choice), the others train.
+    - ``global_time``: one moment for everybody. The first ``fractions[0]`` of all target behaviors train, up to
+      ``fractions[1]`` validate, the rest test; equal timestamps never straddle a cut.
+
+    Raises:
+        ValueError: an unknown protocol or target group, or a target group without a training or test sample.
+    """
+    targets = check_groups(histories.schema, targets or tuple(histories.groups), "targets")
+    if protocol not in ("paper", "validated", "global_time"):
+        raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
+    parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
+    times = torch.cat([histories.groups[g].timestamps for g in targets]).sort().values
+    cuts = [times[min(int(f * len(times)), len(times) - 1)] for f in fractions]
+    for group in targets:
+        own = histories.groups[group]
+        positions = torch.arange(len(own.timestamps))
+        users = own.users()
+        from_end = own.offsets[users + 1] - 1 - positions  # 0 for a user's last behavior
+        if protocol == "global_time":
+            part = (own.timestamps >= cuts[0]).long() + (own.timestamps >= cuts[1]).long()
+        elif protocol == "validated":
+            part = 2 - from_end.clamp(max=2)
+        else:
+            part = 2 - 2 * from_end.clamp(max=1)
+        part[positions == own.offsets[users]] = -1  # nothing of its own group before it
+        for number, samples in enumerate(parts):
+            samples[group] = _samples(histories, group, positions[part == number])
+        for number, name in ((0, "training"), (2, "test")):
+            if len(parts[number][group]) == 0:
+                raise ValueError(
+                    f"group {group!r} has no {name} sample under protocol {protocol!r}: its users have at most "
+                    f"{int(own.offsets.diff().max())} behaviors of this group; give longer histories or other targets"
+                )
+    return Split(*parts)
+
+
+def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str, Bool[Tensor, " objects"]]:
+    """Which objects of every group occur in the histories or targets of (training) ``samples``."""
+    seen = {}
+    for number, (name, group) in enumerate(histories.groups.items()):
+        last = group.offsets[:-1].clone()
+        for task in samples.values():
+            ends = task.ends[:, number] + (1 if task.target_group == name else 0)
+            last.scatter_reduce_(0, task.users, ends, "amax")
+        known = torch.arange(len(group.timestamps)) < last[group.users()]
+        seen[name] = torch.zeros(len(histories.catalogs[name]), dtype=torch.bool)
+        seen[name][group.objects[known].long()] = True
+    return seen
+
+
+class NegativeSampler:
+    """Draws objects of a group that a user never touched, in the past or in the future (the paper's way).
+
+    ``uniform`` gives every untouched object the same probability, ``popularity`` one in proportion to its number
+    of behaviors in ``samples``' training targets. One draw is one number: it is placed on the line of all
+    weights from which the user's touched objects are cut out, so nothing is ever drawn twice to be rejected.
+
+    Raises:
+        ValueError: a user of ``users`` has touched every object that could be drawn.
+    """
+
+    def __init__(
+        self,
+        histories: GroupedHistories,
+        group: str,
+        kind: Popularity = "uniform",
+        training: Samples | None = None,
+    ) -> None:
+        if kind not in ("uniform", "popularity"):
+            raise ValueError(f"negatives {kind!r}; use 'uniform' or 'popularity'")
+        if kind == "popularity" and training is None:
+            raise ValueError("negatives 'popularity' are weighted by training targets: give `training`")
+        own, n = histories.groups[group], len(histories.catalogs[group])
+        if kind == "popularity" and training is not None:
+            weights = torch.bincount(training.objects, minlength=n)
+        else:
+            weights = torch.ones(n, dtype=torch.long)
+        touched = torch.unique(own.users() * n + own.objects)  # sorted by user, then object
+        user, obj = touched // n, touched % n
+        self.line = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # object o owns [line[o], line[o + 1])
+        removed = torch.cat([weights.new_zeros(1), weights[obj].cumsum(0)])  # touched weight before each pair
+        self.starts = torch.searchsorted(user, torch.arange(len(histories) + 1))
+        self.removed = removed
+        # where each touched object begins once the user's earlier touched objects are cut out
+        gaps = self.line[obj] - (removed[:-1] - removed[self.starts[user]])
+        self.width = int(self.line[-1]) + 1
+        self.keys = user * self.width + gaps
+        self.free = self.line[-1] - removed[self.starts].diff()
+        self.group, self.histories = group, histories
+
+    def draw(self, users: Int[Tensor, " s"], count: int, generator: torch.Generator) -> Int[Tensor, "s count"]:
+        """``count`` object rows for each user, independently, with replacement."""
+        free = self.free[users]
+        if len(free) and int(free.min()) <= 0:
+            worst = self.histories.user_ids[int(users[free.argmin()])]
+            raise ValueError(
+                f"user {worst!r} has touched every object of group {self.group!r} that could be a negative; "
+                "give a larger objects table or leave this target group out"
+            )
+        uniform = torch.rand((len(users), count), generator=generator, dtype=torch.float64)
+        place = (uniform * free[:, None]).long().clamp(max=free[:, None] - 1)
+        owner = users[:, None].expand_as(place)
+        before = torch.searchsorted(self.keys, owner * self.width + place, right=True)
+        place = place + self.removed[before] - self.removed[self.starts[owner]]
+        return torch.searchsorted(self.line, place, right=True) - 1
+
+
+@dataclass(frozen=True)
+class GroupBatch:
+    """The history behaviors of one group in a batch, packed: no padding, ``n_i`` behaviors of all samples."""
+
+    features: Features
+    actions: Int[Tensor, " n_i"]
+    elapsed: Int[Tensor, " n_i"]  # time from the behavior to the moment of ranking, in the schema's timestamp_unit
+    positions: Int[Tensor, " n_i"]  # where it lies in the flat tensors of its group
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """``c`` objects to score for each of ``b`` samples; features hold them row by row."""
+
+    group: str
+    features: Features
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories and candidates of ``b`` samples.
+
+    ``slots`` says where each packed behavior (groups end to end, in the schema's order) sits in a padded
+    ``[b, length]`` table: ``sample * length + place``. ``length`` is at least 1.
+    """
+
+    histories: dict[str, GroupBatch]
+    slots: Int[Tensor, " n"]
+    size: int
+    length: int
+    candidates: Candidates
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+
+        def move(features: Features) -> Features:
+            return {name: f.to(device) for name, f in features.items()}
+
+        return Batch(
+            {
+                name: GroupBatch(move(g.features), g.actions.to(device), g.elapsed.to(device), g.positions)
+                for name, g in self.histories.items()
+            },
+            self.slots.to(device),
+            self.size,
+            self.length,
+            Candidates(self.candidates.group, move(self.candidates.features), self.candidates.shape),
+        )
+
+
+def build_batch(
+    histories: GroupedHistories,
+    samples: Samples,
+    candidates: Int[Tensor, "b c"],
+    groups: Sequence[str] | None = None,
+    max_length: int | None = None,
+) -> Batch:
+    """Look up everything the model needs for ``samples``, by indexing alone.
+
+    ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
+    ``max_length`` keeps only the latest behaviors of every group.
+    """
+    number = {name: i for i, name in enumerate(histories.groups)}
+    used = check_groups(histories.schema, groups or tuple(number), "history groups")
+    parts, owners, places = {}, [], []
+    filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
+    for name in (g for g in number if g in used):
+        group = histories.groups[name]
+        ends = samples.ends[:, number[name]].long()
+        starts = group.offsets[samples.users]
+        if max_length is not None:
+            starts = torch.maximum(starts, ends - max_length)
+        lengths = ends - starts
+        positions, owner = ranges(starts, lengths)
+        parts[name] = GroupBatch(
+            features=histories.catalogs[name].take(group.objects[positions].long()),
+            actions=group.actions[positions].long(),
+            elapsed=samples.times[owner] - group.timestamps[positions],
+            positions=positions,
+        )
+        owners.append(owner)
+        places.append(positions + (filled - starts)[owner])
+        filled = filled + lengths
+    length = max(int(filled.max()), 1) if len(samples) else 1
+    target = samples.target_group
+    return Batch(
+        histories=parts,
+        slots=torch.cat(owners) * length + torch.cat(places),
+        size=len(samples),
+        length=length,
+        candidates=Candidates(
+            target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])
+        ),
+    )
+
+
+def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
+    """Number of history behaviors of every sample, over ``groups``."""
+    total = torch.zeros(len(samples), dtype=torch.long)
+    for number, (name, group) in enumerate(histories.groups.items()):
+        if name in groups:
+            total += samples.ends[:, number] - group.offsets[samples.users]
+    return total
+
+
+def draw_candidates(
+    samples: Samples, sampler: NegativeSampler, negatives: int, generator: torch.Generator
+) -> Int[Tensor, "s c"]:
+    """The target of every sample in column 0, then ``negatives`` objects that its user never touched."""
+    if negatives < 1:
+        raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
+    return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
+
+
+def batches(
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    candidates: Mapping[str, Int[Tensor, "s c"]],
+    batch_size: int,
+    *,
+    generator: torch.Generator | None = None,
+    groups: Sequence[str] | None = None,
+    max_length: int | None = None,
+    pool: int = 50,
+) -> Iterator[tuple[str, Int[Tensor, " b"], Batch]]:
+    """All samples once, in batches of one task: its target group, the samples' numbers, and the batch.
+
+    Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
+    shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
+    together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
+    """
+    used = tuple(groups or histories.groups)
+    plan: list[tuple[str, Tensor]] = []
+    for name, samples in tasks.items():
+        lengths = history_lengths(samples, histories, used)
+        if generator is None:
+            order = lengths.argsort(stable=True)
+        else:
+            shuffled = torch.randperm(len(samples), generator=generator)
+            pools = shuffled.split(pool * batch_size)
+            order = torch.cat([part[lengths[part].argsort(stable=True)] for part in pools])
+        plan.extend((name, part) for part in order.split(batch_size) if len(part))
+    turns = range(len(plan)) if generator is None else torch.randperm(len(plan), generator=generator).tolist()
+    for turn in turns:
+        name, index = plan[turn]
+        yield name, index, build_batch(histories, tasks[name][index], candidates[name][index], used, max_length)

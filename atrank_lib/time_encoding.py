@@ -1,0 +1,106 @@
+"""Time encoding: elapsed time in buckets that double, looked up like a word (paper: *Temporal Encoding*)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from atrank_lib.schema import TimeScale
+
+SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
+TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # timestamp units in a second
+
+TimeForm = Literal["lookup", "one_hot", "continuous", "none"]
+
+
+def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks: int) -> Tensor:
+    """Lower edges of buckets 1, 2, ... in ticks; whole numbers stay exact integers."""
+    if isinstance(unit, str) and unit not in SECONDS:
+        raise ValueError(f"unit {unit!r}; use one of {list(SECONDS)} or a number of seconds")
+    width = (SECONDS[unit] if isinstance(unit, str) else unit) * ticks
+    if width <= 0:
+        raise ValueError(f"unit {unit!r}; a unit of time is longer than zero seconds")
+    if buckets < 2:
+        raise ValueError(f"buckets={buckets}; at least 2 are needed")
+    steps = [2.0**k for k in range(buckets - 1)] if edges is None else list(edges)
+    scaled = [step * width for step in steps]
+    whole = all(float(s).is_integer() and s < 2**63 for s in scaled)
+    return torch.tensor([int(s) for s in scaled]) if whole else torch.tensor(scaled, dtype=torch.float64)
+
+
+def _assign(elapsed: Tensor, edges: Tensor) -> Tensor:
+    if edges.dtype == torch.int64 and elapsed.dtype.is_floating_point:
+        edges = edges.double()
+    if edges.dtype.is_floating_point:
+        elapsed = elapsed.double()
+    return torch.bucketize(elapsed, edges, right=True)
+
+
+def bucketize_elapsed(
+    elapsed: Tensor | np.ndarray | Sequence[float] | float,
+    unit: str | float = "day",
+    *,
+    buckets: int = 16,
+    edges: Sequence[float] | None = None,
+) -> Int[Tensor, "*shape"]:
+    """Bucket of each elapsed time: ``[0, 1) -> 0, [1, 2) -> 1, [2, 4) -> 2, ..., [2^k, 2^(k+1)) -> k + 1``.
+
+    Args:
+        elapsed: seconds between a behavior and the moment of ranking, any shape, not negative.
+        unit: what counts as 1: "second", "minute", "hour", "day", "week", or a number of seconds.
+        buckets: how many buckets; the last one is open.
+        edges: lower edges of buckets 1, 2, ... in units, instead of the powers of two.
+
+    Raises:
+        ValueError: a negative or missing elapsed time (a behavior from the future), or an unknown unit.
+
+    >>> bucketize_elapsed([0, 86_399, 86_400, 3 * 86_400, 4 * 86_400], unit="day")
+    tensor([0, 0, 1, 2, 3])
+    """
+    values = torch.as_tensor(elapsed)
+    if bool((values < 0).any()) or bool(values.isnan().any()):
+        worst = values[(values < 0) | values.isnan()].flatten()[0].item()
+        raise ValueError(f"elapsed time {worst}: a behavior cannot come after the moment of ranking; cut the history")
+    return _assign(values, _edges(unit, buckets, edges, 1))
+
+
+class TimeEncoding(nn.Module):
+    """``lookup_i^t(bucketize_i(t))``: one group's own table of time buckets (never shared between groups).
+
+    Forms: ``lookup`` adds a learned row per bucket (the paper). ``one_hot`` is the original code's: the bucket as
+    a one-hot vector, to be concatenated and projected. ``continuous`` adds a linear map of the raw number of units,
+    which the paper found hard to learn from. ``none`` knows no time.
+    """
+
+    edges: Tensor
+
+    def __init__(self, scale: TimeScale, size: int, form: TimeForm = "lookup", timestamp_unit: str = "s") -> None:
+        super().__init__()
+        self.form, self.size = form, size
+        self.unit = SECONDS[scale.unit] * TICKS[timestamp_unit]
+        self.register_buffer("edges", _edges(scale.unit, scale.buckets, scale.edges, TICKS[timestamp_unit]), False)
+        self.buckets = len(self.edges) + 1
+        if form == "lookup":
+            self.table = nn.Embedding(self.buckets, size)
+            nn.init.normal_(self.table.weight, std=size**-0.5)
+        elif form == "continuous":
+            self.line = nn.Linear(1, size)
+
+    def bucketize(self, elapsed: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Buckets of elapsed times that are given in timestamp units."""
+        return _assign(elapsed, self.edges)
+
+    def forward(self, elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n size"]:
+        """What is added to the embedding of each behavior (``one_hot``: what is concatenated to it)."""
+        if self.form == "lookup":
+            return self.table(self.bucketize(elapsed))
+        if self.form == "continuous":
+            return self.line((elapsed / self.unit).float()[:, None])
+        if self.form == "one_hot":
+            return nn.functional.one_hot(self.bucketize(elapsed), self.buckets).float()
+        return torch.zeros(len(elapsed), self.size, device=elapsed.device)

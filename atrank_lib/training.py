@@ -1,0 +1,283 @@
+"""Training: recipes, the loop with validation and early stopping, and checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.ranking import LOSSES, Loss
+from atrank_lib.samples import NegativeSampler, Popularity, Samples, Split, batches, draw_candidates
+
+
+class Recipe(BaseModel):
+    """How to train: optimizer, learning rate and its decay, batch size, regularization."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    decay_rate: float = Field(1.0, gt=0, le=1, description="learning rate x decay_rate^(step / decay_steps)")
+    decay_steps: int = Field(336_000, ge=1)
+    weight_decay: float = Field(0.0, ge=0)
+    l2: float = Field(0.0, ge=0, description="weight of half the squared norms of e_u and h_t, summed over the batch")
+    gradient_clip: float | None = Field(5.0, gt=0, description="largest global norm of the gradient")
+    batch_size: int = Field(512, ge=1)
+    negatives: int = Field(1, ge=1)
+    negative_kind: Popularity = "uniform"
+    loss: Loss = "pointwise"
+    epochs: int = Field(8, ge=1)
+    patience: int | None = Field(3, ge=1, description="epochs without a better validation AUC before stopping")
+    max_length: int | None = Field(None, ge=1, description="latest behaviors of each group to read; all by default")
+
+
+RECIPES = {
+    # the paper's hyperparameters; decay_steps and clipping are the original code's
+    "paper": Recipe(
+        optimizer="sgd", learning_rate=1.0, decay_rate=0.1, l2=5e-5, batch_size=32, epochs=20, patience=None
+    ),
+    "modern": Recipe(),
+}
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+
+
+class FitResult(BaseModel):
+    """What training did: one entry per epoch, as written to ``metrics.json``."""
+
+    epochs: list[dict[str, Any]] = []
+    best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
+    steps: int = 0
+    finished: bool = False
+
+
+class Checkpoints:
+    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch written beside, then renamed.
+
+    Weights of every epoch are kept; the optimizer's state only for the latest, from which training resumes.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.folder, self.metrics = run / "checkpoints", run / "metrics.json"
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"epoch-{epoch:04d}"
+
+    def latest(self) -> int:
+        """The last complete epoch on disk; 0 when there is none."""
+        return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, result: FitResult) -> None:
+        epoch = len(result.epochs)
+        beside = self.folder / f"unfinished-{epoch:04d}"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        save_model(model, str(beside / "weights.safetensors"))
+        save_file(_flatten(optimizer), beside / "optimizer.safetensors")
+        (beside / "state.json").write_text(result.model_dump_json(indent=1))
+        beside.rename(self.path(epoch))
+        (self.path(epoch - 1) / "optimizer.safetensors").unlink(missing_ok=True)
+
+    def load(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> FitResult:
+        load_model(model, str(self.path(epoch) / "weights.safetensors"))
+        state = load_file(self.path(epoch) / "optimizer.safetensors")
+        per_parameter: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            number, part = name.split(".", 1)
+            per_parameter.setdefault(int(number), {})[part] = value
+        optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
+        return FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
+
+    def write_metrics(self, result: FitResult) -> None:
+        write_text(self.metrics, result.model_dump_json(indent=1) + "\n")
+
+
+def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimizer state as named tensors: ``<parameter number>.<name>``."""
+    return {
+        f"{number}.{name}": value.contiguous()
+        for number, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
+    beside = path.with_name(path.name + ".unfinished")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Learning rate of the step numbered ``step`` from 0."""
+    return recipe.learning_rate * recipe.decay_rate ** (step / recipe.decay_steps)
+
+
+def fit(
+    model: nn.Module,
+    histories: GroupedHistories,
+    split: Split,
+    recipe: Recipe | str = "modern",
+    *,
+    seed: int = 0,
+    max_steps: int | None = None,
+    run: Path | str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> FitResult:
+    """Train ``model`` in place and leave it with the weights of its best epoch.
+
+    One epoch sees every training sample of every target group once, with negatives drawn anew. After each epoch
+    the validation AUC is measured on fixed negatives; without a validation set the last epoch is the best. All
+    randomness of an epoch follows from ``seed`` and the epoch's number, so a run that was killed and resumed ends
+    with the same bits as one that was not.
+
+    Args:
+        recipe: a ``Recipe``, or the name of one in ``RECIPES``.
+        max_steps: stop after this many steps, also in the middle of an epoch.
+        run: folder for checkpoints and ``metrics.json``; nothing is written without it.
+        resume: go on from the last complete epoch in ``run``.
+
+    Raises:
+        ValueError: unknown recipe, or no training samples.
+        FileExistsError: ``run`` holds checkpoints and ``resume`` is False.
+        FloatingPointError: the loss is no longer finite.
+    """
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
+        recipe = RECIPES[recipe]
+    if not any(len(samples) for samples in split.train.values()):
+        raise ValueError("no training samples; choose other targets or another protocol")
+    optimizer = _optimizer(model, recipe)
+    samplers = {
+        name: NegativeSampler(histories, name, recipe.negative_kind, samples)
+        for name, samples in split.train.items()
+    }
+    validation = {name: samples for name, samples in split.validation.items() if len(samples)}
+    fixed = fixed_candidates(histories, validation, seed=0)
+    checkpoints = Checkpoints(Path(run)) if run is not None else None
+    result, best = FitResult(), {}
+    if checkpoints is not None and checkpoints.latest():
+        if not resume:
+            raise FileExistsError(f"{run} already holds a trained run; resume it, or choose another folder")
+        result = checkpoints.load(checkpoints.latest(), model, optimizer)
+        best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
+    while not result.finished and (max_steps is None or result.steps < max_steps):
+        entry, done = _epoch(model, optimizer, histories, split.train, samplers, recipe, seed, result, max_steps, progress)
+        if validation:
+            scores = score_candidates(model, histories, validation, fixed)
+            aucs = {name: float(user_auc(samples, scores[name])) for name, samples in validation.items()}
+            entry["validation_auc"] = sum(aucs.values()) / len(aucs)
+            entry["validation_auc_by_target"] = aucs
+        result.epochs.append(entry)
+        result.steps += entry["steps"]
+        _judge(result, recipe)
+        result.finished = result.finished or done
+        if result.best_epoch == len(result.epochs):
+            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        if checkpoints is not None:
+            if not done:
+                checkpoints.save(model, optimizer, result)
+            checkpoints.write_metrics(result)
+    model.load_state_dict(best, strict=False)
+    return result
+
+
+def _judge(result: FitResult, recipe: Recipe) -> None:
+    """Update the best epoch, and finish when the epochs or the patience are used up."""
+    aucs = [e["validation_auc"] for e in result.epochs]
+    if aucs[-1] is None or aucs[-1] > max((a for a in aucs[:-1] if a is not None), default=-math.inf):
+        result.best_epoch = len(result.epochs)
+    waited = len(result.epochs) - result.best_epoch
+    result.finished = len(result.epochs) >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    samplers: Mapping[str, NegativeSampler],
+    recipe: Recipe,
+    seed: int,
+    result: FitResult,
+    max_steps: int | None,
+    progress: bool,
+) -> tuple[dict[str, Any], bool]:
+    """One pass over all samples. Returns its metrics, and whether ``max_steps`` cut it short."""
+    number, step = len(result.epochs) + 1, result.steps
+    generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + number)
+    device = next(model.parameters()).device
+    groups = getattr(model, "histories", None)
+    total = sum(math.ceil(len(samples) / recipe.batch_size) for samples in tasks.values())
+    began, losses, seen, cut = time.perf_counter(), 0.0, 0, False
+    model.train()
+    with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=not progress, leave=False) as bar:
+        torch.manual_seed((seed + 1) * 1_000_003 + number)  # dropout
+        candidates = {
+            name: draw_candidates(samples, samplers[name], recipe.negatives, generator)
+            for name, samples in tasks.items()
+        }
+        for _, index, batch in batches(
+            histories,
+            tasks,
+            candidates,
+            recipe.batch_size,
+            generator=generator,
+            groups=groups,
+            max_length=recipe.max_length,
+        ):
+            if max_steps is not None and step >= max_steps:
+                cut = True
+                break
+            output = model(batch.to(device))
+            loss = LOSSES[recipe.loss](output.scores)
+            objective = loss + recipe.l2 * output.l2() if recipe.l2 else loss
+            optimizer.zero_grad(set_to_none=True)
+            objective.backward()
+            if recipe.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            optimizer.step()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"loss {value} at step {step} of epoch {number} (learning rate {learning_rate(recipe, step):g}); "
+                    "lower the learning rate or the gradient clip"
+                )
+            losses, seen, step = losses + value * len(index), seen + len(index), step + 1
+            bar.update()
+            if step % 20 == 0:
+                bar.set_postfix(loss=f"{losses / seen:.4f}")
+    seconds = time.perf_counter() - began
+    entry: dict[str, Any] = {
+        "epoch": number,
+        "steps": step - result.steps,
+        "samples": seen,
+        "loss": losses / max(seen, 1),
+        "validation_auc": None,
+        "seconds": seconds,
+        "samples_per_second": seen / seconds,
+    }
+    return entry, cut

@@ -1,0 +1,41 @@
+"""Everything the site needs lies in the site: no page asks another host for anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def copy_mathjax(app: Sphinx) -> None:
+    """Copy MathJax 3 (Apache-2.0), one file that draws SVG and needs no fonts."""
+    if app.builder.format != "html":
+        return
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("sphinx-mathjax-offline is not installed: formulas would need another host")
+    target = Path(app.outdir) / "_static" / "mathjax"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(spec.origin).parent / "static" / "mathjax" / "tex-svg.js", target / "tex-svg.js")
+
+
+def drop_thebe(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Take out the live-code client that the theme brings along: it would fetch itself from another host."""
+    for kind in ("script_files", "css_files"):
+        context[kind][:] = [item for item in context.get(kind, []) if not mentions_thebe(item)]
+
+
+def mentions_thebe(asset: object) -> bool:
+    text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}"
+    return "thebe" in text.lower()
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    app.connect("builder-inited", copy_mathjax)
+    app.connect("html-page-context", drop_thebe, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

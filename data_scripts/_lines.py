@@ -1,0 +1,126 @@
+"""Gzipped files of one record a line, parsed by a process pool with bounded memory.
+
+One process decompresses and cuts the text into chunks of whole lines; the others parse them. At most two
+chunks a worker are under way, results are taken in file order, and the first bad line ends it all.
+"""
+
+from __future__ import annotations
+
+import gzip
+import multiprocessing
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data_scripts._errors import PreparationError
+
+CHUNK = 4 << 20  # bytes of decompressed text parsed at once
+LONGEST_LINE = 64 << 20  # bytes; a longer "line" is another kind of file
+
+Parser = Callable[[bytes], tuple]  # one line -> one row; raises ValueError with the reason
+
+
+def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, workers: int) -> int:
+    """Parse every line of a gzipped file to a parquet file, one row a non-blank line, in file order.
+
+    Args:
+        path: the gzipped file.
+        parser: a top-level function from one line to a tuple of values in the order of ``schema``.
+        schema: columns of the result.
+        target: the parquet file to write.
+        workers: parsing processes.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        PreparationError: not gzip, truncated, damaged, empty, or a line the parser refuses (named by number).
+    """
+    rows = 0
+    # Spawned, not forked: the caller may hold threads (DuckDB, a notebook), which a fork would copy half-alive.
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        pq.ParquetWriter(target, schema) as writer,
+    ):
+        pending: deque[Future[pa.RecordBatch]] = deque()
+        try:
+            for first_line, chunk in _chunks(path):
+                pending.append(pool.submit(_parse_chunk, str(path), first_line, chunk, parser, schema))
+                if len(pending) > 2 * workers:
+                    rows += _write(writer, pending.popleft())
+            while pending:
+                rows += _write(writer, pending.popleft())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if rows == 0:
+        raise PreparationError(f"{path}: empty, not a single line; fetch it again")
+    return rows
+
+
+def _write(writer: pq.ParquetWriter, parsed: Future[pa.RecordBatch]) -> int:
+    batch = parsed.result()
+    writer.write_batch(batch)
+    return batch.num_rows
+
+
+def _chunks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Pairs of (1-based number of the first line, whole lines)."""
+    line, rest = 1, b""
+    try:
+        with (
+            path.open("rb") as raw,
+            gzip.GzipFile(fileobj=raw) as text,
+            tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar,
+        ):
+            while block := text.read(CHUNK):
+                bar.update(raw.tell() - bar.n)
+                end = block.rfind(b"\n") + 1
+                if end == 0:
+                    rest += block
+                    if len(rest) > LONGEST_LINE:
+                        raise PreparationError(
+                            f"{path}, line {line}: longer than {LONGEST_LINE:,} bytes; this is not one record a line"
+                        )
+                    continue
+                chunk, rest = rest + block[:end], block[end:]
+                yield line, chunk
+                line += chunk.count(b"\n")
+    except gzip.BadGzipFile as error:
+        raise PreparationError(
+            f"{path}, near line {line}: not a sound gzip file ({error}); fetch it again"
+        ) from error
+    except EOFError as error:
+        line += rest.count(b"\n")
+        raise PreparationError(
+            f"{path}, near line {line}: the gzip file is truncated; delete it and fetch it again"
+        ) from error
+    except zlib.error as error:
+        raise PreparationError(
+            f"{path}, near line {line}: damaged gzip data ({error}); fetch it again"
+        ) from error
+    if rest:
+        yield line, rest
+
+
+def _parse_chunk(
+    path: str, first_line: int, chunk: bytes, parser: Parser, schema: pa.Schema
+) -> pa.RecordBatch:
+    rows = []
+    for number, line in enumerate(chunk.split(b"\n"), first_line):
+        if not line or line.isspace():
+            continue
+        try:
+            rows.append(parser(line))
+        except ValueError as error:
+            start = line[:80].decode("utf-8", "replace")
+            raise PreparationError(f"{path}, line {number}: {error}. The line begins {start!r}") from None
+    columns = zip(*rows) if rows else [()] * len(schema)
+    return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema)], schema=schema)

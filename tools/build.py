@@ -1,0 +1,145 @@
+"""Build the site from the executed notebooks into `_build/html`: warnings are errors, rebuilds identical."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tools.ledger import ledger_page, read_claims
+from tools.project import ROOT, BookError, Project, digest, environment
+
+# Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
+LEFTOVERS = (".buildinfo", ".doctrees", "jupyter_execute")
+
+EPOCH = str(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
+
+
+def hardware() -> str:
+    """Processor model and number of cores."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def commit(root: Path) -> str:
+    """The checked-out commit; says so where files differ from it, and where there is no repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return "not a git checkout"
+        changed = " with local changes" if git("status", "--porcelain") else ""
+        return git("rev-parse", "HEAD") + changed
+    except (OSError, subprocess.CalledProcessError):
+        return "not a git checkout"
+
+
+def write_ledger(project: Project) -> None:
+    """Write ledger.md beside the notebooks."""
+    claims = [
+        claim
+        for chapter in project.chapters()
+        for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
+    ]
+    page = ledger_page(claims, commit(project.root), hardware())
+    (project.notebooks / "ledger.md").write_text(page)
+
+
+def site_key(project: Project) -> str:
+    """What the site depends on, as one hash."""
+    extensions = list((project.book / "_ext").rglob("*.py"))
+    settings = [project.root / "_config.yml", project.root / "_toc.yml", *extensions]
+    pages = [path for path in project.notebooks.rglob("*") if path.is_file()]
+    tools = Path(__file__).parent
+    return digest(
+        settings,
+        project.root,
+        environment(),
+        digest(pages, project.notebooks),
+        digest(tools.glob("*.py"), tools),
+    )
+
+
+def run_sphinx(project: Project, staging: Path) -> Path:
+    """Run Jupyter Book in an empty folder and return the folder of pages; BookError when it complains."""
+    command = [
+        *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(project.notebooks)),
+        *("--config", str(project.root / "_config.yml"), "--toc", str(project.root / "_toc.yml")),
+        *("--path-output", str(staging), "-W", "-n", "--keep-going", "-q"),
+    ]
+    # A fixed hash seed and date: the same bytes in every build.
+    settings = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH}
+    result = subprocess.run(
+        command, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if result.returncode:
+        raise BookError(f"Jupyter Book refuses the pages:\n{result.stdout.strip()}")
+    return staging / "_build" / "html"
+
+
+def build_site(project: Project) -> str:
+    """Build `_build/html` unless it is up to date; return what was done. Nothing half built ever gets that name."""
+    project.check_toc()
+    missing = [
+        path.stem for path in project.chapters() if not (project.notebooks / f"{path.stem}.ipynb").exists()
+    ]
+    if missing:
+        raise BookError(f"not executed: {', '.join(missing)}: run `make book`")
+    write_ledger(project)
+    stamp = project.keys / "html"
+    key = site_key(project)
+    pages = [project.html / f"{name}.html" for name in project.toc()]
+    if stamp.exists() and stamp.read_text() == key and all(page.is_file() for page in pages):
+        return f"unchanged: {project.html / 'index.html'}"
+    stamp.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="site-", dir=project.build) as name:
+        html = run_sphinx(project, Path(name))
+        for leftover in LEFTOVERS:
+            path = html / leftover
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        absent = [page.name for page in pages if not (html / page.name).is_file()]
+        if absent:
+            raise BookError(f"Jupyter Book built no page {', '.join(absent)}, though _toc.yml lists it")
+        if project.html.exists():
+            project.html.rename(Path(name) / "old")
+        html.rename(project.html)
+    stamp.write_text(key)
+    return f"built {len(pages)} pages: {project.html / 'index.html'}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=ROOT, help="the book's checkout")
+    parser.add_argument("--build", type=Path, help="folder for everything generated (default: ROOT/_build)")
+    options = parser.parse_args(arguments)
+    project = Project.at(options.root, options.build)
+    try:
+        with project.lock():
+            print(build_site(project))
+    except BookError as error:
+        print(f"{error}\nno site is built.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
