@@ -121,7 +121,7 @@ class SpaceAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """"A feedforward network with one hidden layer" (eq. 6), as wide as its input."""
+    """ "A feedforward network with one hidden layer" (eq. 6), as wide as its input."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))

@@ -12,12 +12,11 @@ import math
 import numbers
 import sys
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 
-Profile = Literal["fast", "full"]
-Number = TypeVar("Number", int, float, str)
+Value = TypeVar("Value")  # int, float (numpy's too) or str, checked when the chapter runs
 
 # What myst_nb.glue(name, value, display=False) writes; written here so that a chapter runs without myst_nb.
 GLUE_PREFIX = "application/papermill.record/"
@@ -38,7 +37,7 @@ class _Chapter:
 _current: _Chapter | None = None
 
 
-def begin(chapter: str, *, profile: Profile = "fast", data: str = "", seed: int = 0) -> None:
+def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0) -> None:
     """Open a chapter: one torch thread, a fixed seed, the book's figure style; claims know where they belong.
 
     `data` is the folder of an event log, "" for the log that the chapter simulates itself. Raises ValueError
@@ -62,7 +61,7 @@ def begin(chapter: str, *, profile: Profile = "fast", data: str = "", seed: int 
     _current = _Chapter(chapter, profile, seed, label)
 
 
-def claim(name: str, value: Number, low: float | None = None, high: float | None = None) -> Number:
+def claim(name: str, value: Value, low: float | None = None, high: float | None = None) -> Value:
     """Record `value` under `name` and return it.
 
     A value outside [low, high] (either end may be open) raises ClaimError; so does one that is not finite.
@@ -115,9 +114,7 @@ def _plain(name: str, value: object, low: float | None, high: float | None) -> i
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
-    raise TypeError(
-        f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)"
-    )
+    raise TypeError(f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)")
 
 
 def _publish(name: str, value: int | float | str, record: dict[str, object]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import typer
@@ -11,7 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
+from atrank_lib.ranking import top_objects
+from atrank_lib.runs import MODELS, RunError, load_run, train_run
+from atrank_lib.samples import Protocol, split
+from atrank_lib.training import RECIPES
 
 app = typer.Typer(
     name="atrank",
@@ -34,9 +42,7 @@ def _program() -> None:
 
 @app.command()
 def check(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of an event log, with its schema.yaml.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of an event log, with its schema.yaml.")],
 ) -> None:
     """Check an event log and sum it up. Every problem goes to stderr, one a line, and the exit code is 1."""
     try:
@@ -47,14 +53,131 @@ def check(
         count = len(error.problems)
         typer.echo(f"{folder}: {count:,} problem{'s' if count > 1 else ''}; rows count from 0", err=True)
         raise typer.Exit(1) from None
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # in a pipe nothing is wrapped or cut, however wide
-        console = Console(highlight=False, width=100_000)
-    console.print(
-        f"{escape(log.schema.name)}: a valid event log, fingerprint {log.fingerprint()}", soft_wrap=True
-    )
+    console = _console()
+    console.print(f"{escape(log.schema.name)}: a valid event log, fingerprint {log.fingerprint()}", soft_wrap=True)
     console.print(_summary_table(log.summary()))
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What the user can mend is one message on stderr and exit code 1; anything else is a bug and shows itself."""
+    try:
+        yield
+    except EventLogError as error:
+        typer.echo("\n".join(map(str, error.problems)), err=True)
+        raise typer.Exit(1) from None
+    except (RunError, ValueError, FileExistsError, FloatingPointError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    except KeyError as error:
+        typer.echo(str(error.args[0]), err=True)
+        raise typer.Exit(1) from None
+
+
+def _names(text: str | None) -> list[str] | None:
+    """`item,query` as a list; None stays None (all groups)."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of an event log.")]
+RunOption = Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder that `atrank train` wrote.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def train(
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder for the trained run.")],
+    model: Annotated[str, typer.Option(help=f"Which model: {', '.join(MODELS)}.")] = "atrank",
+    targets: Annotated[str | None, typer.Option(help="Groups to predict, such as item,query; all by default.")] = None,
+    histories: Annotated[str | None, typer.Option(help="Groups a history may hold; all by default.")] = None,
+    protocol: Annotated[Protocol, typer.Option(help="What trains, validates, tests.")] = "validated",
+    recipe: Annotated[Literal["paper", "modern"], typer.Option(help="Optimizer and its settings.")] = "modern",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in RUN.")] = False,
+) -> None:
+    """Train a model on an event log. RUN gets config.json, metrics.json, model.safetensors and the checkpoints."""
+    changes = {"epochs": epochs, "batch_size": batch_size}
+    with _plain_errors():
+        result = train_run(
+            EventLog.read(data),
+            out,
+            model=model,
+            targets=_names(targets),
+            histories=_names(histories),
+            protocol=protocol,
+            recipe=RECIPES[recipe].model_copy(update={k: v for k, v in changes.items() if v is not None}),
+            seed=seed,
+            max_steps=max_steps,
+            resume=resume,
+        )
+    for entry in result.epochs:
+        auc = entry["validation_auc"]
+        typer.echo(
+            f"epoch {entry['epoch']:>3}  loss {entry['loss']:.4f}  "
+            + (f"validation AUC {auc:.4f}  " if auc is not None else "")
+            + f"{entry['samples_per_second']:,.0f} samples/s"
+        )
+    typer.echo(f"best epoch {result.best_epoch}; the run is in {out}")
+
+
+@app.command()
+def evaluate(
+    run: RunOption,
+    data: DataOption,
+    negatives: Annotated[int, typer.Option(min=1, help="Negatives drawn for each test behavior.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the negatives.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""
+    with _plain_errors():
+        trained = load_run(run)
+        histories = trained.histories_of(EventLog.read(data))
+        test = split(histories, trained.config.protocol, trained.config.targets).test
+        result = evaluate_model(trained.model, histories, test, negatives=negatives, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(result.as_dict()))
+        return
+    low, high = result.ci95
+    typer.echo(f"average user AUC {result.average_user_auc:.4f} (95 % interval {low:.4f} to {high:.4f})")
+    typer.echo(f"{result.users:,} users, {result.skipped_users:,} skipped, {negatives} negatives each")
+    for name, auc in result.targets.items():
+        typer.echo(f"  {name}: {auc:.4f}")
+
+
+@app.command()
+def rank(
+    run: RunOption,
+    data: DataOption,
+    user: Annotated[str, typer.Option(metavar="ID", help="A user of the log.")],
+    group: Annotated[str, typer.Option(help="Rank the objects of this group.")],
+    top: Annotated[int, typer.Option(min=1, help="How many objects.")] = 10,
+    at: Annotated[int | None, typer.Option(help="Moment of ranking (timestamp); after the log by default.")] = None,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also objects the user touched.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The top objects of a group for one user."""
+    with _plain_errors():
+        trained = load_run(run)
+        histories = trained.histories_of(EventLog.read(data))
+        best = top_objects(trained.model, histories, user, group, top, at=at, include_seen=include_seen)
+    if as_json:
+        typer.echo(best.to_json(orient="records"))
+        return
+    described = best.merge(histories.tables[group], on="object_id", how="left")
+    table = Table(*described.columns)
+    for values in described.itertuples(index=False):
+        table.add_row(*(escape(f"{v:.4f}" if isinstance(v, float) else str(v)) for v in values))
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # in a pipe nothing is wrapped or cut, however wide
+    return console if console.is_terminal else Console(highlight=False, width=100_000)
 
 
 def _summary_table(summary: pd.DataFrame) -> Table:

@@ -48,7 +48,9 @@ class ObjectEmbedding(nn.Module):
         if not self.features:
             raise ValueError(f"group {group!r} has no features; list at least one (object_id can be one) in the schema")
         self.vocabularies = {
-            name: key(schema.vocabulary(group, name)) for name, spec in self.features.items() if spec.kind != "continuous"
+            name: key(schema.vocabulary(group, name))
+            for name, spec in self.features.items()
+            if spec.kind != "continuous"
         }
         self.tables = tables
         self.lines = nn.ModuleDict(
@@ -65,9 +67,7 @@ class ObjectEmbedding(nn.Module):
                 continue
             table = cast(nn.Embedding, self.tables[self.vocabularies[name]])
             if isinstance(value, Ragged):
-                parts.append(
-                    nn.functional.embedding_bag(value.values, table.weight, value.offsets[:-1], mode="mean")
-                )
+                parts.append(nn.functional.embedding_bag(value.values, table.weight, value.offsets[:-1], mode="mean"))
             else:
                 parts.append(table(value))
         return torch.cat(parts, dim=1)

@@ -103,13 +103,9 @@ class EventLog:
             for name, group in schema.groups.items():
                 tables[name, kind] = None
                 if name in frames:
-                    tables[name, kind] = table_from_frame(
-                        f"{name}.{kind}", frames[name], _wanted(kind, group)
-                    )
+                    tables[name, kind] = table_from_frame(f"{name}.{kind}", frames[name], _wanted(kind, group))
                 else:
-                    problems.append(
-                        Problem(f"{name}.{kind}", None, None, None, "the table is missing; add it")
-                    )
+                    problems.append(Problem(f"{name}.{kind}", None, None, None, "the table is missing; add it"))
         return cls._check(schema, tables, problems)
 
     @classmethod
@@ -142,9 +138,7 @@ class EventLog:
             if not overwrite:
                 raise FileExistsError(f"{folder} exists; choose another folder, or pass overwrite=True")
             if not (folder / SCHEMA_FILE).is_file():
-                raise FileExistsError(
-                    f"{folder} is no event log ({SCHEMA_FILE} is missing); choose another folder"
-                )
+                raise FileExistsError(f"{folder} is no event log ({SCHEMA_FILE} is missing); choose another folder")
         target = folder.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         mark = uuid.uuid4().hex
@@ -195,20 +189,14 @@ class EventLog:
             shared: dict[str, set[str]] = {}
             for name in self.schema.groups:
                 if (feature, name) in values:
-                    shared.setdefault(self.schema.vocabulary(name, feature), set()).update(
-                        values[feature, name]
-                    )
+                    shared.setdefault(self.schema.vocabulary(name, feature), set()).update(values[feature, name])
             total[f"distinct {feature}"] = sum(map(len, shared.values()))
         # a group's name holds no blank, so the two cannot be confused
         rows["all groups"] = total
         columns = ["users", "behaviors", "objects", "average length"]
         columns += [f"distinct {feature}" for feature in features] + ["first day", "last day"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("group")
-        counts = [
-            column
-            for column in columns
-            if column in ("users", "behaviors", "objects") or "distinct" in column
-        ]
+        counts = [column for column in columns if column in ("users", "behaviors", "objects") or "distinct" in column]
         return table.astype(dict.fromkeys(counts, "Int64"))
 
     def fingerprint(self) -> str:
@@ -232,9 +220,7 @@ class EventLog:
         users = len(pd.concat([self.events[name]["user_id"] for name in names]).unique())
         behaviors = sum(len(self.events[name]) for name in names)
         times = [t for name in names for t in self.events[name]["timestamp"].agg(["min", "max"])]
-        first, last = (
-            str(np.datetime64(int(t), unit).astype("datetime64[D]")) for t in (min(times), max(times))
-        )
+        first, last = (str(np.datetime64(int(t), unit).astype("datetime64[D]")) for t in (min(times), max(times)))
         return {
             "users": users,
             "behaviors": behaviors,
@@ -260,10 +246,7 @@ class EventLog:
         else:
             types |= {feature: stored[spec.kind] for feature, spec in features.items()}
         return pa.table(
-            {
-                column: pa.array(frame[column], type=types[column], from_pandas=True)
-                for column in frame.columns
-            }
+            {column: pa.array(frame[column], type=types[column], from_pandas=True) for column in frame.columns}
         )
 
 
@@ -279,9 +262,7 @@ def _table_path(folder: Path, stem: str, problems: list[Problem]) -> Path | None
         message = f"{stem}.csv is there as well; remove one of the two"
     else:
         near = difflib.get_close_matches(f"{stem}.parquet", [path.name for path in folder.iterdir()], n=1)
-        message = f"the table is missing; add it, or {stem}.csv" + (
-            f" (or rename {near[0]}?)" if near else ""
-        )
+        message = f"the table is missing; add it, or {stem}.csv" + (f" (or rename {near[0]}?)" if near else "")
     problems.append(Problem(f"{stem}.parquet", None, None, None, message))
     return None
 
@@ -318,9 +299,7 @@ def _events(table: Table, group: Group, unit: str, ids: pa.Array | None) -> pd.D
     actions = table.text("action", required=True)
     about = table.text(OBJECT_ID, required=True)
     if table.is_empty():
-        table.note(
-            None, "the group is empty; write at least one behavior, or take the group out of the schema"
-        )
+        table.note(None, "the group is empty; write at least one behavior, or take the group out of the schema")
     codes = None
     if actions is not None:
         position = pc.index_in(actions, pa.array(group.actions, pa.large_string()))

@@ -206,8 +206,10 @@ class GroupedHistories:
     def user(self, user_id: str) -> int:
         """Number of a user; ``KeyError`` with a remedy when the log has no such user."""
         if user_id not in self.user_ids:
-            raise KeyError(f"user {user_id!r} has no behavior in this log; its first users are {list(self.user_ids[:3])}")
-        return int(self.user_ids.get_loc(user_id))
+            raise KeyError(
+                f"user {user_id!r} has no behavior in this log; its first users are {list(self.user_ids[:3])}"
+            )
+        return int(self.user_ids.get_indexer(pd.Index([user_id], dtype="str"))[0])
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {len(g.timestamps)}" for name, g in self.groups.items())
@@ -221,4 +223,3 @@ def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, 
     if unknown or not names:
         raise ValueError(f"{what}: {unknown or 'nothing given'}; the log's groups are {list(schema.groups)}")
     return names
-

@@ -51,7 +51,9 @@ class ATRankConfig(BaseModel):
     residual: Literal["input", "attended"] = "input"
     target_attention: Literal["shared", "separate"] = "separate"
     target_residual: bool = False
-    ranked: Literal["projected", "raw"] = Field("projected", description="f reads h_t (eq. 8) or q_t (the text after it)")
+    ranked: Literal["projected", "raw"] = Field(
+        "projected", description="f reads h_t (eq. 8) or q_t (the text after it)"
+    )
     object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
     linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
     ranking: Literal["dot", "mlp"] = "dot"
@@ -133,12 +135,15 @@ class ATRank(nn.Module):
         self.biases = nn.ModuleDict()
         for g, group in schema.groups.items():
             if config.ranked == "raw" and widths[g] != config.hidden:
-                raise ValueError(f"ranked='raw' compares q_t of group {g!r} ({widths[g]} wide) with hidden={config.hidden}")
+                raise ValueError(
+                    f"ranked='raw' compares q_t of group {g!r} ({widths[g]} wide) with hidden={config.hidden}"
+                )
             if config.object_bias:
                 if "object_id" not in group.features:
                     raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
-                self.biases[g] = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
-                nn.init.zeros_(self.biases[g].weight)
+                bias = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
+                nn.init.zeros_(bias.weight)
+                self.biases[g] = bias
 
     def embedding(self, group: str) -> BehaviorEmbedding:
         module = self.embeddings[group]
@@ -198,10 +203,8 @@ class ATRank(nn.Module):
         keys, _ = self.target.read(c, layout)
         target = self.target.weights(self.targets(batch.candidates), keys, layout.visible())
         order = list(self.schema.groups)
-        number = torch.cat(
-            [torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()]
-        )
-        groups = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, number)
+        numbers = torch.cat([torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()])
+        groups = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, numbers)
         positions = torch.cat([b.positions for b in batch.histories.values()])
         places = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, positions)
         shape = (batch.size, batch.length)

@@ -25,7 +25,9 @@ def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
             raise ValueError(f"hidden={hidden} cannot be divided into spaces={spaces} equal parts; list the sizes")
         return (hidden // spaces,) * spaces
     if sum(spaces) != hidden or min(spaces) < 1:
-        raise ValueError(f"spaces={list(spaces)} must be positive and sum to hidden={hidden}; they sum to {sum(spaces)}")
+        raise ValueError(
+            f"spaces={list(spaces)} must be positive and sum to hidden={hidden}; they sum to {sum(spaces)}"
+        )
     return tuple(spaces)
 
 

@@ -27,9 +27,7 @@ class MLP(nn.Module):
 
     def __init__(self, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1)
-        )
+        self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
 
     def forward(self, target: Float[Tensor, "b c d"], user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
         return self.layers(torch.cat([target, user, target * user], dim=-1)).squeeze(-1)
@@ -88,6 +86,8 @@ def top_objects(
         end = int(samples.ends[0, list(histories.groups).index(group)])
         seen = own.objects[int(own.offsets[user]) : end].long()
         rows = rows[~torch.isin(rows, seen)]
+    if not len(rows):
+        return pd.DataFrame({"rank": [], "object_id": [], "score": []})
     encoding = model.encode(build_batch(histories, samples, rows[None, :1], model.histories))
     scores = torch.cat(
         [

@@ -157,11 +157,15 @@ def _read_config(run: Path) -> RunConfig:
     try:
         return RunConfig.model_validate_json(path.read_text())
     except FileNotFoundError:
-        raise RunError(f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote") from None
+        raise RunError(
+            f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise RunError(f"{path}: {place}: {first['msg']}; the file was changed, or written by another version") from None
+        raise RunError(
+            f"{path}: {place}: {first['msg']}; the file was changed, or written by another version"
+        ) from None
 
 
 def load_run(run: Path | str) -> Run:

@@ -109,9 +109,7 @@ class TimeScale(_Model):
         if not edges:
             raise ValueError("there is no edge; give at least one, or leave `edges` out")
         if not all(math.isfinite(edge) and edge > 0 for edge in edges):
-            raise ValueError(
-                "edges must be positive and finite; the first bucket begins at 0 without an edge"
-            )
+            raise ValueError("edges must be positive and finite; the first bucket begins at 0 without an edge")
         if any(after <= before for before, after in itertools.pairwise(edges)):
             raise ValueError("edges must ascend, each larger than the one before; sort them, drop repeats")
         return edges
@@ -165,9 +163,7 @@ class Schema(_Model):
                     f"{name!r} cannot name a group, because it names files; use only letters, digits, _ and -"
                 )
         if len({name.lower() for name in groups}) < len(groups):
-            raise ValueError(
-                "two groups differ only in upper and lower case; rename one, for they name files"
-            )
+            raise ValueError("two groups differ only in upper and lower case; rename one, for they name files")
         return groups
 
     @classmethod
@@ -282,9 +278,7 @@ def _readable(error: ValidationError) -> list[Problem]:
         elif kind == "literal_error":
             message = "not allowed; " + suggest(value, re.findall(r"'(\w+)'", context["expected"]))
         elif kind == "string_type":
-            message = (
-                "must be text; put it in quotes" if not isinstance(value, dict | list) else "must be text"
-            )
+            message = "must be text; put it in quotes" if not isinstance(value, dict | list) else "must be text"
         elif kind in ("dict_type", "model_type"):
             message = "must be a mapping; write it as `key: value` lines"
         elif kind in ("tuple_type", "list_type"):

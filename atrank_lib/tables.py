@@ -66,9 +66,7 @@ class Table:
                 self.note(column, text + _also(at[1:]), row=at[0], value=value)
             else:
                 more, count = len(found) - i, sum(len(at) for _, at in list(found.values())[i:])
-                self.note(
-                    column, f"{more:,} more values in {count:,} rows have the problem of the one before"
-                )
+                self.note(column, f"{more:,} more values in {count:,} rows have the problem of the one before")
                 break
 
     def is_empty(self) -> bool:
@@ -162,9 +160,7 @@ class Table:
         if inner is not None and pa.types.is_dictionary(inner):
             inner = inner.value_type
         if inner is None or not (_is_text(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)):
-            self._wrong_kind(
-                column, array, "lists of text", "split it into lists, in pandas with .str.split()"
-            )
+            self._wrong_kind(column, array, "lists of text", "split it into lists, in pandas with .str.split()")
             return None
         raw = array.to_pylist()
         gaps = np.fromiter((row is not None and None in row for row in raw), bool, len(raw))
@@ -264,9 +260,7 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> Table:
     if malformed:
         table.rows = np.delete(np.arange(content.num_rows + len(at)), at)
     for row, number in list(zip(malformed, at, strict=True))[:EXAMPLES]:
-        message = (
-            f"the row has {row.actual_columns} values for {row.expected_columns} columns; correct or quote it"
-        )
+        message = f"the row has {row.actual_columns} values for {row.expected_columns} columns; correct or quote it"
         table.note(None, message, row=number, value=row.text)
     if len(at) > EXAMPLES:
         table.note(None, f"{len(at) - EXAMPLES:,} more rows have the problem of the one before")
@@ -310,15 +304,11 @@ def _note_mixture(table: Table, column: str, values: pd.Series) -> None:
             continue
         first = first or type(value)
         if type(value) is not first:
-            message = (
-                f"the column mixes {first.__name__} and {type(value).__name__}; write one type throughout"
-            )
+            message = f"the column mixes {first.__name__} and {type(value).__name__}; write one type throughout"
             table.note(column, message, row=row, value=value)
             return
     name = first.__name__ if first else "nothing"
-    table.note(
-        column, f"the column holds {name} of mixed or unknown types; write text, numbers or lists of text"
-    )
+    table.note(column, f"the column holds {name} of mixed or unknown types; write text, numbers or lists of text")
 
 
 def _whole_from_text(array: pa.Array) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -124,7 +123,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     beside = path.with_name(path.name + ".unfinished")
     beside.write_text(text)
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -170,8 +169,7 @@ def fit(
         raise ValueError("no training samples; choose other targets or another protocol")
     optimizer = _optimizer(model, recipe)
     samplers = {
-        name: NegativeSampler(histories, name, recipe.negative_kind, samples)
-        for name, samples in split.train.items()
+        name: NegativeSampler(histories, name, recipe.negative_kind, samples) for name, samples in split.train.items()
     }
     validation = {name: samples for name, samples in split.validation.items() if len(samples)}
     fixed = fixed_candidates(histories, validation, seed=0)
@@ -183,7 +181,9 @@ def fit(
         result = checkpoints.load(checkpoints.latest(), model, optimizer)
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     while not result.finished and (max_steps is None or result.steps < max_steps):
-        entry, done = _epoch(model, optimizer, histories, split.train, samplers, recipe, seed, result, max_steps, progress)
+        entry, done = _epoch(
+            model, optimizer, histories, split.train, samplers, recipe, seed, result, max_steps, progress
+        )
         if validation:
             scores = score_candidates(model, histories, validation, fixed)
             aucs = {name: float(user_auc(samples, scores[name])) for name, samples in validation.items()}

@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -21,59 +22,16 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import typer
 
 USERS, ITEMS, CATEGORIES, REVIEWS, PRODUCTS = 192_403, 63_001, 801, 1_689_188, 498_196
-WORDS = [
-    "the",
-    "camera's",
-    "battery",
-    "lasts",
-    "all",
-    "day",
-    "and",
-    "it",
-    '"just',
-    'works"',
-    "with",
-    "my",
-    "old",
-    "lens",
-    "cable",
-    "adapter",
-    "screen",
-    "I",
-    "don't",
-    "regret",
-    "buying",
-    "this",
-    "one",
-    "for",
-    "price",
-    "sound",
-    "quality",
-    "is",
-    "great",
-    "but",
-    "shipping",
-    "took",
-    "forever",
-    "would",
-    "recommend",
-    "to",
-    "any",
-    "friend",
-    "who",
-    "needs",
-    "a",
-    "sturdy",
-    "case",
-    "naïve",
-    "café",
-    '5"',
-    "display",
-]
+WORDS = re.split(
+    r"\s+",
+    """the camera's battery lasts all day and it "just works" with my old lens cable adapter screen I don't regret
+    buying this one for price sound quality is great but shipping took forever would recommend to any friend who
+    needs a sturdy case naïve café 5" display""",
+)
 
 
 def text(rng: np.random.Generator, length: float) -> str:
@@ -98,7 +56,7 @@ def write_pair(folder: Path, share: float, seed: int) -> tuple[Path, Path]:
     order = np.argsort(of_item, kind="stable")  # the originals are sorted by item
     days = rng.integers(10_957, 16_274, reviews) * 86_400
     with gzip.open(paths[0], "wt", compresslevel=6, encoding="utf-8") as file:
-        for user, item, day in zip(of_user[order].tolist(), of_item[order].tolist(), days.tolist()):
+        for user, item, day in zip(of_user[order].tolist(), of_item[order].tolist(), days.tolist(), strict=True):
             record = {
                 "reviewerID": f"A{user:013X}",
                 "asin": asin(item),
@@ -137,7 +95,7 @@ def write_pair(folder: Path, share: float, seed: int) -> tuple[Path, Path]:
     return paths
 
 
-def peak_memory(process: psutil.Process) -> int:
+def resident_memory(process: psutil.Process) -> int:
     """Resident bytes now, summed over the process and its descendants."""
     total = 0
     try:
@@ -172,7 +130,7 @@ def main(
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
         watched = psutil.Process(run.pid)
         while run.poll() is None:
-            peak = max(peak, peak_memory(watched))
+            peak = max(peak, resident_memory(watched))
             time.sleep(0.05)
     seconds = time.perf_counter() - start
     if run.returncode:

@@ -20,6 +20,7 @@ from data_scripts._tables import (
     connect,
     differing_counts,
     joins_page,
+    number,
     publish,
     read_table,
     refuse_existing,
@@ -74,7 +75,7 @@ def count(reviews: ir.Table, meta: ir.Table, items: ir.Table) -> dict[str, int]:
         "items without a category": items.category_id.isnull().sum().fill_null(0),
         "repeated product lines": listed.count() - listed.object_id.nunique(),
     }
-    return {name: int(to_frame(total.as_table()).iloc[0, 0]) for name, total in totals.items()}
+    return {name: number(total) for name, total in totals.items()}
 
 
 def event_log(name: str, reviews: ir.Table, items: ir.Table) -> EventLog:
@@ -104,8 +105,8 @@ def read_pair(con: ibis.BaseBackend, files: tuple[Path, Path], workers: int) -> 
         parse_lines(files[0], parse_review, REVIEWS, reviews, workers)
         parse_lines(files[1], parse_meta, META, meta, workers)
         return (
-            read_table(con, reviews, {"user_id": "string", "object_id": "string", "timestamp": "int64"}),
-            read_table(con, meta, {"object_id": "string", "category_id": "string"}),
+            read_table(con, reviews, {"user_id": "!string", "object_id": "!string", "timestamp": "!int64"}),
+            read_table(con, meta, {"object_id": "!string", "category_id": "!string"}),
         )
 
 
@@ -114,18 +115,16 @@ def read_joined(con: ibis.BaseBackend, folder: Path) -> tuple[ir.Table, ir.Table
     events = read_table(
         con,
         folder / "events.parquet",
-        {"user_id": "string", "item_id": "string", "timestamp": "int64", "category_id": "string"},
+        {"user_id": "!string", "item_id": "!string", "timestamp": "!int64", "category_id": "string"},
     )
     attributes = read_table(
-        con, folder / "item_attributes.parquet", {"item_id": "string", "attribute_ids": "array<string>"}
+        con, folder / "item_attributes.parquet", {"item_id": "!string", "attribute_ids": "array<string>"}
     )
     leaf = attributes.attribute_ids[attributes.attribute_ids.length() - 1]
     meta = attributes.select(object_id="item_id", category_id=leaf, row="row")
     other = events.join(meta, events.item_id == meta.object_id)
-    other = other.filter(other.category_id != other.category_id_right)
-    wrong = to_frame(
-        other.order_by("row").select("row", "item_id", "category_id", "category_id_right").limit(1)
-    )
+    other = other.filter(~other.category_id.identical_to(other.category_id_right))
+    wrong = to_frame(other.order_by("row").select("row", "item_id", "category_id", "category_id_right").limit(1))
     if len(wrong):
         row, item, here, there = wrong.iloc[0]
         raise PreparationError(
@@ -141,18 +140,20 @@ def prepare(
     """Read one category, join, compare with Table 1, publish the log, and print what was joined."""
     category = PAPER_NAMES.get(category.rstrip("."), category)
     if not re.fullmatch(r"\w+", category):
-        raise PreparationError(
-            f"--category {category!r}: a name has letters, digits and _, as in Electronics"
-        )
+        raise PreparationError(f"--category {category!r}: only letters, digits and _, as in Electronics")
+    if raw_dir is not None and from_table is not None:
+        raise PreparationError("--raw-dir and --from-table name two sources; pass one of them")
     refuse_existing(out, overwrite)
     con = connect()
     if from_table is None:
         files = raw_files(category, raw_dir or Path(pooch.os_cache("atrank_lib")) / "amazon")
         reviews, meta = read_pair(con, files, workers)
         sources = " and ".join(f"`{path.name}`" for path in files)
+        leaf = "the last element of the last category path of its product"
     else:
         reviews, meta = read_joined(con, from_table)
         sources = "`events.parquet` and `item_attributes.parquet`"
+        leaf = "the last of its `attribute_ids`"
     items = con.create_table("items", reviewed_items(reviews, meta), temp=True)
     counts = count(reviews, meta, items)
     differing = differing_counts(counts, TABLE_1.get(category, {}), "Table 1 of the paper")
@@ -160,7 +161,7 @@ def prepare(
         f"Source: {sources} (Amazon reviews 2014, 5-core, McAuley et al.).",
         "Every review is one behavior, with the action `review`; repeated reviews of an item are all kept.",
         "A user's reviews are in time order; reviews of the same second keep the order of the file.",
-        "An item's category is the last element of the last category path of its product.",
+        f"An item's category is {leaf}.",
         "An item that the products do not list has an unknown category.",
         "Of several product lines of one item the first counts.",
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -29,15 +28,13 @@ def download(url: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PreparationError(
-            f"{path.parent}: cannot be created ({error}); choose another --raw-dir"
-        ) from error
+        raise PreparationError(f"{path.parent}: cannot be created ({error}); choose another --raw-dir") from error
     failures = 0
     while failures < ATTEMPTS:
         before = _size(part)
         try:
             if _fetch(url, part):
-                os.replace(part, path)
+                part.replace(path)
                 return
             reason = "the connection closed early"
         except urllib.error.HTTPError as error:
@@ -75,9 +72,7 @@ def _fetch(url: str, part: Path) -> bool:
     with response:
         resumed = response.status == 206
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise HTTPException(
-                f"asked for bytes from {have}, offered {response.headers.get('Content-Range')!r}"
-            )
+            raise HTTPException(f"asked for bytes from {have}, offered {response.headers.get('Content-Range')!r}")
         length = response.headers.get("Content-Length")
         start = have if resumed else 0
         total = start + int(length) if length is not None else None

@@ -95,24 +95,21 @@ def _chunks(path: Path) -> Iterator[tuple[int, bytes]]:
                 line += chunk.count(b"\n")
     except gzip.BadGzipFile as error:
         raise PreparationError(
-            f"{path}, near line {line}: not a sound gzip file ({error}); fetch it again"
+            f"{path}, near line {line}: not a sound gzip file ({error}); delete it and fetch it again"
         ) from error
     except EOFError as error:
-        line += rest.count(b"\n")
         raise PreparationError(
             f"{path}, near line {line}: the gzip file is truncated; delete it and fetch it again"
         ) from error
     except zlib.error as error:
         raise PreparationError(
-            f"{path}, near line {line}: damaged gzip data ({error}); fetch it again"
+            f"{path}, near line {line}: damaged gzip data ({error}); delete it and fetch it again"
         ) from error
     if rest:
         yield line, rest
 
 
-def _parse_chunk(
-    path: str, first_line: int, chunk: bytes, parser: Parser, schema: pa.Schema
-) -> pa.RecordBatch:
+def _parse_chunk(path: str, first_line: int, chunk: bytes, parser: Parser, schema: pa.Schema) -> pa.RecordBatch:
     rows = []
     for number, line in enumerate(chunk.split(b"\n"), first_line):
         if not line or line.isspace():
@@ -122,5 +119,6 @@ def _parse_chunk(
         except ValueError as error:
             start = line[:80].decode("utf-8", "replace")
             raise PreparationError(f"{path}, line {number}: {error}. The line begins {start!r}") from None
-    columns = zip(*rows) if rows else [()] * len(schema)
-    return pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, schema)], schema=schema)
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    return pa.record_batch(arrays, schema=schema)

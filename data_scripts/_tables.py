@@ -30,6 +30,8 @@ def connect() -> ibis.BaseBackend:
 def read_table(con: ibis.BaseBackend, path: Path, columns: Mapping[str, str]) -> ir.Table:
     """The named columns of a parquet file, cast to the given Ibis types, and ``row``, the 0-based file row.
 
+    A type that begins with ``!``, as in ``!string``, allows no missing value.
+
     Raises:
         PreparationError: the file is missing or unreadable, lacks a column, or holds a value of another type.
     """
@@ -48,17 +50,27 @@ def take_columns(con: ibis.BaseBackend, table: ir.Table, columns: Mapping[str, s
     if missing:
         has = ", ".join(repr(name) for name in table.columns if name != "row")
         raise PreparationError(f"{path}: no column {', '.join(map(repr, missing))}; it has {has}")
+    types = {name: ibis.dtype(kind) for name, kind in columns.items()}
     try:
-        return con.create_table(
-            ibis.util.gen_name("source"), table.select("row", *columns).cast(dict(columns)), temp=True
-        )
+        cast = table.select("row", *columns).cast({name: kind.copy(nullable=True) for name, kind in types.items()})
+        held = con.create_table(ibis.util.gen_name("source"), cast, temp=True)
     except (duckdb.Error, ibis.common.exceptions.IbisError) as error:
         raise PreparationError(f"{path}: a value is not of the type in {dict(columns)} ({error})") from error
+    for name, kind in types.items():
+        empty = to_frame(held.filter(held[name].isnull()).order_by("row").limit(1))
+        if not kind.nullable and len(empty):
+            raise PreparationError(f"{path}, row {empty['row'][0]}: {name} is missing; complete or remove that row")
+    return held
 
 
 def to_frame(table: ir.Table) -> pd.DataFrame:
     """Run an expression; text columns come as pandas text, nulls as missing values."""
     return table.to_pyarrow().to_pandas()
+
+
+def number(value: ir.IntegerScalar) -> int:
+    """Run an expression that is one number."""
+    return int(value.to_pyarrow().as_py())
 
 
 def require_unique(table: ir.Table, key: str, path: Path) -> None:
@@ -87,9 +99,7 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise PreparationError(f"{folder}: exists already; choose another --out or pass --overwrite")
     if not (folder / "schema.yaml").is_file():
-        raise PreparationError(
-            f"{folder}: exists and is not an event log (no schema.yaml); choose another --out"
-        )
+        raise PreparationError(f"{folder}: exists and is not an event log (no schema.yaml); choose another --out")
 
 
 def publish(log: EventLog, folder: Path, joins: str, overwrite: bool) -> None:
@@ -137,9 +147,7 @@ def or_exit(prepare: Callable[[], None]) -> None:
     try:
         prepare()
     except BrokenProcessPool:
-        typer.echo(
-            "error: a worker process was killed, most likely for memory; use fewer --workers", err=True
-        )
+        typer.echo("error: a parsing process was killed, perhaps for memory; use fewer --workers", err=True)
     except (PreparationError, EventLogError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
     else:

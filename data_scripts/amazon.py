@@ -82,9 +82,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def main(
-    category: Annotated[
-        str, typer.Option(help="Electronics, Clothing (short for Clothing_Shoes_and_Jewelry), ...")
-    ],
+    category: Annotated[str, typer.Option(help="Electronics, Clothing (short for Clothing_Shoes_and_Jewelry), ...")],
     out: Annotated[Path, typer.Option(help="Folder of the event log to write.")],
     raw_dir: Annotated[
         Path | None,

@@ -33,6 +33,7 @@ from data_scripts._tables import (
     connect,
     differing_counts,
     joins_page,
+    number,
     or_exit,
     publish,
     read_table,
@@ -57,13 +58,13 @@ SOURCES = {
     "transactions": Source(
         "transactions_100k",
         "transactions_sample",
-        {"household_id": "string", "product_id": "string", "transaction_timestamp": "timestamp"},
+        {"household_id": "!string", "product_id": "!string", "transaction_timestamp": "!timestamp"},
     ),
     "products": Source(
         "products",
         "products",
         {
-            "product_id": "string",
+            "product_id": "!string",
             "product_category": "string",
             "product_type": "string",
             "department": "string",
@@ -72,23 +73,23 @@ SOURCES = {
         },
     ),
     "coupons": Source(
-        "coupons", "coupons", {"coupon_upc": "string", "product_id": "string", "campaign_id": "string"}
+        "coupons", "coupons", {"coupon_upc": "!string", "product_id": "!string", "campaign_id": "!string"}
     ),
     "redemptions": Source(
         "coupon_redemptions",
         "coupon_redemptions",
         {
-            "household_id": "string",
-            "coupon_upc": "string",
-            "campaign_id": "string",
-            "redemption_date": "timestamp",
+            "household_id": "!string",
+            "coupon_upc": "!string",
+            "campaign_id": "!string",
+            "redemption_date": "!timestamp",
         },
     ),
-    "campaigns": Source("campaigns", "campaigns", {"campaign_id": "string", "household_id": "string"}),
+    "campaigns": Source("campaigns", "campaigns", {"campaign_id": "!string", "household_id": "!string"}),
     "descriptions": Source(
         "campaign_descriptions",
         "campaign_descriptions",
-        {"campaign_id": "string", "campaign_type": "string", "start_date": "timestamp"},
+        {"campaign_id": "!string", "campaign_type": "string", "start_date": "!timestamp"},
     ),
 }
 # the package's tables with its 100,000-row sample of the transactions
@@ -239,13 +240,9 @@ def join(tables: Mapping[str, ir.Table]) -> tuple[dict[str, ir.Table], dict[str,
     transactions, redemptions = tables["transactions"], tables["redemptions"]
     products = tables["products"].drop("row").rename(category="product_category")
     types = tables["descriptions"].select("campaign_id", "campaign_type")
-    receipts = tables["campaigns"].inner_join(
-        tables["descriptions"].select("campaign_id", "start_date"), "campaign_id"
-    )
+    receipts = tables["campaigns"].inner_join(tables["descriptions"].select("campaign_id", "start_date"), "campaign_id")
     listed = tables["coupons"].select("coupon_upc", "campaign_id").distinct()
-    coupon_category = most_frequent(
-        tables["coupons"].inner_join(products, "product_id"), "coupon_upc", "category"
-    )
+    coupon_category = most_frequent(tables["coupons"].inner_join(products, "product_id"), "coupon_upc", "category")
     coupon_type = most_frequent(listed.inner_join(types, "campaign_id"), "coupon_upc", "campaign_type")
     events = {
         "product": behaviors(transactions, "purchase", "product_id", "transaction_timestamp"),
@@ -268,9 +265,7 @@ def count(
     redeemed_in = to_frame(tables["redemptions"].inner_join(types, "campaign_id"))
     chosen = objects["coupon"].set_index("object_id")["campaign_type"]
     other = redeemed_in["coupon_upc"].map(chosen) != redeemed_in["campaign_type"]
-    unlisted = to_frame(
-        tables["transactions"].anti_join(tables["products"], "product_id").product_id.nunique().as_table()
-    )
+    unlisted = tables["transactions"].anti_join(tables["products"], "product_id").product_id.nunique()
     return {
         "purchases": len(events["product"]),
         "redemptions": len(events["coupon"]),
@@ -281,9 +276,10 @@ def count(
         "products": len(objects["product"]),
         "coupons": len(objects["coupon"]),
         "campaigns": len(objects["campaign"]),
-        "products that `products` does not list": int(unlisted.iloc[0, 0]),
+        "products that `products` does not list": number(unlisted),
         "products without a category": int(objects["product"]["category"].isna().sum()),
         "coupons without a category": int(objects["coupon"]["category"].isna().sum()),
+        "coupons without a campaign type": int(objects["coupon"]["campaign_type"].isna().sum()),
         "redemptions in a campaign of another type than the coupon's": int(other.sum()),
     }
 
@@ -301,9 +297,7 @@ def prepare(out: Path, raw_dir: Path | None, overwrite: bool) -> None:
     tables = {name: load(con, raw_dir, source) for name, source in SOURCES.items()}
     require_unique(tables["products"], "product_id", raw_dir / "products")
     require_unique(tables["descriptions"], "campaign_id", raw_dir / "campaign_descriptions")
-    undated = to_frame(
-        tables["campaigns"].anti_join(tables["descriptions"], "campaign_id").order_by("row").limit(1)
-    )
+    undated = to_frame(tables["campaigns"].anti_join(tables["descriptions"], "campaign_id").order_by("row").limit(1))
     if len(undated):
         raise PreparationError(
             f"{raw_dir / 'campaigns'}, row {undated['row'][0]}: campaign_id {undated['campaign_id'][0]!r} is not in "
@@ -323,9 +317,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the event log to write.")],
     raw_dir: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the .parquet or .rda tables. Default: $ATRANK_DATA_DIR/completejourney."
-        ),
+        typer.Option(help="Folder of the .parquet or .rda tables. Default: $ATRANK_DATA_DIR/completejourney."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an event log at --out.")] = False,
 ) -> None:

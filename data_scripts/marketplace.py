@@ -116,9 +116,7 @@ class MarketplaceConfig(BaseModel):
         "receive": 1.0,
     }
     half_lives: dict[str, PositiveFloat] = {"item": 5.0, "query": 1.5, "coupon": 0.5}
-    quench: float = Field(
-        0.05, ge=0, le=1, description="what is left of a behavior's influence after a later buy"
-    )
+    quench: float = Field(0.05, ge=0, le=1, description="what is left of a behavior's influence after a later buy")
     cross_influence: float = Field(1.0, ge=0)
 
     @model_validator(mode="after")
@@ -151,9 +149,7 @@ class MarketplaceConfig(BaseModel):
 
     def strength(self) -> Float[np.ndarray, "G G"]:
         """Influence [cause, effect] with `cross_influence` multiplied in."""
-        table = np.array(
-            [[self.influence.get(cause, {}).get(effect, 0.0) for effect in GROUPS] for cause in GROUPS]
-        )
+        table = np.array([[self.influence.get(cause, {}).get(effect, 0.0) for effect in GROUPS] for cause in GROUPS])
         return np.where(np.eye(len(GROUPS), dtype=bool), table, table * self.cross_influence)
 
 
@@ -201,10 +197,7 @@ class World:
     def link(self) -> Float[np.ndarray, "N G F"]:
         """P(link feature | cause is this object, group of the effect); all 0 where no link is possible."""
         table = np.array(
-            [
-                [[self.config.links.get(c, {}).get(e, {}).get(f, 0.0) for f in LINKS] for e in GROUPS]
-                for c in GROUPS
-            ]
+            [[[self.config.links.get(c, {}).get(e, {}).get(f, 0.0) for f in LINKS] for e in GROUPS] for c in GROUPS]
         )
         reached = self._mass[:, np.arange(len(LINKS))[:, None], np.maximum(self.value, 0)] > 0  # [G, F, N]
         possible = reached.transpose(2, 0, 1) & (self.value >= 0).T[:, None, :]
@@ -259,9 +252,7 @@ def build_world(config: MarketplaceConfig, rng: np.random.Generator) -> tuple[Wo
     value[0, item] = category
     value[1, item] = _from_home(category, brand_home, 0.8, rng)
     value[2, item] = _from_home(category, shop_home, 0.6, rng)
-    price = np.round(
-        rng.lognormal(3.0, 0.8, config.categories)[category] * rng.lognormal(0.0, 0.4, config.items), 2
-    )
+    price = np.round(rng.lognormal(3.0, 0.8, config.categories)[category] * rng.lognormal(0.0, 0.4, config.items), 2)
 
     query = slice(first[1], first[2])
     category = rng.choice(config.categories, config.queries, p=category_share).astype(np.int32)
@@ -311,9 +302,7 @@ def _zipf(count: int, exponent: float, rng: np.random.Generator) -> Float[np.nda
     return rng.permutation(share / share.sum())
 
 
-def _from_home(
-    category: np.ndarray, home: np.ndarray, loyalty: float, rng: np.random.Generator
-) -> np.ndarray:
+def _from_home(category: np.ndarray, home: np.ndarray, loyalty: float, rng: np.random.Generator) -> np.ndarray:
     """For each object a brand (or shop): with chance `loyalty` one at home in its category, else any."""
     anywhere = rng.integers(home.shape[1], size=len(category))
     homely = (home.sum(axis=1) > 0)[category] & (rng.random(len(category)) < loyalty)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from atrank_lib.events import EventLog
+from atrank_lib.schema import SCHEMA_FILE
 from data_scripts.marketplace import (
     ACTIONS,
     BUY,
@@ -56,11 +57,8 @@ class Marketplace:
 
         Raises FileExistsError if it exists, unless `overwrite` is given and it holds an event log.
         """
-        folder = Path(folder)
-        if folder.exists() and not overwrite:
-            raise FileExistsError(f"{folder} exists already; choose another folder or allow overwriting")
-        if folder.exists() and not (folder / "schema.yaml").is_file():
-            raise FileExistsError(f"{folder} holds no event log (no schema.yaml); choose another folder")
+        folder = Path(folder).resolve()
+        _check_place(folder, overwrite)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
             new, old = Path(beside) / "new", Path(beside) / "old"
@@ -151,9 +149,7 @@ def _block(world: World, users: int, rng: np.random.Generator) -> dict[str, np.n
     order = np.lexsort((rng.random(count), user))
     place = np.empty(count, dtype=np.int64)
     place[order] = np.arange(count) - start[user]
-    group = np.where(place < floor, place // LEAST, _draw(config.group_mix, GROUPS, count, rng)).astype(
-        np.int8
-    )
+    group = np.where(place < floor, place // LEAST, _draw(config.group_mix, GROUPS, count, rng)).astype(np.int8)
     action = np.where(group == 0, _draw(config.action_mix, ACTIONS["item"], count, rng), 0).astype(np.int8)
     chosen = _choose_objects(world, lengths, time, group, action, rng.random((3, count)))
     return {"lengths": lengths, "time": time, "group": group, "action": action, **chosen}
@@ -202,14 +198,10 @@ def _choose_objects(
         cumulated = np.cumsum(weight, axis=1)
         cause = _pick(cumulated, uniform[0, at])
         caused, source = cause > 0, thing[every, cause]
-        feature = _pick(
-            np.cumsum(np.where(caused[:, None], world.link[source, g], 1.0), axis=1), uniform[1, at]
-        )
+        feature = _pick(np.cumsum(np.where(caused[:, None], world.link[source, g], 1.0), axis=1), uniform[1, at])
         feature = np.where(caused, feature, BACKGROUND)
         cell = first_cell[g, feature] + np.where(caused, value[feature % BACKGROUND, every, cause], 0)
-        draw = np.minimum(
-            cell + uniform[2, at], np.nextafter(cell + 1.0, 0)
-        )  # rounding must not leave the cell
+        draw = np.minimum(cell + uniform[2, at], np.nextafter(cell + 1.0, 0))  # rounding must not leave the cell
         new = pool[np.searchsorted(cumulative, draw, side="right")]
 
         # p(new | history): the background, and every earlier behavior that shares a value with it
@@ -246,6 +238,13 @@ def _draw(mix: dict[str, float], names: tuple[str, ...], count: int, rng: np.ran
     return rng.choice(len(names), count, p=share / share.sum())
 
 
+def _check_place(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not overwrite:
+        raise FileExistsError(f"{folder} exists already; choose another folder, or overwrite it")
+    if folder.exists() and not (folder / SCHEMA_FILE).is_file():
+        raise FileExistsError(f"{folder} holds no event log ({SCHEMA_FILE}); choose another folder")
+
+
 def _categorical(codes: np.ndarray, names: tuple[str, ...]) -> pd.Categorical[str]:
     return pd.Categorical.from_codes(codes.astype(np.int8), pd.Index(names))
 
@@ -266,9 +265,7 @@ def command(
     quench: Annotated[
         float, typer.Option(help="what is left of a behavior's influence after a later buy in its category")
     ] = MarketplaceConfig().quench,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace the event log in the folder")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the event log in the folder")] = False,
 ) -> None:
     """Simulate a marketplace and write it as an event log, with the planted truth in truth/."""
     try:
@@ -282,8 +279,7 @@ def command(
             cross_influence=cross_influence,
             quench=quench,
         )
-        if out.exists() and not overwrite:  # before the work, not after it
-            raise FileExistsError(f"{out} exists already; choose another folder or pass --overwrite")
+        _check_place(out, overwrite)  # before the work, not only after it
         market = simulate(config, progress=True)
         market.write(out, overwrite=overwrite)
     except ValidationError as error:

@@ -63,8 +63,7 @@ class Timeline:
         action = np.concatenate([table["action"].cat.codes for table in events])
         thing = np.concatenate(
             [
-                pd.Index(log.objects[g]["object_id"]).get_indexer(pd.Index(t["object_id"]))
-                + world.first[code]
+                pd.Index(log.objects[g]["object_id"]).get_indexer(pd.Index(t["object_id"])) + world.first[code]
                 for code, (t, g) in enumerate(zip(events, GROUPS, strict=True))
             ]
         )
@@ -82,20 +81,14 @@ class Timeline:
         bought = np.flatnonzero((self.group == GROUPS.index("item")) & (self.action == BUY))
         return place, np.sort(place[bought] + bought)
 
-    def buys_between(
-        self, position: Int[np.ndarray, " m"], until: Int[np.ndarray, " m"]
-    ) -> Int[np.ndarray, " m"]:
+    def buys_between(self, position: Int[np.ndarray, " m"], until: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
         """How often the user bought in the category of a behavior, after it and before position `until`."""
         place, buys = self._purchases
         start = place[position]
-        count = np.searchsorted(buys, start + until, "left") - np.searchsorted(
-            buys, start + position, "right"
-        )
+        count = np.searchsorted(buys, start + until, "left") - np.searchsorted(buys, start + position, "right")
         return np.where(start < 0, 0, count)
 
-    def history(
-        self, positions: Int[np.ndarray, " n"]
-    ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    def history(self, positions: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
         """Everything before each of n behaviors, oldest first: (number 0..n-1, position), flat."""
         first = self.first[self.user[positions]]
         length = positions - first

@@ -208,9 +208,7 @@ class Truth:
         first = np.concatenate([[0], np.cumsum([len(table) for table in hidden])])
         objects = pd.concat(hidden, ignore_index=True)
         value = np.ascontiguousarray(objects[list(LINKS)].to_numpy().T)
-        world = World(
-            MarketplaceConfig(**numbers.pop("config")), first, value, objects["popularity"].to_numpy()
-        )
+        world = World(MarketplaceConfig(**numbers.pop("config")), first, value, objects["popularity"].to_numpy())
         causes = {group: pd.read_parquet(path / f"{group}.causes.parquet") for group in GROUPS}
         truth = cls(world, causes, **numbers)
         timeline = truth.timeline(log)
@@ -246,9 +244,7 @@ class Truth:
         seen = np.isin(timeline.group[position], [_code(name) for name in use])
         event, position = event[seen], position[seen]
         group = timeline.group[position]
-        weight = (
-            self._action_weight[group, timeline.action[position]] * world.pull[timeline.object[position], g]
-        )
+        weight = self._action_weight[group, timeline.action[position]] * world.pull[timeline.object[position], g]
         if use_time:
             half_life = np.array([config.half_lives[name] for name in GROUPS])[group]
             weight *= np.exp2((timeline.time[position] - timeline.time[positions][event]) / DAY / half_life)
@@ -292,9 +288,7 @@ class Truth:
             cell = pairs.event[where] * world.values + world.value[f, cause[where]]
             mass = np.bincount(cell, through[where], minlength=n * world.values).reshape(n, world.values)
             value = np.maximum(world.value[f, objects], 0)
-            probability += (
-                np.take_along_axis(mass, value, axis=1) * world.share[f, objects]
-            )  # share 0: no value
+            probability += np.take_along_axis(mass, value, axis=1) * world.share[f, objects]  # share 0: no value
         return probability / total[:, None]
 
     def _auc(
@@ -324,11 +318,11 @@ class Truth:
             negatives = (~touched).sum(1)
             auc = np.divide(wins, negatives, out=np.full(len(here), np.nan), where=negatives > 0)
             values[part] = np.where(again & (negatives > 0), 1.0, auc)
+        if np.isnan(values).all():
+            raise ValueError(f"every user touched all {len(objects)} objects of {group}; simulate more objects")
         return float(np.nanmean(values))
 
-    def _touched(
-        self, timeline: Timeline, g: int, positions: Int[np.ndarray, " n"]
-    ) -> Bool[np.ndarray, "n N"]:
+    def _touched(self, timeline: Timeline, g: int, positions: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "n N"]:
         """Which objects of group g the user touched before the event."""
         touched = np.zeros((len(positions), self.world.first[g + 1] - self.world.first[g]), dtype=bool)
         event, position = timeline.history(positions)

@@ -123,8 +123,6 @@ def tiny_tables() -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
 
 
 @pytest.fixture
-def tiny_log(
-    tiny_schema: Schema, tiny_tables: tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]
-) -> EventLog:
+def tiny_log(tiny_schema: Schema, tiny_tables: tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]) -> EventLog:
     """A valid log of five users and three groups, small enough to check by hand."""
     return EventLog.from_tables(tiny_schema, *tiny_tables)

@@ -43,7 +43,9 @@ def test_a_range_is_closed_and_open_ends_are_open(low, high):
     assert claim("auc", 0.6, low, high) == 0.6
 
 
-@pytest.mark.parametrize(("low", "high", "said"), [(0.7, 0.9, "[0.7, 0.9]"), (None, 0.5, "(−∞, 0.5]"), (1, None, "[1, ∞)")])
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(0.7, 0.9, "[0.7, 0.9]"), (None, 0.5, "(−∞, 0.5]"), (1, None, "[1, ∞)")]
+)
 def test_a_value_outside_its_range_says_where_and_with_what(low, high, said):
     begin("05_attention", profile="full", seed=7)
     with pytest.raises(ClaimError) as caught:
@@ -79,7 +81,7 @@ def test_a_claim_outside_a_chapter_says_what_to_do():
 
 def test_an_unknown_profile_is_refused():
     with pytest.raises(ValueError, match="'fast' or 'full'"):
-        begin("01_behaviors", profile="medium")  # type: ignore[arg-type]
+        begin("01_behaviors", profile="medium")
 
 
 def test_begin_makes_runs_repeatable():

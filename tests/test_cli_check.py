@@ -23,9 +23,7 @@ def test_valid_log(tiny_log: EventLog, tmp_path: Path) -> None:
     assert "tiny marketplace" in done.stdout
     assert tiny_log.fingerprint() in done.stdout
     cells = {
-        line.split("│")[1].strip(): line.replace("│", " ").split()
-        for line in done.stdout.splitlines()
-        if "│" in line
+        line.split("│")[1].strip(): line.replace("│", " ").split() for line in done.stdout.splitlines() if "│" in line
     }
     assert cells["users"][1:] == ["4", "2", "2", "5"]
     assert cells["behaviors"][1:] == ["12", "4", "4", "20"]

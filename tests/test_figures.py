@@ -12,7 +12,16 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from atrank_lib import figures
-from atrank_lib.figures import GROUPS, OTHER_GROUPS, PANEL, SPACES, direct_label, group_color, heatmap, space_color
+from atrank_lib.figures import (
+    GROUPS,
+    OTHER_GROUPS,
+    PANEL,
+    SPACES,
+    direct_label,
+    group_color,
+    heatmap,
+    space_color,
+)
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 VISION = {
@@ -27,7 +36,9 @@ VISION = {
         [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
     ),
 }
-TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]])
+TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
 
 
 def linear(color: str) -> np.ndarray:

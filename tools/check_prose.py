@@ -140,9 +140,7 @@ def check_markdown_images(text: str) -> Iterator[tuple[int, str]]:
         if directive := re.match(r"\s*(?:`{3,}|:{3,})\{(figure|image)\}\s*(\S*)", line):
             body = "\n".join(lines[number : number + 8])
             option = re.search(r"^\s*:?alt:\s*(.+)$", body, re.M)
-            if complaint := check_alt(
-                option and option.group(1), f"{directive.group(1)} {directive.group(2)}"
-            ):
+            if complaint := check_alt(option and option.group(1), f"{directive.group(1)} {directive.group(2)}"):
                 yield number, complaint
 
 
@@ -154,7 +152,7 @@ def check_page(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def check_chapter(path: Path) -> Iterator[tuple[int, str]]:
-    """As for a page, over the Markdown cells; and every cell that draws has a caption, a name and an alt text."""
+    """As for a page, over the Markdown cells; a cell that draws has a caption, a name and an alt text."""
     source = path.read_text()
     yield from check_spelling(source)
     start = 0

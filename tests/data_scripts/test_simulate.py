@@ -31,13 +31,9 @@ def merged(market: Marketplace) -> pd.DataFrame:
         events = market.log.events[group]
         number = pd.Index(market.log.objects[group]["object_id"]).get_indexer(pd.Index(events["object_id"]))
         first = market.truth.world.first[GROUPS.index(group)]
-        table = pd.concat([events, market.truth.causes[group]], axis=1).assign(
-            group=group, number=number + first
-        )
+        table = pd.concat([events, market.truth.causes[group]], axis=1).assign(group=group, number=number + first)
         tables.append(
-            table.assign(row=np.arange(len(table))).astype(
-                {"cause_group": str, "feature": str, "action": str}
-            )
+            table.assign(row=np.arange(len(table))).astype({"cause_group": str, "feature": str, "action": str})
         )
     events = pd.concat(tables, ignore_index=True)
     return events.merge(
@@ -80,9 +76,7 @@ def test_actions_are_drawn_from_their_mix(market: Marketplace) -> None:
         assert share[action] == pytest.approx(expected, abs=0.01)
 
 
-def test_causes_come_before_their_effects_and_share_the_link(
-    market: Marketplace, merged: pd.DataFrame
-) -> None:
+def test_causes_come_before_their_effects_and_share_the_link(market: Marketplace, merged: pd.DataFrame) -> None:
     caused = merged[merged["cause_group"] != ""]
     assert (caused["user_id"] == caused["user_id_cause"]).all()
     assert (caused["timestamp"] > caused["timestamp_cause"]).all()
@@ -116,9 +110,7 @@ def test_objects_are_chosen_as_often_as_their_probability_says(market: Marketpla
     bins = np.digitize(scores, np.quantile(scores, [0.5, 0.9, 0.99, 0.999]))
     for b in range(5):
         expected, seen = scores[bins == b].sum(), hits[bins == b].sum()
-        assert abs(seen - expected) < 4.5 * np.sqrt(expected), (
-            f"bin {b}: {seen} chosen, {expected:.1f} expected"
-        )
+        assert abs(seen - expected) < 4.5 * np.sqrt(expected), f"bin {b}: {seen} chosen, {expected:.1f} expected"
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -225,9 +217,20 @@ def test_a_wrong_config_says_what_is_wrong(change: dict, message: str) -> None:
         MarketplaceConfig(**change)
 
 
-def test_a_failing_write_leaves_nothing(
-    market: Marketplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_few_objects_for_a_negative_are_refused() -> None:
+    with pytest.raises(ValueError, match="every user touched all 2 objects of item; simulate more objects"):
+        simulate(MarketplaceConfig(users=1, items=2, behaviors=60))
+
+
+def test_a_world_of_one_user_and_one_of_everything_works() -> None:
+    market = simulate(MarketplaceConfig(users=1, categories=1, brands=1, shops=1, coupon_types=1))
+    assert set(market.truth.best_auc) == set(GROUPS)
+    for group in GROUPS:
+        every = np.arange(len(market.log.objects[group]))
+        np.testing.assert_allclose(market.truth.scores(market.log, group, np.array([0]), every).sum(), 1)
+
+
+def test_a_failing_write_leaves_nothing(market: Marketplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
@@ -265,9 +268,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 def test_the_command_writes_a_log_with_its_truth(tmp_path: Path) -> None:
     out = tmp_path / "log"
-    code, summary, _ = run(
-        "--users", 50, "--seed", 2, "--behaviors", 15, "--cross-influence", 0, "--out", out
-    )
+    code, summary, _ = run("--users", 50, "--seed", 2, "--behaviors", 15, "--cross-influence", 0, "--out", out)
     assert code == 0
     assert "behaviors of 50 users" in summary
     assert len(summary.splitlines()) == 1

@@ -51,9 +51,7 @@ class Loops:
     @classmethod
     def over(cls, folder: Path) -> "Loops":
         log = EventLog.read(folder)
-        hidden = {
-            g: pd.read_parquet(folder / "truth" / f"{g}.objects.parquet").to_dict("records") for g in GROUPS
-        }
+        hidden = {g: pd.read_parquet(folder / "truth" / f"{g}.objects.parquet").to_dict("records") for g in GROUPS}
         return cls(SMALL, log, hidden)
 
     def numbers(self, group: str) -> dict[str, int]:
@@ -66,9 +64,7 @@ class Loops:
         for g in GROUPS:
             numbers = self.numbers(g)
             table = self.log.events[g]
-            for r in np.flatnonzero(
-                (table["user_id"] == event["user_id"]) & (table["timestamp"] < event["timestamp"])
-            ):
+            for r in np.flatnonzero((table["user_id"] == event["user_id"]) & (table["timestamp"] < event["timestamp"])):
                 e = table.iloc[r]
                 past.append((g, int(r), int(e["timestamp"]), e["action"], numbers[e["object_id"]]))
         return sorted(past, key=lambda behavior: behavior[2])
@@ -77,15 +73,11 @@ class Loops:
         """Per possible link feature: P(object | cause) times P(feature)."""
         able = {}
         for feature, chance in pair.items():
-            same = [
-                o["popularity"] if o[feature] == cause[feature] != -1 else 0.0 for o in self.hidden[group]
-            ]
+            same = [o["popularity"] if o[feature] == cause[feature] != -1 else 0.0 for o in self.hidden[group]]
             if sum(same) > 0:
                 able[feature] = (chance, [s / sum(same) for s in same])
         total = sum(chance for chance, _ in able.values())
-        return (
-            {f: [chance / total * s for s in share] for f, (chance, share) in able.items()} if total else {}
-        )
+        return {f: [chance / total * s for s in share] for f, (chance, share) in able.items()} if total else {}
 
     def joint(
         self, group: str, row: int, use_groups=GROUPS, use_quench=True, decay=None
@@ -184,15 +176,11 @@ def test_posterior_is_the_definition(market: Marketplace, loops: Loops, group: s
         names = ["" if code < 0 else GROUPS[code] for code in posterior.group[part]]
         assert list(zip(names, posterior.row[part], strict=True)) == [(g, r) for g, r, _ in joint]
         expected = np.array([p[chosen] for _, _, p in joint])
-        np.testing.assert_allclose(
-            posterior.probability[part], expected / expected.sum(), rtol=1e-10, atol=1e-15
-        )
+        np.testing.assert_allclose(posterior.probability[part], expected / expected.sum(), rtol=1e-10, atol=1e-15)
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_best_auc_is_the_mean_over_users_and_all_their_negatives(
-    market: Marketplace, loops: Loops, group: str
-) -> None:
+def test_best_auc_is_the_mean_over_users_and_all_their_negatives(market: Marketplace, loops: Loops, group: str) -> None:
     numbers, table = loops.numbers(group), market.log.events[group]
     values = []
     for _, events in table.groupby("user_id"):

@@ -1,0 +1,59 @@
+"""The book as `make book` leaves it, built once for all tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import build, execute
+from tools.project import ROOT, Project
+
+# A page with formula, claim, figure and exercise: all the features that the pipeline has to carry.
+CHAPTER = """# %% [markdown]
+# # A page
+#
+# $$S_k = P_k S$$ (eq-page)
+#
+# From {eq}`eq-page`, the sum is {glue:text}`total:.2f` for a {glue:text}`kind`.
+
+# %% tags=["parameters"]
+profile = "fast"
+data = ""
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+begin("NAME", profile=profile, data=data, seed=seed)
+
+# %%
+total = claim("total", 0.1 + 0.2, low=0.0, high=1.0)
+claim("kind", "Bike pump")
+print("profile", profile)
+"""
+
+
+@pytest.fixture(scope="session")
+def project() -> Project:
+    """The book itself, executed and built with the tools that `make book` uses (nothing is done twice)."""
+    assert execute.main(["--jobs", "2"]) == 0
+    assert build.main([]) == 0
+    return Project.at(ROOT)
+
+
+@pytest.fixture
+def small_book(tmp_path: Path) -> Project:
+    """A book of one page and two chapters, in a folder of its own."""
+    book = tmp_path / "book"
+    book.mkdir()
+    for name in ("_static", "_ext", "references.bib"):
+        (book / name).symlink_to(ROOT / "book" / name)
+    for name in ("_config.yml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    chapters = ["01_one", "02_two"]
+    for name in chapters:
+        (book / f"{name}.py").write_text(CHAPTER.replace("NAME", name))
+    (book / "index.md").write_text("# A small book\n\nHello.\n")
+    files = "".join(f"  - file: {name}\n" for name in [*chapters, "ledger"])
+    (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
+    return Project.at(tmp_path)

@@ -1,0 +1,65 @@
+"""One set of versions: pyproject.toml, constraints.txt, environment.yml and the Makefile agree."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tools.project import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = [
+    Requirement(text)
+    for texts in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for text in texts
+    if Requirement(text).name != PROJECT["name"]
+]
+
+
+@pytest.fixture(scope="module")
+def pinned() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    requirements = [Requirement(line) for line in lines]
+    assert all(re.fullmatch(r"==[^,*+]+", str(requirement.specifier)) for requirement in requirements)
+    names = [canonicalize_name(requirement.name) for requirement in requirements]
+    assert len(names) == len(set(names))
+    versions = [str(requirement.specifier).removeprefix("==") for requirement in requirements]
+    return dict(zip(names, versions, strict=True))
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
+def test_every_requirement_is_pinned_to_a_version_that_satisfies_it(requirement: Requirement, pinned: dict[str, str]):
+    assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
+
+
+def test_constraints_hold_no_paths_indexes_or_hashes():
+    text = (ROOT / "constraints.txt").read_text()
+    for forbidden in ("--", "://", "sha256", "+cpu", " @ "):
+        assert forbidden not in text.split("\n", 2)[2]
+
+
+def test_conda_users_get_the_same_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in environment if isinstance(entry, dict))
+    assert "-c constraints.txt" in pip
+    editable = next(entry for entry in pip if entry.startswith("-e "))
+    extras = re.fullmatch(r"-e \.\[(.*)\]", editable)
+    assert extras
+    assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+    python = next(entry for entry in environment if isinstance(entry, str) and entry.startswith("python="))
+    assert python.removeprefix("python=") in ("3.11", "3.12", "3.13")
+    # nothing else comes from conda, or it could differ from constraints.txt
+    assert {entry.split("=")[0] for entry in environment if isinstance(entry, str)} == {"python", "pip"}
+
+
+def test_the_makefile_takes_torch_from_the_constraints():
+    makefile = (ROOT / "Makefile").read_text()
+    assert "sed -n 's/^torch==//p' constraints.txt" in makefile
+    assert not re.search(r"torch==\d", makefile)
+    assert "(3, 11) <= sys.version_info < (3, 14)" in makefile
+    assert PROJECT["requires-python"] == ">=3.11,<3.14"
