@@ -30,9 +30,10 @@ def shared_tables(schema: Schema, vocabularies: Vocabularies, size: int) -> nn.M
     return tables
 
 
-def key(vocabulary: str) -> str:
-    """Name of a vocabulary's table among the model's modules, where dots separate levels."""
-    return vocabulary.replace(".", "/")
+def key(name: str) -> str:
+    """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
+    names of its own attributes (``items``, ``type``)."""
+    return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"
 
 
 class ObjectEmbedding(nn.Module):
@@ -45,8 +46,6 @@ class ObjectEmbedding(nn.Module):
     def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int) -> None:
         super().__init__()
         self.features = schema.groups[group].features
-        if not self.features:
-            raise ValueError(f"group {group!r} has no features; list at least one (object_id can be one) in the schema")
         self.vocabularies = {
             name: key(schema.vocabulary(group, name))
             for name, spec in self.features.items()
@@ -54,7 +53,7 @@ class ObjectEmbedding(nn.Module):
         }
         self.tables = tables
         self.lines = nn.ModuleDict(
-            {name: nn.Linear(2, size) for name, spec in self.features.items() if spec.kind == "continuous"}
+            {key(name): nn.Linear(2, size) for name, spec in self.features.items() if spec.kind == "continuous"}
         )
         self.size = size * len(self.features)
 
@@ -63,7 +62,8 @@ class ObjectEmbedding(nn.Module):
         for name, spec in self.features.items():
             value = features[name]
             if spec.kind == "continuous":
-                parts.append(self.lines[name](value))
+                line = cast(nn.Linear, self.lines[key(name)])
+                parts.append(line(value.to(line.weight.dtype)))
                 continue
             table = cast(nn.Embedding, self.tables[self.vocabularies[name]])
             if isinstance(value, Ragged):

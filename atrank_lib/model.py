@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from atrank_lib.attention import AttentionForm, Layout, SelfAttention, SpaceAttention, TargetAttention
-from atrank_lib.embedding import BehaviorEmbedding, shared_tables
+from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import MLP, DotProduct
@@ -85,7 +85,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1``."""
+    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1`` and no weight."""
 
     self_attention: tuple[Float[Tensor, "b k t t"], ...]  # one entry per layer
     target_attention: Float[Tensor, "b k c t"]
@@ -119,7 +119,10 @@ class ATRank(nn.Module):
         sizes = space_sizes(config.hidden, config.spaces)
         self.tables = shared_tables(schema, vocabularies, config.embedding_size)
         self.embeddings = nn.ModuleDict(
-            {g: BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time) for g in schema.groups}
+            {
+                key(g): BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time)
+                for g in schema.groups
+            }
         )
         widths = {g: self.embedding(g).size for g in schema.groups}
         self.projection = GroupProjection(widths, config.hidden, config.linear_projection)
@@ -143,10 +146,10 @@ class ATRank(nn.Module):
                     raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
                 bias = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
                 nn.init.zeros_(bias.weight)
-                self.biases[g] = bias
+                self.biases[key(g)] = bias
 
     def embedding(self, group: str) -> BehaviorEmbedding:
-        module = self.embeddings[group]
+        module = self.embeddings[key(group)]
         assert isinstance(module, BehaviorEmbedding)
         return module
 
@@ -170,23 +173,22 @@ class ATRank(nn.Module):
         keys, values = self.target.read(c, layout)  # [b, k, t, s]
         return Encoding(c, layout, keys, values, layout.visible())
 
-    def targets(self, candidates: Candidates) -> Float[Tensor, "b c d"]:
-        """``h_t = F_{M_g}(q_t)`` of every candidate."""
+    def targets(self, candidates: Candidates) -> tuple[Float[Tensor, "b c d"], Float[Tensor, "b c _"]]:
+        """``h_t = F_{M_g}(q_t)`` of every candidate, and ``q_t`` itself."""
         q = self.dropout(self.embedding(candidates.group).target(candidates.features))
-        return self.projection.one(candidates.group, q).unflatten(0, candidates.shape)
+        h = self.projection.one(candidates.group, q)
+        return h.unflatten(0, candidates.shape), q.unflatten(0, candidates.shape)
 
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
-        h = self.targets(candidates)
+        h, q = self.targets(candidates)
         e = self.target(h, encoding.keys, encoding.values, encoding.visible)  # [b, c, d]
-        ranked = h
-        if self.config.ranked == "raw":
-            ranked = self.embedding(candidates.group).target(candidates.features).unflatten(0, candidates.shape)
+        ranked = q if self.config.ranked == "raw" else h
         scores = self.rank(ranked, e)
-        if candidates.group in self.biases:
+        if key(candidates.group) in self.biases:
             index = candidates.features["object_id"]
             assert isinstance(index, Tensor)
-            scores = scores + self.biases[candidates.group](index).view(candidates.shape)
+            scores = scores + self.biases[key(candidates.group)](index).view(candidates.shape)
         return Scores(scores, ranked, e)
 
     def forward(self, batch: Batch) -> Scores:
@@ -198,14 +200,16 @@ class ATRank(nn.Module):
         layout = Layout.of(batch.slots, batch.size, batch.length)
         c, matrices = self.project(batch), []
         for number in range(len(self.blocks)):
-            matrices.append(self.block(number).weights(c, layout))
+            matrices.append(self.block(number).weights(c, layout) * layout.mask[:, None, :, None])
             c = self.block(number)(c, layout)
         keys, _ = self.target.read(c, layout)
-        target = self.target.weights(self.targets(batch.candidates), keys, layout.visible())
+        h, _ = self.targets(batch.candidates)
+        target = self.target.weights(h, keys, layout.visible()) * layout.mask[:, None, None, :]
         order = list(self.schema.groups)
         numbers = torch.cat([torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()])
-        groups = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, numbers)
+        slots = batch.slots.cpu()  # positions never leave the CPU
+        groups = torch.full((batch.size * batch.length,), -1).index_copy(0, slots, numbers)
         positions = torch.cat([b.positions for b in batch.histories.values()])
-        places = torch.full((batch.size * batch.length,), -1).index_copy(0, batch.slots, positions)
+        places = torch.full((batch.size * batch.length,), -1).index_copy(0, slots, positions)
         shape = (batch.size, batch.length)
         return Explanation(tuple(matrices), target, groups.view(shape), places.view(shape))

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from atrank_lib.embedding import key
+
 
 def perceptron(inputs: int, outputs: int) -> nn.Sequential:
     """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function"."""
@@ -40,15 +42,15 @@ class GroupProjection(nn.Module):
     def __init__(self, sizes: Mapping[str, int], hidden: int, linear: bool = False) -> None:
         super().__init__()
         self.maps = nn.ModuleDict(
-            {group: nn.Linear(b, hidden) if linear else perceptron(b, hidden) for group, b in sizes.items()}
+            {key(group): nn.Linear(b, hidden) if linear else perceptron(b, hidden) for group, b in sizes.items()}
         )
 
     def forward(self, groups: Mapping[str, Float[Tensor, "_ _"]]) -> Float[Tensor, "n d"]:
-        return torch.cat([self.maps[name](u) for name, u in groups.items()], dim=0)
+        return torch.cat([self.maps[key(name)](u) for name, u in groups.items()], dim=0)
 
     def one(self, group: str, u: Float[Tensor, "n b"]) -> Float[Tensor, "n d"]:
         """``F_{M_g}`` alone: how the target is brought into the overall space (eq. 7)."""
-        return self.maps[group](u)
+        return self.maps[key(group)](u)
 
 
 class SemanticProjection(nn.Module):

@@ -178,10 +178,12 @@ class Schema(_Model):
         """Write a `schema.yaml`: beside its place first, then renamed, so that no half of it is ever seen."""
         path = Path(path)
         content = self.model_dump(mode="json", exclude_none=True)
+        # PyYAML would write U+0085 as it is, and read it as a line break
+        allow_unicode = "\x85" not in self.model_dump_json()
         beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             beside.write_text(
-                yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None),
+                yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None),
                 encoding="utf-8",
             )
             beside.replace(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -27,10 +29,14 @@ def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks
         raise ValueError(f"unit {unit!r}; a unit of time is longer than zero seconds")
     if buckets < 2:
         raise ValueError(f"buckets={buckets}; at least 2 are needed")
-    steps = [2.0**k for k in range(buckets - 1)] if edges is None else list(edges)
-    scaled = [step * width for step in steps]
-    whole = all(float(s).is_integer() and s < 2**63 for s in scaled)
-    return torch.tensor([int(s) for s in scaled]) if whole else torch.tensor(scaled, dtype=torch.float64)
+    steps = [2**k for k in range(buckets - 1)] if edges is None else list(edges)
+    if any(after <= before for before, after in pairwise(steps)):
+        raise ValueError(f"edges={steps}; edges must ascend, each larger than the one before")
+    # decimal: 1.1 days are 95,040 seconds, but 1.1 * 86,400 is a little more in binary
+    scaled = [Decimal(str(step)) * Decimal(str(width)) for step in steps]
+    if all(s == s.to_integral_value() for s in scaled):
+        return torch.tensor([min(int(s), 2**63 - 1) for s in scaled], dtype=torch.long)
+    return torch.tensor([float(s) for s in scaled], dtype=torch.float64)
 
 
 def _assign(elapsed: Tensor, edges: Tensor) -> Tensor:
@@ -57,12 +63,14 @@ def bucketize_elapsed(
         edges: lower edges of buckets 1, 2, ... in units, instead of the powers of two.
 
     Raises:
-        ValueError: a negative or missing elapsed time (a behavior from the future), or an unknown unit.
+        ValueError: a negative or missing elapsed time (a behavior from the future), an unknown unit, or edges that do
+            not ascend.
 
     >>> bucketize_elapsed([0, 86_399, 86_400, 3 * 86_400, 4 * 86_400], unit="day")
     tensor([0, 0, 1, 2, 3])
     """
-    values = torch.as_tensor(elapsed)
+    # through NumPy, where a Python float keeps its 64 bits
+    values = elapsed if isinstance(elapsed, Tensor) else torch.as_tensor(np.array(elapsed))
     if bool((values < 0).any()) or bool(values.isnan().any()):
         worst = values[(values < 0) | values.isnan()].flatten()[0].item()
         raise ValueError(f"elapsed time {worst}: a behavior cannot come after the moment of ranking; cut the history")
@@ -83,7 +91,9 @@ class TimeEncoding(nn.Module):
         super().__init__()
         self.form, self.size = form, size
         self.unit = SECONDS[scale.unit] * TICKS[timestamp_unit]
-        self.register_buffer("edges", _edges(scale.unit, scale.buckets, scale.edges, TICKS[timestamp_unit]), False)
+        # elapsed times are whole, so edges may be: exact, and no cast of the model touches them
+        edges = _edges(scale.unit, scale.buckets, scale.edges, TICKS[timestamp_unit]).ceil().long()
+        self.register_buffer("edges", edges, persistent=False)
         self.buckets = len(self.edges) + 1
         if form == "lookup":
             self.table = nn.Embedding(self.buckets, size)
@@ -100,7 +110,7 @@ class TimeEncoding(nn.Module):
         if self.form == "lookup":
             return self.table(self.bucketize(elapsed))
         if self.form == "continuous":
-            return self.line((elapsed / self.unit).float()[:, None])
+            return self.line(elapsed[:, None].to(self.line.weight.dtype) / self.unit)
         if self.form == "one_hot":
             return nn.functional.one_hot(self.bucketize(elapsed), self.buckets).float()
         return torch.zeros(len(elapsed), self.size, device=elapsed.device)

@@ -15,7 +15,7 @@ from atrank_lib.events import EventLog
 from atrank_lib.schema import Feature, Group, Schema, TimeScale
 from data_scripts._download import download
 from data_scripts._errors import PreparationError
-from data_scripts._lines import parse_lines
+from data_scripts._lines import parse_lines, parsing_pool
 from data_scripts._tables import (
     connect,
     differing_counts,
@@ -100,10 +100,10 @@ def event_log(name: str, reviews: ir.Table, items: ir.Table) -> EventLog:
 
 def read_pair(con: ibis.BaseBackend, files: tuple[Path, Path], workers: int) -> tuple[ir.Table, ir.Table]:
     """Reviews and products of the original pair of files, each with its file row."""
-    with tempfile.TemporaryDirectory(prefix="atrank_amazon_") as folder:
+    with tempfile.TemporaryDirectory(prefix="atrank_amazon_") as folder, parsing_pool(workers) as pool:
         reviews, meta = Path(folder) / "reviews.parquet", Path(folder) / "meta.parquet"
-        parse_lines(files[0], parse_review, REVIEWS, reviews, workers)
-        parse_lines(files[1], parse_meta, META, meta, workers)
+        parse_lines(files[0], parse_review, REVIEWS, reviews, pool, ahead=2 * workers)
+        parse_lines(files[1], parse_meta, META, meta, pool, ahead=2 * workers)
         return (
             read_table(con, reviews, {"user_id": "!string", "object_id": "!string", "timestamp": "!int64"}),
             read_table(con, meta, {"object_id": "!string", "category_id": "!string"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException, HTTPResponse
@@ -13,6 +14,7 @@ from data_scripts._errors import PreparationError
 
 ATTEMPTS = 5  # in a row without a single new byte
 TIMEOUT = 30.0  # seconds without an answer
+PAUSE = 2.0  # seconds before the next attempt, longer after every failure
 BLOCK = 1 << 18
 
 
@@ -46,6 +48,7 @@ def download(url: str, path: Path) -> None:
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(part) > before else failures + 1
+        time.sleep(PAUSE * failures)
     raise PreparationError(
         f"{url}: cannot be downloaded ({reason}); check the network and run again to resume. {by_hand}"
     )

@@ -1,7 +1,7 @@
 """Gzipped files of one record a line, parsed by a process pool with bounded memory.
 
-One process decompresses and cuts the text into chunks of whole lines; the others parse them. At most two
-chunks a worker are under way, results are taken in file order, and the first bad line ends it all.
+One process decompresses and cuts the text into chunks of whole lines; the others parse them. Few chunks are
+under way at once, results are taken in file order, and the first bad line ends it all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ LONGEST_LINE = 64 << 20  # bytes; a longer "line" is another kind of file
 Parser = Callable[[bytes], tuple]  # one line -> one row; raises ValueError with the reason
 
 
-def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, workers: int) -> int:
+def parsing_pool(workers: int) -> ProcessPoolExecutor:
+    """The parsing processes, for one file after the other."""
+    # Spawned, not forked: the caller may hold threads (DuckDB, a notebook), which a fork would copy half-alive.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def parse_lines(
+    path: Path, parser: Parser, schema: pa.Schema, target: Path, pool: ProcessPoolExecutor, ahead: int
+) -> int:
     """Parse every line of a gzipped file to a parquet file, one row a non-blank line, in file order.
 
     Args:
@@ -34,7 +42,8 @@ def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, wor
         parser: a top-level function from one line to a tuple of values in the order of ``schema``.
         schema: columns of the result.
         target: the parquet file to write.
-        workers: parsing processes.
+        pool: the parsing processes.
+        ahead: how many chunks may be under way, waiting ones included.
 
     Returns:
         The number of rows.
@@ -43,23 +52,18 @@ def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, wor
         PreparationError: not gzip, truncated, damaged, empty, or a line the parser refuses (named by number).
     """
     rows = 0
-    # Spawned, not forked: the caller may hold threads (DuckDB, a notebook), which a fork would copy half-alive.
-    context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-        pq.ParquetWriter(target, schema) as writer,
-    ):
+    with pq.ParquetWriter(target, schema) as writer:
         pending: deque[Future[pa.RecordBatch]] = deque()
         try:
             for first_line, chunk in _chunks(path):
                 pending.append(pool.submit(_parse_chunk, str(path), first_line, chunk, parser, schema))
-                if len(pending) > 2 * workers:
+                if len(pending) > ahead:
                     rows += _write(writer, pending.popleft())
             while pending:
                 rows += _write(writer, pending.popleft())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        finally:
+            for waiting in pending:
+                waiting.cancel()
     if rows == 0:
         raise PreparationError(f"{path}: empty, not a single line; fetch it again")
     return rows

@@ -63,6 +63,17 @@ def test_read_and_write(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.yaml", "schema.yaml"]
 
 
+@pytest.mark.parametrize("name", ["購買", "é ", "yes", "1", "a\x85b", "\u2028", "\ufeff", "#x: y", "'\"", "\x01\x7f\n"])
+def test_any_name_is_read_back(tmp_path: Path, name: str) -> None:
+    content = yaml.safe_load(DESIGN)
+    content["name"] = name
+    content["groups"]["item"]["actions"] = [name, "buy"]
+    content["groups"]["item"]["features"][name] = {"kind": "categorical", "vocabulary": name}
+    schema = Schema.model_validate(content)
+    schema.write(tmp_path / "schema.yaml")
+    assert Schema.read(tmp_path / "schema.yaml") == schema
+
+
 def test_vocabulary() -> None:
     schema = Schema.model_validate(yaml.safe_load(DESIGN))
     assert schema.vocabulary("item", "shop_id") == "shop"

@@ -159,16 +159,15 @@ def check_chapter(path: Path) -> Iterator[tuple[int, str]]:
     for cell in jupytext.reads(source, fmt="py:percent").cells:
         if cell.cell_type == "markdown":
             lines = [f"# {line}".rstrip() for line in cell.source.splitlines()]
-            found = source.find("\n".join(lines), start)
-            start = max(found, start)
+            start = max(source.find("\n".join(lines), start), start)
             above = source.count("\n", 0, start)
             for check in (check_metrics, check_markdown_images):
                 for number, message in check(cell.source):
                     yield above + number, message
             continue
-        found = source.find(cell.source, start)
-        start = max(found, start)
+        start = max(source.find(cell.source, start), start)
         line = source.count("\n", 0, start) + 1
+        start += len(cell.source)
         if "remove-cell" in cell.metadata.get("tags", []) or "remove-output" in cell.metadata.get("tags", []):
             continue
         settings = cell.metadata.get("mystnb", {})

@@ -124,6 +124,7 @@ def environment() -> str:
 def read_chapter(path: Path) -> NotebookNode:
     """A chapter as a notebook, with cell ids that depend on nothing but the order."""
     notebook = jupytext.read(path)
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     for number, cell in enumerate(notebook.cells, start=1):
         cell["id"] = f"cell-{number:03d}"
     return notebook

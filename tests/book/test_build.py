@@ -147,7 +147,7 @@ def test_a_readers_log_reaches_only_chapters_that_take_one(small_book: Project, 
 @pytest.mark.parametrize(
     ("new", "expected"),
     [
-        ("1 / 0, 0, 1", ["line 22, code cell 3: total = claim", "ZeroDivisionError: division by zero"]),
+        ("1 / 0, 0, 1", ["line 18, code cell 3: total = claim", "ZeroDivisionError: division by zero"]),
         ("7.0, 0, 1", ["ClaimError", "'total' is 7.0, outside [0, 1]"]),
         ("0.3); claim('total', 0.3", ["claims 'total' a second time"]),
         ("0.3); import sys; print('oh no', file=sys.stderr", ["code cell 3: writes to stderr", "oh no"]),

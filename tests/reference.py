@@ -1,0 +1,281 @@
+"""ATRank behavior by behavior in NumPy, written from the paper's text: slow, and only there to be compared with.
+
+Every function handles one vector at a time, in float64, without batches, padding or masks. Equation numbers are the
+paper's. Parameters are read by the names that the model gives them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from atrank_lib.events import EventLog
+from atrank_lib.grouping import Vocabularies
+from atrank_lib.model import ATRankConfig
+from atrank_lib.schema import Schema
+
+Array = np.ndarray
+Parameters = Mapping[str, Array]
+
+UNIT = {"second": 1, "minute": 60, "hour": 3600, "day": 24 * 3600, "week": 7 * 24 * 3600}
+TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def bucket(elapsed: float, edges: Sequence[float]) -> int:
+    """How many edges an elapsed time has reached."""
+    number = 0
+    for edge in edges:
+        if elapsed >= edge:
+            number += 1
+    return number
+
+
+def doubling(buckets: int) -> list[int]:
+    """Lower edges of [1, 2), [2, 4), [4, 8) ..., so that there are ``buckets`` with [0, 1) and the open last one."""
+    edges = [1]
+    while len(edges) < buckets - 1:
+        edges.append(edges[-1] * 2)
+    return edges
+
+
+def perceptron(x: Array, weight: Array, bias: Array) -> Array:
+    """``F_theta``: a single layer perceptron with relu."""
+    return np.array([max(0.0, float(row @ x) + b) for row, b in zip(weight, bias, strict=True)])
+
+
+def softmax(scores: Sequence[float]) -> list[float]:
+    top = max(scores, default=0.0)
+    powers = [math.exp(score - top) for score in scores]
+    return [power / sum(powers) for power in powers]
+
+
+def feed_forward(x: Array, p: Parameters, name: str) -> Array:
+    """A feedforward network with one hidden layer."""
+    inner = perceptron(x, p[f"{name}.0.weight"], p[f"{name}.0.bias"])
+    return p[f"{name}.2.weight"] @ inner + p[f"{name}.2.bias"]
+
+
+def layer_norm(x: Array, p: Parameters, name: str) -> Array:
+    mean = sum(x) / len(x)
+    variance = sum((value - mean) ** 2 for value in x) / len(x)
+    return (x - mean) / math.sqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def attention(
+    asking: Sequence[Array],
+    behaviors: Sequence[Array],
+    p: Parameters,
+    name: str,
+    sizes: Sequence[int],
+    form: str = "bilinear",
+) -> tuple[list[Array], list[Array]]:
+    """Eq. 2-5 (and the first two lines of eq. 7): the matrices ``A_k``, and ``concat_k C_k`` for each that asks."""
+    matrices, contexts = [], [np.zeros(sum(sizes)) for _ in asking]
+    first = 0
+    for size in sizes:
+        rows = slice(first, first + size)
+        first += size
+        p_k, p_bias = p[f"{name}.queries.map.0.weight"][rows], p[f"{name}.queries.map.0.bias"][rows]
+        q_k, q_bias = p[f"{name}.values.0.weight"][rows], p[f"{name}.values.0.bias"][rows]
+        matrix = np.zeros((len(asking), len(behaviors)))
+        for i, x in enumerate(asking):
+            s_k = perceptron(x, p_k, p_bias)
+            scores = []
+            for y in behaviors:
+                if form == "bilinear":
+                    w_k = p[f"{name}.keys.weight"][rows]  # [s_k, s_all]
+                    scores.append(float(s_k @ w_k @ y))
+                else:
+                    k = perceptron(y, p[f"{name}.keys.0.weight"][rows], p[f"{name}.keys.0.bias"][rows])
+                    scores.append(float(s_k @ k) / math.sqrt(size))
+            matrix[i] = softmax(scores)
+            for j, y in enumerate(behaviors):
+                contexts[i][rows] += matrix[i, j] * perceptron(y, q_k, q_bias)
+        matrices.append(matrix)
+    return matrices, contexts
+
+
+def self_attention(
+    behaviors: Sequence[Array],
+    p: Parameters,
+    name: str,
+    sizes: Sequence[int],
+    form: str = "bilinear",
+    residual: str = "input",
+) -> tuple[list[Array], list[Array]]:
+    """Eq. 2-6: the matrices ``A_k`` and the new behaviors ``C``."""
+    matrices, contexts = attention(behaviors, behaviors, p, f"{name}.attention", sizes, form)
+    out = []
+    for s, context in zip(behaviors, contexts, strict=True):
+        told = feed_forward(context, p, f"{name}.feed_forward")
+        out.append(layer_norm(told + (s if residual == "input" else context), p, f"{name}.norm"))
+    return matrices, out
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def pointwise_loss(scores: Sequence[Sequence[float]]) -> float:
+    """Eq. 8, divided by the number of candidates; the first of each row is the one that was taken."""
+    terms = [
+        math.log(sigmoid(score)) if column == 0 else math.log(1 - sigmoid(score))
+        for row in scores
+        for column, score in enumerate(row)
+    ]
+    return -sum(terms) / len(terms)
+
+
+def pairwise_loss(scores: Sequence[Sequence[float]]) -> float:
+    """Mean of ``-log sigmoid(taken - not taken)`` over all pairs."""
+    terms = [math.log(sigmoid(row[0] - other)) for row in scores for other in row[1:]]
+    return -sum(terms) / len(terms)
+
+
+@dataclass(frozen=True)
+class Behavior:
+    group: str
+    object_id: str
+    action: str
+    elapsed: int
+    row: int  # of the group's events table
+
+
+def history(log: EventLog, user_id: str, time: int, groups: Sequence[str] | None = None) -> list[Behavior]:
+    """All that a user did strictly before ``time``, group by group."""
+    found = []
+    for group in log.schema.groups:
+        for row, event in enumerate(log.events[group].itertuples()):
+            if event.user_id == user_id and event.timestamp < time and (groups is None or group in groups):
+                elapsed = time - int(event.timestamp)
+                found.append(Behavior(group, str(event.object_id), str(event.action), elapsed, row))
+    return found
+
+
+@dataclass(frozen=True)
+class Scored:
+    score: float
+    weights: list[Array]  # A_k of the target: one vector per space
+    target: Array  # what f compares
+    user: Array  # e_u^t
+
+
+class Reference:
+    """The whole model for one user at a time."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        objects: Mapping[str, pd.DataFrame],
+        config: ATRankConfig,
+        parameters: Parameters,
+    ) -> None:
+        self.schema, self.vocabularies, self.config, self.p = schema, vocabularies, config, parameters
+        self.records: dict[str, dict[str, dict[str, Any]]] = {
+            group: {str(record["object_id"]): record for record in table.to_dict("records")}
+            for group, table in objects.items()
+        }
+        spaces = config.spaces
+        self.sizes = [config.hidden // spaces] * spaces if isinstance(spaces, int) else list(spaces)
+
+    def row(self, vocabulary: str, value: Any) -> Array:
+        """The embedding of a value; row 0 for one that the model does not know."""
+        words = self.vocabularies.words[vocabulary]
+        number = words.index(value) + 1 if isinstance(value, str) and value in words else 0
+        return self.p[f"tables.[{vocabulary.replace('.', '/')}].weight"][number]
+
+    def object(self, group: str, object_id: str) -> Array:
+        """``emb_i(o)``: the embeddings of its features, concatenated."""
+        parts: list[Array] = []
+        for name, feature in self.schema.groups[group].features.items():
+            value = self.records[group][object_id][name]
+            if feature.kind == "continuous":
+                mean, deviation = self.vocabularies.scales[f"{group}.{name}"]
+                missing = math.isnan(value)
+                x = np.array([0.0 if missing else float(np.float32((value - mean) / deviation)), float(missing)])
+                line = f"embeddings.[{group}].objects.lines.[{name}]"
+                parts.append(self.p[f"{line}.weight"] @ x + self.p[f"{line}.bias"])
+                continue
+            vocabulary = feature.vocabulary or f"{group}.{name}"
+            if feature.kind == "tokens":
+                total = np.zeros(self.config.embedding_size)
+                for token in value:
+                    total = total + self.row(vocabulary, token) / len(value)
+                parts.append(total)
+            else:
+                parts.append(self.row(vocabulary, value))
+        return np.concatenate(parts)
+
+    def edges(self, group: str) -> list[float]:
+        """Lower edges of a group's buckets, in timestamp units."""
+        scale = self.schema.groups[group].time
+        unit = UNIT[scale.unit] * TICKS[self.schema.timestamp_unit]
+        return [edge * unit for edge in (scale.edges or doubling(scale.buckets))]
+
+    def behavior(self, behavior: Behavior) -> Array:
+        """``u_ij = emb_i(o_j) + lookup_i^t(bucketize_i(t_j)) + lookup_i^a(a_j)``."""
+        group, form = behavior.group, self.config.time
+        name = f"embeddings.[{group}]"
+        action = self.schema.groups[group].actions.index(behavior.action)
+        u = self.object(group, behavior.object_id) + self.p[f"{name}.actions.weight"][action]
+        edges = self.edges(group)
+        number = bucket(behavior.elapsed, edges)
+        if form == "lookup":
+            return u + self.p[f"{name}.time.table.weight"][number]
+        if form == "one_hot":
+            return np.concatenate([u, [float(i == number) for i in range(len(edges) + 1)]])
+        if form == "continuous":
+            units = behavior.elapsed / (UNIT[self.schema.groups[group].time.unit] * TICKS[self.schema.timestamp_unit])
+            return u + self.p[f"{name}.time.line.weight"][:, 0] * units + self.p[f"{name}.time.line.bias"]
+        return u
+
+    def project(self, group: str, u: Array) -> Array:
+        """Eq. 1 for one behavior."""
+        name = f"projection.maps.[{group}]"
+        if self.config.linear_projection:
+            return self.p[f"{name}.weight"] @ u + self.p[f"{name}.bias"]
+        return perceptron(u, self.p[f"{name}.0.weight"], self.p[f"{name}.0.bias"])
+
+    def encode(self, behaviors: Sequence[Behavior]) -> tuple[list[Array], list[list[Array]]]:
+        """``C``, and the matrices ``A_k`` of every layer."""
+        c = [self.project(b.group, self.behavior(b)) for b in behaviors]
+        layers = []
+        for number in range(self.config.blocks):
+            matrices, c = self_attention(
+                c, self.p, f"blocks.{number}", self.sizes, self.config.attention, self.config.residual
+            )
+            layers.append(matrices)
+        return c, layers
+
+    def score(self, c: Sequence[Array], group: str, object_id: str) -> Scored:
+        """Eq. 7, then ``f``."""
+        config = self.config
+        q = self.object(group, object_id)
+        if config.time == "one_hot":
+            q = np.concatenate([q, np.zeros(len(self.edges(group)) + 1)])
+        h = self.project(group, q)
+        shared = config.target_attention == "shared" and config.blocks > 0
+        name = f"blocks.{config.blocks - 1}.attention" if shared else "target.attention"
+        matrices, contexts = attention([h], c, self.p, name, self.sizes, config.attention)
+        e = feed_forward(contexts[0], self.p, "target.feed_forward")
+        if config.target_residual:
+            e = layer_norm(h + e, self.p, "target.norm")
+        x = q if config.ranked == "raw" else h
+        if config.ranking == "dot":
+            score = float(sum(a * b for a, b in zip(x, e, strict=True)))
+        else:
+            both = np.concatenate([x, e, x * e])
+            inner = perceptron(both, self.p["rank.layers.0.weight"], self.p["rank.layers.0.bias"])
+            score = float(self.p["rank.layers.3.weight"][0] @ inner + self.p["rank.layers.3.bias"][0])
+        if config.object_bias:
+            vocabulary = self.schema.groups[group].features["object_id"].vocabulary or f"{group}.object_id"
+            words = self.vocabularies.words[vocabulary]
+            number = words.index(object_id) + 1 if object_id in words else 0
+            score += float(self.p[f"biases.[{group}].weight"][number, 0])
+        return Scored(score, [matrix[0] for matrix in matrices], x, e)

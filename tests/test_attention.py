@@ -1,0 +1,189 @@
+"""Eq. 3 to 7 on ragged batches: values and gradients against loops, and the two ways to compute one score."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from atrank_lib.attention import (
+    FeedForward,
+    Layout,
+    SelfAttention,
+    SpaceAttention,
+    TargetAttention,
+    attend,
+    attention_weights,
+    join_spaces,
+    split_spaces,
+)
+from tests import reference
+
+HIDDEN = 6
+LENGTHS = (3, 0, 1, 5)  # behaviors of each sample
+FORMS = [("bilinear", (2, 2, 2)), ("bilinear", (1, 3, 2)), ("dot", (3, 3))]
+
+
+def ragged(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Layout, list[list[int]]]:
+    """Packed behaviors in random order, where they sit, and the packed numbers of each sample's places."""
+    generator = torch.Generator().manual_seed(seed)
+    length = max(*lengths, 1)
+    slots = torch.tensor([b * length + t for b, n in enumerate(lengths) for t in range(n)], dtype=torch.long)
+    slots = slots[torch.randperm(len(slots), generator=generator)]
+    where = {slot: number for number, slot in enumerate(slots.tolist())}
+    places = [[where[b * length + t] for t in range(n)] for b, n in enumerate(lengths)]
+    s = torch.randn(len(slots), HIDDEN, generator=generator, dtype=torch.float64)
+    return s, Layout.of(slots, len(lengths), length), places
+
+
+def scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in float64 with random parameters, biases and norms included."""
+    generator = torch.Generator().manual_seed(seed)
+    module.double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.7, generator=generator)
+    return module
+
+
+def arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
+    return {f"{prefix}.{name}": p.detach().numpy() for name, p in module.named_parameters()}
+
+
+def test_padding_and_packing_are_inverse():
+    s, layout, places = ragged()
+    assert layout.mask.sum(dim=1).tolist() == list(LENGTHS)
+    padded = layout.pad(s)
+    assert torch.equal(layout.pack(padded), s)
+    assert not padded[~layout.mask].any()
+    for b, numbers in enumerate(places):
+        assert torch.equal(padded[b, : len(numbers)], s[numbers])
+
+
+def test_only_a_sample_without_behaviors_sees_an_empty_place():
+    _, layout, _ = ragged()
+    visible = layout.visible()
+    assert visible is not None
+    changed = (visible != layout.mask).nonzero().tolist()
+    assert changed == [[1, 0]]
+    _, full, _ = ragged(lengths=(2, 2))
+    assert full.visible() is None
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 3, 2), (6,)])
+def test_splitting_and_joining_spaces_are_inverse(sizes):
+    x = torch.randn(2, 4, HIDDEN)
+    spaces = split_spaces(x, sizes)
+    assert spaces.shape == (2, len(sizes), 4, max(sizes))
+    for k, part in enumerate(x.split(sizes, dim=-1)):
+        assert torch.equal(spaces[:, k, :, : sizes[k]], part)
+        assert not spaces[:, k, :, sizes[k] :].any()
+    assert torch.equal(join_spaces(spaces, sizes), x)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_weights_times_values_is_attend(scale):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(4, 3, 2, 2).double(), torch.randn(4, 3, 5, 2).double(), torch.randn(4, 3, 5, 2).double()
+    visible = ragged()[1].visible()
+    for seen in (visible, None):
+        weights = attention_weights(q, k, seen, scale)
+        torch.testing.assert_close(weights @ v, attend(q, k, v, seen, scale), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(4, 3, 2).double())
+    assert visible is not None
+    hidden = ~visible[:, None, None, :].expand(4, 3, 2, 5)
+    assert not attention_weights(q, k, visible, scale)[hidden].any()
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 3, 2)])
+def test_the_bilinear_score_as_it_is_written(sizes):
+    """``softmax(S_k W_k S^T) F_Q_k(S)``, compared in all ``d`` dimensions, is the fused call with projected keys."""
+    module = scrambled(SpaceAttention(HIDDEN, sizes))
+    s, _, _ = ragged(lengths=(7,))
+    literal = []
+    for s_k, w_k, v_k in zip(
+        module.queries.spaces(s), module.keys.weight.split(sizes), module.values(s).split(sizes, dim=1), strict=True
+    ):
+        literal.append((s_k @ w_k @ s.T).softmax(dim=-1) @ v_k)
+    q, k, v = (split_spaces(x[None], sizes) for x in (module.queries(s), module.keys(s), module.values(s)))
+    fused = join_spaces(attend(q, k, v, None, module.scale), sizes)[0]
+    torch.testing.assert_close(fused, torch.cat(literal, dim=1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("residual", ["input", "attended"])
+@pytest.mark.parametrize(("form", "sizes"), FORMS)
+@pytest.mark.parametrize("lengths", [LENGTHS, (4, 4)])
+def test_self_attention_agrees_with_loops(form, sizes, residual, lengths):
+    layer = scrambled(SelfAttention(HIDDEN, sizes, form, residual))
+    s, layout, places = ragged(3, lengths)
+    found, weights = layer(s, layout).detach().numpy(), layer.weights(s, layout).detach().numpy()
+    for b, numbers in enumerate(places):
+        n = len(numbers)
+        matrices, c = reference.self_attention(
+            list(s[numbers].numpy()), arrays(layer, "x"), "x", sizes, form, residual
+        )
+        np.testing.assert_allclose(weights[b, :, :n, :n], np.array(matrices).reshape(len(sizes), n, n), atol=1e-12)
+        np.testing.assert_allclose(found[numbers], np.array(c).reshape(n, HIDDEN), rtol=1e-10, atol=1e-12)
+        if n:
+            np.testing.assert_allclose(weights[b, :, :n].sum(axis=-1), 1, rtol=1e-12)
+            assert not weights[b, :, :, n:].any()
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(("form", "sizes"), FORMS)
+def test_target_attention_agrees_with_loops(form, sizes, residual):
+    layer = scrambled(TargetAttention(HIDDEN, SpaceAttention(HIDDEN, sizes, form), residual))
+    c, layout, places = ragged(4)
+    h = torch.randn(len(LENGTHS), 2, HIDDEN, dtype=torch.float64)
+    keys, values = layer.read(c, layout)
+    found = layer(h, keys, values, layout.visible()).detach().numpy()
+    weights = layer.weights(h, keys, layout.visible()).detach().numpy()
+    p = arrays(layer, "x")
+    for b, numbers in enumerate(places):
+        targets = list(h[b].numpy())
+        matrices, contexts = reference.attention(targets, list(c[numbers].numpy()), p, "x.attention", sizes, form)
+        for column, (target, context) in enumerate(zip(targets, contexts, strict=True)):
+            e = reference.feed_forward(context, p, "x.feed_forward")
+            if residual:
+                e = reference.layer_norm(target + e, p, "x.norm")
+            np.testing.assert_allclose(found[b, column], e, rtol=1e-10, atol=1e-12)
+        if numbers:
+            np.testing.assert_allclose(weights[b, :, :, : len(numbers)], np.array(matrices), atol=1e-12)
+
+
+@pytest.mark.parametrize(("form", "sizes"), FORMS)
+def test_gradients_are_those_of_finite_differences(form, sizes):
+    layer = scrambled(SelfAttention(HIDDEN, sizes, form), 5)
+    target = scrambled(TargetAttention(HIDDEN, layer.attention, residual=True), 6)
+    s, layout, _ = ragged(7, (2, 0, 3))
+    h = torch.randn(3, 1, HIDDEN, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def whole(s: Tensor, h: Tensor, *parameters: Tensor) -> Tensor:
+        c = torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (s, layout))
+        return target(h, *target.read(c, layout), layout.visible())
+
+    inputs = (s.requires_grad_(), h, *layer.parameters())
+    assert torch.autograd.gradcheck(whole, inputs, fast_mode=True)
+
+
+def test_feed_forward_agrees_with_loops():
+    network = scrambled(FeedForward(HIDDEN))
+    x = torch.randn(3, HIDDEN, dtype=torch.float64)
+    expected = [reference.feed_forward(row, arrays(network, "x"), "x") for row in x.numpy()]
+    np.testing.assert_allclose(network(x).detach().numpy(), expected, rtol=1e-12)
+
+
+def test_dropout_comes_between_the_network_and_the_residual():
+    layer = scrambled(SelfAttention(HIDDEN, (6,), dropout=0.999999))
+    s, layout, _ = ragged()
+    torch.testing.assert_close(layer(s, layout), layer.norm(s))  # nothing is left of F_self
+    layer.eval()
+    assert not torch.allclose(layer(s, layout), layer.norm(s))
+
+
+def test_wrong_forms_are_refused():
+    with pytest.raises(ValueError, match="attention 'additive'; use 'bilinear' or 'dot'"):
+        SpaceAttention(HIDDEN, (6,), "additive")
+    with pytest.raises(ValueError, match=r"needs spaces of one size, not \[1, 3, 2\]"):
+        SpaceAttention(HIDDEN, (1, 3, 2), "dot")

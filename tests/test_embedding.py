@@ -1,0 +1,163 @@
+"""Behavior embeddings against loops, and what groups share: the rows of a vocabulary, but no time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
+from atrank_lib.events import EventLog
+from atrank_lib.grouping import GroupedHistories, Ragged, Vocabularies
+from atrank_lib.model import ATRankConfig
+from atrank_lib.samples import build_batch, moments
+from atrank_lib.schema import Schema
+from tests.reference import Behavior, Reference
+
+SIZE = 3
+FAR = 10**9  # seconds after every behavior
+
+
+def known(log: EventLog) -> Vocabularies:
+    """A model that never saw shop s3, category ink, the token cup, or objects i6 and c3."""
+    objects = {name: table.iloc[:-1] for name, table in log.objects.items()}
+    return Vocabularies.from_objects(log.schema, objects)
+
+
+class Parts(nn.Module):
+    """Tables and embeddings of all groups under the names that the model gives them."""
+
+    def __init__(self, schema: Schema, vocabularies: Vocabularies, time: str = "lookup") -> None:
+        super().__init__()
+        self.tables = shared_tables(schema, vocabularies, SIZE)
+        self.embeddings = nn.ModuleDict(
+            {key(g): BehaviorEmbedding(schema, g, self.tables, SIZE, time) for g in schema.groups}
+        )
+        self.double()
+
+    def of(self, group: str) -> BehaviorEmbedding:
+        module = self.embeddings[key(group)]
+        assert isinstance(module, BehaviorEmbedding)
+        return module
+
+    def reference(self, log: EventLog, vocabularies: Vocabularies, time: str) -> Reference:
+        parameters = {name: p.detach().numpy() for name, p in self.named_parameters()}
+        config = ATRankConfig(embedding_size=SIZE, time=time)
+        return Reference(log.schema, vocabularies, log.objects, config, parameters)
+
+
+@pytest.mark.parametrize("time", ["lookup", "one_hot", "continuous", "none"])
+def test_behaviors_and_targets_agree_with_loops(tiny_log, time):
+    vocabularies = known(tiny_log)
+    histories = GroupedHistories.from_log(tiny_log, vocabularies)
+    parts = Parts(tiny_log.schema, vocabularies, time)
+    reference = parts.reference(tiny_log, vocabularies, time)
+    users = torch.arange(len(histories))
+    batch = build_batch(histories, moments(histories, "item", users, torch.full_like(users, FAR)), users[:, None])
+    for group, behaviors in batch.histories.items():
+        found = parts.of(group)(behaviors).detach().numpy()
+        events = tiny_log.events[group]
+        rows = histories.groups[group].rows[behaviors.positions].tolist()
+        assert sorted(rows) == list(range(len(events)))
+        for row, u in zip(rows, found, strict=True):
+            event = events.iloc[row]
+            behavior = Behavior(group, event.object_id, event.action, FAR - event.timestamp, row)
+            np.testing.assert_allclose(u, reference.behavior(behavior), rtol=1e-12)
+
+        catalog = histories.catalogs[group]
+        targets = parts.of(group).target(catalog.take(torch.arange(len(catalog)))).detach().numpy()
+        width = SIZE * len(tiny_log.schema.groups[group].features)
+        assert targets.shape == (len(catalog), parts.of(group).size)
+        assert parts.of(group).size == width + (parts.of(group).time.buckets if time == "one_hot" else 0)
+        for object_id, q in zip(catalog.object_ids, targets, strict=True):
+            np.testing.assert_allclose(q[:width], reference.object(group, object_id), rtol=1e-12)
+            assert not q[width:].any()
+
+
+def test_features_are_concatenated_in_the_schema_s_order(tiny_log):
+    histories = GroupedHistories.from_log(tiny_log)
+    parts = Parts(tiny_log.schema, histories.vocabularies)
+    found = parts.of("item").objects(histories.catalogs["item"].take(torch.tensor([3])))[0]
+    words = histories.vocabularies.words
+    assert words["shop"] == ("s1", "s2", "s3")
+    for place, (table, row) in enumerate([("item.object_id", 4), ("shop", 2), ("category", words["category"].index("tea") + 1)]):
+        assert torch.equal(found[place * SIZE : (place + 1) * SIZE], parts.tables[key(table)].weight[row])
+
+
+def test_tokens_are_averaged_and_none_make_zeros(tiny_log):
+    histories = GroupedHistories.from_log(tiny_log)
+    parts = Parts(tiny_log.schema, histories.vocabularies)
+    objects, weight = parts.of("query").objects, parts.tables[key("token")].weight
+    features = {"tokens": Ragged(torch.tensor([2, 2, 5, 1]), torch.tensor([0, 0, 3, 3, 4, 4]))}
+    found = objects(features)
+    zeros = torch.zeros(SIZE, dtype=torch.float64)
+    torch.testing.assert_close(found, torch.stack([zeros, (2 * weight[2] + weight[5]) / 3, zeros, weight[1], zeros]))
+    found.sum().backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad[:, 0], torch.tensor([0, 1, 2 / 3, 0, 0, 1 / 3, 0, 0]).double()[: len(weight)])
+    nothing = {"tokens": Ragged(torch.empty(0, dtype=torch.long), torch.zeros(1, dtype=torch.long))}
+    assert objects(nothing).shape == (0, SIZE)
+
+
+def test_a_missing_number_is_a_value_of_its_own(tiny_log):
+    histories = GroupedHistories.from_log(tiny_log)
+    item = Parts(tiny_log.schema, histories.vocabularies).of("item").objects
+    found = item(histories.catalogs["item"].take(torch.arange(6)))[:, 3 * SIZE :]
+    line = item.lines[key("price")]
+    prices = np.array([10.0, 25.5, np.nan, 3.0, 99.0, 0.5])
+    scaled = (prices - np.nanmean(prices)) / np.nanstd(prices)
+    for row, value in enumerate(scaled):
+        x = torch.tensor([0.0, 1.0] if np.isnan(value) else [value, 0.0], dtype=torch.float64)
+        torch.testing.assert_close(found[row], line.weight @ x + line.bias, rtol=1e-6, atol=1e-6)
+
+
+def test_values_that_are_unknown_share_row_zero(tiny_log):
+    vocabularies = known(tiny_log)
+    histories = GroupedHistories.from_log(tiny_log, vocabularies)
+    parts = Parts(tiny_log.schema, vocabularies)
+    found = parts.of("item").objects(histories.catalogs["item"].take(torch.tensor([4, 5])))
+    assert torch.equal(found[0, SIZE : 2 * SIZE], parts.tables[key("shop")].weight[0])  # i5 has no shop
+    assert torch.equal(found[1, :SIZE], parts.tables[key("item.object_id")].weight[0])  # i6 was never seen
+
+
+def test_groups_with_one_vocabulary_read_and_train_the_same_rows(tiny_log):
+    histories = GroupedHistories.from_log(tiny_log)
+    parts = Parts(tiny_log.schema, histories.vocabularies)
+    table = parts.tables[key("shop")]
+    item = parts.of("item").objects(histories.catalogs["item"].take(torch.tensor([0])))  # i1 is of shop s1
+    coupon = parts.of("coupon").objects(histories.catalogs["coupon"].take(torch.tensor([0])))  # so is c1
+    shop = slice(SIZE, 2 * SIZE)
+    assert torch.equal(item[:, shop], coupon[:, shop])
+    item.sum().backward()
+    assert table.weight.grad is not None
+    assert table.weight.grad[:, 0].tolist() == [0, 1, 0, 0]
+    coupon.sum().backward()
+    assert table.weight.grad[:, 0].tolist() == [0, 2, 0, 0]
+    # object_id names no vocabulary: items and coupons have tables of their own
+    assert torch.count_nonzero(parts.tables[key("item.object_id")].weight.grad) == SIZE
+    assert torch.count_nonzero(parts.tables[key("coupon.object_id")].weight.grad) == SIZE
+    # a shared table is one parameter, however many groups read it
+    assert sum(p is table.weight for p in parts.parameters()) == 1
+
+
+def test_time_and_actions_are_not_shared(tiny_log):
+    parts = Parts(tiny_log.schema, GroupedHistories.from_log(tiny_log).vocabularies)
+    tables = [parts.of(g).time.table.weight for g in tiny_log.schema.groups]
+    assert len({id(t) for t in tables}) == 3
+    assert [len(t) for t in tables] == [16, 16, 4]
+    assert [parts.of(g).actions.num_embeddings for g in tiny_log.schema.groups] == [3, 1, 1]
+    elapsed = torch.tensor([7200])
+    assert parts.of("item").time.bucketize(elapsed).item() == 0  # 2 hours in days
+    assert parts.of("query").time.bucketize(elapsed).item() == 2  # and in hours
+
+
+def test_module_names_hold_any_text_and_stay_apart():
+    names = ["items", "type", "a.b", "a/b", "a%2Fb", "a..b", "a//b", "", "[a]", "forward", "ü x"]
+    modules = nn.ModuleDict({key(name): nn.Linear(1, 1) for name in names})
+    assert len(modules) == len(names)
+
+
+def test_a_group_without_features_is_refused():
+    with pytest.raises(ValueError, match="at least 1 item"):
+        Schema.model_validate({"name": "x", "groups": {"query": {"actions": ["search"], "features": {}}}})
