@@ -114,7 +114,9 @@ def _plain(name: str, value: object, low: float | None, high: float | None) -> i
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
-    raise TypeError(f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)")
+    raise TypeError(
+        f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)"
+    )
 
 
 def _publish(name: str, value: int | float | str, record: dict[str, object]) -> None:

@@ -41,8 +41,9 @@ class AverageUserAUC(float):
         rng = np.random.default_rng(seed)
         # equal values need not be told apart: a resample is a multinomial draw of how often each occurs
         values, counts = np.unique(self.per_user, return_counts=True)
-        drawn = rng.multinomial(self.users, counts / self.users, size=resamples)
-        low, high = np.quantile(drawn @ values / self.users, [(1 - level) / 2, (1 + level) / 2])
+        # one at a time, for the counts of all resamples at once can be larger than the log
+        means = [rng.multinomial(self.users, counts / self.users) @ values / self.users for _ in range(resamples)]
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
 

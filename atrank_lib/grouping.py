@@ -94,11 +94,11 @@ class Vocabularies:
         return torch.from_numpy(np.where(values.isna(), UNKNOWN, found + 1).astype(np.int64))
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"words": self.words, "scales": self.scales}, ensure_ascii=False))
+        path.write_text(json.dumps({"words": self.words, "scales": self.scales}, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Vocabularies:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             {name: tuple(values) for name, values in content["words"].items()},
             {name: (mean, deviation) for name, (mean, deviation) in content["scales"].items()},
@@ -217,8 +217,8 @@ class GroupedHistories:
 
 
 def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, ...]:
-    """``names`` as a tuple, or ``ValueError`` when one is not a group of the schema."""
-    names = tuple(names)
+    """``names`` as a tuple, each once, or ``ValueError`` when one is not a group of the schema."""
+    names = tuple(dict.fromkeys(names))
     unknown = [name for name in names if name not in schema.groups]
     if unknown or not names:
         raise ValueError(f"{what}: {unknown or 'nothing given'}; the log's groups are {list(schema.groups)}")

@@ -122,7 +122,7 @@ def split(
     Raises:
         ValueError: an unknown protocol or target group, or a target group without a training or test sample.
     """
-    targets = check_groups(histories.schema, targets or tuple(histories.groups), "targets")
+    targets = check_groups(histories.schema, tuple(histories.groups) if targets is None else targets, "targets")
     if protocol not in ("paper", "validated", "global_time"):
         raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
     parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
@@ -286,7 +286,7 @@ def build_batch(
     ``max_length`` keeps only the latest behaviors of every group.
     """
     number = {name: i for i, name in enumerate(histories.groups)}
-    used = check_groups(histories.schema, groups or tuple(number), "history groups")
+    used = check_groups(histories.schema, tuple(number) if groups is None else groups, "history groups")
     parts, owners, places = {}, [], []
     filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
     for name in (g for g in number if g in used):
@@ -354,7 +354,7 @@ def batches(
     shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
     together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
     """
-    used = tuple(groups or histories.groups)
+    used = tuple(histories.groups if groups is None else groups)
     plan: list[tuple[str, Tensor]] = []
     for name, samples in tasks.items():
         lengths = history_lengths(samples, histories, used)

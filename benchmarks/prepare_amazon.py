@@ -56,7 +56,9 @@ def write_pair(folder: Path, share: float, seed: int) -> tuple[Path, Path]:
     order = np.argsort(of_item, kind="stable")  # the originals are sorted by item
     days = rng.integers(10_957, 16_274, reviews) * 86_400
     with gzip.open(paths[0], "wt", compresslevel=6, encoding="utf-8") as file:
-        for user, item, day in zip(of_user[order].tolist(), of_item[order].tolist(), days.tolist(), strict=True):
+        for user, item, day in zip(
+            of_user[order].tolist(), of_item[order].tolist(), days.tolist(), strict=True
+        ):
             record = {
                 "reviewerID": f"A{user:013X}",
                 "asin": asin(item),

@@ -49,8 +49,9 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3))
 for slope, name in enumerate(["item", "query", "coupon", "campaign", "other"], start=1):
     left.plot([0, 1], [0, slope], color=group_color(name))
     direct_label(left, 1, slope, name, group_color(name))
-heatmap(right, [[0.1, 0.5, 0.4], [0.9, 0.0, 0.1]], rows=["a", "b"], columns=["x", "y", "z"], color=space_color(0));
-
+heatmap(
+    right, [[0.1, 0.5, 0.4], [0.9, 0.0, 0.1]], rows=["a", "b"], columns=["x", "y", "z"], color=space_color(0)
+)
 # %% [markdown]
 # ```{exercise-start}
 # :label: ex-temporary

@@ -198,7 +198,9 @@ class Reference:
             if feature.kind == "continuous":
                 mean, deviation = self.vocabularies.scales[f"{group}.{name}"]
                 missing = math.isnan(value)
-                x = np.array([0.0 if missing else float(np.float32((value - mean) / deviation)), float(missing)])
+                x = np.array(
+                    [0.0 if missing else float(np.float32((value - mean) / deviation)), float(missing)]
+                )
                 line = f"embeddings.[{group}].objects.lines.[{name}]"
                 parts.append(self.p[f"{line}.weight"] @ x + self.p[f"{line}.bias"])
                 continue
@@ -231,7 +233,9 @@ class Reference:
         if form == "one_hot":
             return np.concatenate([u, [float(i == number) for i in range(len(edges) + 1)]])
         if form == "continuous":
-            units = behavior.elapsed / (UNIT[self.schema.groups[group].time.unit] * TICKS[self.schema.timestamp_unit])
+            units = behavior.elapsed / (
+                UNIT[self.schema.groups[group].time.unit] * TICKS[self.schema.timestamp_unit]
+            )
             return u + self.p[f"{name}.time.line.weight"][:, 0] * units + self.p[f"{name}.time.line.bias"]
         return u
 

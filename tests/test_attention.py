@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -84,7 +87,11 @@ def test_splitting_and_joining_spaces_are_inverse(sizes):
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_weights_times_values_is_attend(scale):
     torch.manual_seed(0)
-    q, k, v = torch.randn(4, 3, 2, 2).double(), torch.randn(4, 3, 5, 2).double(), torch.randn(4, 3, 5, 2).double()
+    q, k, v = (
+        torch.randn(4, 3, 2, 2).double(),
+        torch.randn(4, 3, 5, 2).double(),
+        torch.randn(4, 3, 5, 2).double(),
+    )
     visible = ragged()[1].visible()
     for seen in (visible, None):
         weights = attention_weights(q, k, seen, scale)
@@ -102,7 +109,10 @@ def test_the_bilinear_score_as_it_is_written(sizes):
     s, _, _ = ragged(lengths=(7,))
     literal = []
     for s_k, w_k, v_k in zip(
-        module.queries.spaces(s), module.keys.weight.split(sizes), module.values(s).split(sizes, dim=1), strict=True
+        module.queries.spaces(s),
+        module.keys.weight.split(sizes),
+        module.values(s).split(sizes, dim=1),
+        strict=True,
     ):
         literal.append((s_k @ w_k @ s.T).softmax(dim=-1) @ v_k)
     q, k, v = (split_spaces(x[None], sizes) for x in (module.queries(s), module.keys(s), module.values(s)))
@@ -122,7 +132,9 @@ def test_self_attention_agrees_with_loops(form, sizes, residual, lengths):
         matrices, c = reference.self_attention(
             list(s[numbers].numpy()), arrays(layer, "x"), "x", sizes, form, residual
         )
-        np.testing.assert_allclose(weights[b, :, :n, :n], np.array(matrices).reshape(len(sizes), n, n), atol=1e-12)
+        np.testing.assert_allclose(
+            weights[b, :, :n, :n], np.array(matrices).reshape(len(sizes), n, n), atol=1e-12
+        )
         np.testing.assert_allclose(found[numbers], np.array(c).reshape(n, HIDDEN), rtol=1e-10, atol=1e-12)
         if n:
             np.testing.assert_allclose(weights[b, :, :n].sum(axis=-1), 1, rtol=1e-12)
@@ -141,7 +153,9 @@ def test_target_attention_agrees_with_loops(form, sizes, residual):
     p = arrays(layer, "x")
     for b, numbers in enumerate(places):
         targets = list(h[b].numpy())
-        matrices, contexts = reference.attention(targets, list(c[numbers].numpy()), p, "x.attention", sizes, form)
+        matrices, contexts = reference.attention(
+            targets, list(c[numbers].numpy()), p, "x.attention", sizes, form
+        )
         for column, (target, context) in enumerate(zip(targets, contexts, strict=True)):
             e = reference.feed_forward(context, p, "x.feed_forward")
             if residual:
@@ -182,8 +196,17 @@ def test_dropout_comes_between_the_network_and_the_residual():
     assert not torch.allclose(layer(s, layout), layer.norm(s))
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked, as for every reader of the book: what does the code itself say?"""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_forms_are_refused():
     with pytest.raises(ValueError, match="attention 'additive'; use 'bilinear' or 'dot'"):
-        SpaceAttention(HIDDEN, (6,), "additive")
+        SpaceAttention(HIDDEN, (6,), "additive")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"needs spaces of one size, not \[1, 3, 2\]"):
         SpaceAttention(HIDDEN, (1, 3, 2), "dot")

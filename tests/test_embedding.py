@@ -54,7 +54,9 @@ def test_behaviors_and_targets_agree_with_loops(tiny_log, time):
     parts = Parts(tiny_log.schema, vocabularies, time)
     reference = parts.reference(tiny_log, vocabularies, time)
     users = torch.arange(len(histories))
-    batch = build_batch(histories, moments(histories, "item", users, torch.full_like(users, FAR)), users[:, None])
+    batch = build_batch(
+        histories, moments(histories, "item", users, torch.full_like(users, FAR)), users[:, None]
+    )
     for group, behaviors in batch.histories.items():
         found = parts.of(group)(behaviors).detach().numpy()
         events = tiny_log.events[group]
@@ -81,7 +83,9 @@ def test_features_are_concatenated_in_the_schema_s_order(tiny_log):
     found = parts.of("item").objects(histories.catalogs["item"].take(torch.tensor([3])))[0]
     words = histories.vocabularies.words
     assert words["shop"] == ("s1", "s2", "s3")
-    for place, (table, row) in enumerate([("item.object_id", 4), ("shop", 2), ("category", words["category"].index("tea") + 1)]):
+    for place, (table, row) in enumerate(
+        [("item.object_id", 4), ("shop", 2), ("category", words["category"].index("tea") + 1)]
+    ):
         assert torch.equal(found[place * SIZE : (place + 1) * SIZE], parts.tables[key(table)].weight[row])
 
 
@@ -92,10 +96,14 @@ def test_tokens_are_averaged_and_none_make_zeros(tiny_log):
     features = {"tokens": Ragged(torch.tensor([2, 2, 5, 1]), torch.tensor([0, 0, 3, 3, 4, 4]))}
     found = objects(features)
     zeros = torch.zeros(SIZE, dtype=torch.float64)
-    torch.testing.assert_close(found, torch.stack([zeros, (2 * weight[2] + weight[5]) / 3, zeros, weight[1], zeros]))
+    torch.testing.assert_close(
+        found, torch.stack([zeros, (2 * weight[2] + weight[5]) / 3, zeros, weight[1], zeros])
+    )
     found.sum().backward()
     assert weight.grad is not None
-    torch.testing.assert_close(weight.grad[:, 0], torch.tensor([0, 1, 2 / 3, 0, 0, 1 / 3, 0, 0]).double()[: len(weight)])
+    torch.testing.assert_close(
+        weight.grad[:, 0], torch.tensor([0, 1, 2 / 3, 0, 0, 1 / 3, 0, 0]).double()[: len(weight)]
+    )
     nothing = {"tokens": Ragged(torch.empty(0, dtype=torch.long), torch.zeros(1, dtype=torch.long))}
     assert objects(nothing).shape == (0, SIZE)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+from typing import cast
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.text import Annotation
 
 from atrank_lib import figures
 from atrank_lib.figures import (
@@ -126,7 +128,7 @@ def test_a_heatmap_shades_from_panel_to_color():
     figures.use_style()
     _, ax = plt.subplots()
     heatmap(ax, [[0.0, 0.5], [1.0, 0.25]], rows=["a", "b"], columns=["x", "y"], color="#000000")
-    faces = ax.collections[0].get_facecolor()[:, :3]
+    faces = np.asarray(ax.collections[0].get_facecolor())[:, :3]
     np.testing.assert_allclose(faces[0], to_rgb(PANEL), atol=0.01)
     np.testing.assert_allclose(faces[2], (0, 0, 0), atol=0.01)
     assert [text.get_text() for text in ax.texts] == ["0.00", "0.50", "1.00", "0.25"]
@@ -142,7 +144,7 @@ def test_a_heatmap_with_the_wrong_names_says_so():
 def test_a_direct_label_stands_right_of_its_point():
     _, ax = plt.subplots()
     direct_label(ax, 0.5, 0.25, "item", "#000000")
-    label = ax.texts[0]
+    label = cast(Annotation, ax.texts[0])
     assert label.get_text() == "item"
     assert label.xy == (0.5, 0.25)
     assert label.get_color() == "#000000"

@@ -15,7 +15,9 @@ def test_every_group_has_its_own_map_into_the_overall_space(linear):
     torch.manual_seed(0)
     widths = {"items": 5, "query": 2, "coupon": 3}  # "items" is also a method of nn.ModuleDict
     projection = GroupProjection(widths, 4, linear).double()
-    groups = {name: torch.randn(n, widths[name]).double() for name, n in [("items", 3), ("query", 0), ("coupon", 2)]}
+    groups = {
+        name: torch.randn(n, widths[name]).double() for name, n in [("items", 3), ("query", 0), ("coupon", 2)]
+    }
     found = projection(groups)
     assert found.shape == (5, 4)
     parameters = {name: p.detach().numpy() for name, p in projection.named_parameters()}
@@ -25,8 +27,9 @@ def test_every_group_has_its_own_map_into_the_overall_space(linear):
         weight, bias = parameters[f"{stem}.weight"], parameters[f"{stem}.bias"]
         for u in rows.numpy():
             expected.append(weight @ u + bias if linear else perceptron(u, weight, bias))
-        torch.testing.assert_close(projection.one(name, rows), torch.from_numpy(np.array(expected[-len(rows) :])))\
-            if len(rows) else None
+        torch.testing.assert_close(
+            projection.one(name, rows), torch.from_numpy(np.array(expected[-len(rows) :]))
+        ) if len(rows) else None
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-12)
     assert bool((found < 0).any()) == linear
 

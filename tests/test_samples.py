@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from atrank_lib.events import EventLog
-from atrank_lib.grouping import Features, GroupedHistories, Ragged
+from atrank_lib.grouping import Features, GroupedHistories, Ragged, Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import (
     Batch,
@@ -149,8 +149,6 @@ def test_global_time_never_straddles_a_moment(shape: tuple[int, ...]) -> None:
 
 def test_split_errors(tiny_log: EventLog) -> None:
     histories = GroupedHistories.from_log(tiny_log)
-    with pytest.raises(ValueError, match=r"protocol 'papper'; use 'paper', 'validated' or 'global_time'"):
-        split(histories, "papper")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"targets: \['shop'\]; the log's groups are"):
         split(histories, "paper", ["shop"])
     with pytest.raises(ValueError, match="targets: nothing given"):
@@ -264,7 +262,7 @@ def test_no_leak_from_the_future(model: ATRank, shape: tuple[int, ...], group: s
         assert torch.equal(model(one).scores, model(two).scores)
 
 
-def model_vocabularies():
+def model_vocabularies() -> Vocabularies:
     return GroupedHistories.from_log(random_log(0, objects=12)).vocabularies
 
 
@@ -364,8 +362,6 @@ def test_negatives_of_one_sample_are_independent() -> None:
 
 def test_sampler_errors(tiny_log: EventLog) -> None:
     histories = GroupedHistories.from_log(tiny_log)
-    with pytest.raises(ValueError, match="negatives 'popular'; use 'uniform' or 'popularity'"):
-        NegativeSampler(histories, "item", "popular")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="give `training`"):
         NegativeSampler(histories, "item", "popularity")
     samples = all_samples(histories, "item")

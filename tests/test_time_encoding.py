@@ -136,7 +136,10 @@ def test_timestamp_units_change_nothing(timestamp_unit, unit):
 
 
 def test_casts_of_the_model_leave_the_edges_alone():
-    scale, elapsed = TimeScale(unit="second", edges=(0.5, 1.5, 20_000_001)), torch.tensor([0, 1, 2, 20_000_000])
+    scale, elapsed = (
+        TimeScale(unit="second", edges=(0.5, 1.5, 20_000_001)),
+        torch.tensor([0, 1, 2, 20_000_000]),
+    )
     for cast in (torch.nn.Module.float, torch.nn.Module.double, torch.nn.Module.bfloat16):
         assert cast(TimeEncoding(scale, 2)).bucketize(elapsed).tolist() == [0, 1, 2, 2]
 

@@ -53,7 +53,9 @@ def commit(root: Path) -> str:
 def write_ledger(project: Project) -> None:
     """Write ledger.md beside the notebooks."""
     claims = [
-        claim for chapter in project.chapters() for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
+        claim
+        for chapter in project.chapters()
+        for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
     ]
     page = ledger_page(claims, commit(project.root), hardware())
     (project.notebooks / "ledger.md").write_text(page)
@@ -82,8 +84,10 @@ def run_sphinx(project: Project, staging: Path) -> Path:
         *("--path-output", str(staging), "-W", "-n", "--keep-going", "-q"),
     ]
     # A fixed hash seed and date: the same bytes in every build.
-    settings = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH}
-    result = subprocess.run(command, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    settings = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH, "NO_COLOR": "1"}
+    result = subprocess.run(
+        command, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     if result.returncode:
         raise BookError(f"Jupyter Book refuses the pages:\n{result.stdout.strip()}")
     return staging / "_build" / "html"
@@ -92,7 +96,9 @@ def run_sphinx(project: Project, staging: Path) -> Path:
 def build_site(project: Project) -> str:
     """Build `_build/html` unless it is up to date; return what was done, never half of it."""
     project.check_toc()
-    missing = [path.stem for path in project.chapters() if not (project.notebooks / f"{path.stem}.ipynb").exists()]
+    missing = [
+        path.stem for path in project.chapters() if not (project.notebooks / f"{path.stem}.ipynb").exists()
+    ]
     if missing:
         raise BookError(f"not executed: {', '.join(missing)}: run `make book`")
     write_ledger(project)

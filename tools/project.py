@@ -135,5 +135,7 @@ def parameter_names(notebook: NotebookNode) -> set[str]:
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             statements = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
-            return {target.id for node in statements for target in node.targets if isinstance(target, ast.Name)}
+            return {
+                target.id for node in statements for target in node.targets if isinstance(target, ast.Name)
+            }
     return set()

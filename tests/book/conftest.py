@@ -14,9 +14,9 @@ from tools.project import ROOT, Project
 CHAPTER = """# %% [markdown]
 # # A page
 #
-# $$S_k = P_k S$$ (eq-page)
+# $$S_k = P_k S$$ (eq-NAME)
 #
-# From {eq}`eq-page`, the sum is {glue:text}`total:.2f` for a {glue:text}`kind`.
+# From {eq}`eq-NAME`, the sum is {glue:text}`total:.2f` for a {glue:text}`kind`.
 
 # %% tags=["parameters"]
 profile = "fast"

@@ -1,4 +1,4 @@
-"""The built site in a real browser, with the network cut: from the disk, and from a server on this machine."""
+"""The built site in a real browser, the network cut: from the disk, and from a server on this machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ PAGES = [*Project.at(ROOT).toc(), "search", "genindex"]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CHROMIUM")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CHROMIUM"
+)
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -61,7 +63,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Any]:
-    """Open an address in a fresh context; the second value lists requests to others, errors and failed requests."""
+    """Open an address in a fresh context; the second value lists foreign or failed requests and errors."""
     contexts = []
 
     def visit(address: str, viewport: dict[str, int], scheme: str = "light") -> tuple[Page, list[str]]:
@@ -87,7 +89,10 @@ def visit(browser: Browser) -> Iterator[Any]:
         page.on("console", on_console)
         page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
-        page.on("response", lambda response: response.status >= 400 and troubles.append(f"missing: {response.url}"))
+        page.on(
+            "response",
+            lambda response: response.status >= 400 and troubles.append(f"missing: {response.url}"),
+        )
         page.goto(address, wait_until="load")
         if "MathJax" in page.content():
             page.evaluate("() => MathJax.startup.promise")
@@ -138,7 +143,9 @@ def test_a_chapter_can_be_downloaded_as_a_notebook(visit, addresses, project: Pr
 def test_images_have_alt_texts_and_exist(project: Project, visit, addresses):
     for name in project.toc():
         page, _ = visit(f"{addresses['file']}/{name}.html", DESKTOP)
-        images = page.evaluate("[...document.querySelectorAll('article img')].map(i => [i.alt, i.src, i.naturalWidth])")
+        images = page.evaluate(
+            "[...document.querySelectorAll('article img')].map(i => [i.alt, i.src, i.naturalWidth])"
+        )
         for alt, source, width in images:
             assert len(alt) >= 20, f"{name}: {source}"
             assert width > 0, f"{name}: {source} does not load"

@@ -55,7 +55,9 @@ def write_gzip(path: Path, lines: list[str]) -> None:
     path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
 
 
-def write_pair(folder: Path, reviews: list[dict], products: list[dict], name: str = "Electronics") -> tuple[Path, Path]:
+def write_pair(
+    folder: Path, reviews: list[dict], products: list[dict], name: str = "Electronics"
+) -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     paths = folder / f"reviews_{name}_5.json.gz", folder / f"meta_{name}.json.gz"
     write_gzip(paths[0], [json.dumps(record) for record in reviews])
@@ -119,7 +121,12 @@ def test_random_pair_over_many_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_lines, "CHUNK", 700)
     rng = np.random.default_rng(0)
     reviews = [
-        review(f"u{rng.integers(20)}", f"i{rng.integers(30)}", int(rng.integers(8)), "x'\"" * int(rng.integers(500)))
+        review(
+            f"u{rng.integers(20)}",
+            f"i{rng.integers(30)}",
+            int(rng.integers(8)),
+            "x'\"" * int(rng.integers(500)),
+        )
         for _ in range(400)
     ]
     products = [product(f"i{rng.integers(40)}", f"leaf {rng.integers(6)}") for _ in range(60)]
@@ -138,7 +145,11 @@ def test_counts_other_than_table_1_are_a_warning(pair: tuple[Path, Path], tmp_pa
     result = prepare("--category", "Electro.", "--out", tmp_path / "log", "--raw-dir", pair[0].parent)
     assert result.exit_code == 0
     page = (tmp_path / "log" / "JOINS.md").read_text()
-    for sentence in ("users: 2 found, 192,403 in", "items: 4 found, 63,001 in", "categories: 2 found, 801 in"):
+    for sentence in (
+        "users: 2 found, 192,403 in",
+        "items: 4 found, 63,001 in",
+        "categories: 2 found, 801 in",
+    ):
         assert f"WARNING: {sentence} Table 1" in result.stderr
         assert f"- {sentence} Table 1" in page
     assert "samples: 6 found, 1,689,188 in Table 1" in page
@@ -159,7 +170,9 @@ def test_table_1() -> None:
     names = "users", "items", "categories", "samples"
     electronics, clothing = (192_403, 63_001, 801, 1_689_188), (39_387, 23_033, 484, 278_677)
     assert _amazon_join.TABLE_1["Electronics"] == dict(zip(names, electronics, strict=True))
-    assert _amazon_join.TABLE_1[_amazon_join.PAPER_NAMES["Clothing"]] == dict(zip(names, clothing, strict=True))
+    assert _amazon_join.TABLE_1[_amazon_join.PAPER_NAMES["Clothing"]] == dict(
+        zip(names, clothing, strict=True)
+    )
 
 
 def line_of(path: Path, number: int, text: str) -> None:
@@ -174,10 +187,22 @@ def without(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 # which of the two files, what is done to it, what the message says
 BROKEN: dict[str, tuple[int, Callable[[Path], object], str]] = {
-    "truncated reviews": (0, lambda p: p.write_bytes(p.read_bytes()[:-20]), "line 1: the gzip file is truncated"),
-    "truncated meta": (1, lambda p: p.write_bytes(p.read_bytes()[:-20]), "line 1: the gzip file is truncated"),
+    "truncated reviews": (
+        0,
+        lambda p: p.write_bytes(p.read_bytes()[:-20]),
+        "line 1: the gzip file is truncated",
+    ),
+    "truncated meta": (
+        1,
+        lambda p: p.write_bytes(p.read_bytes()[:-20]),
+        "line 1: the gzip file is truncated",
+    ),
     "not gzip": (0, lambda p: p.write_bytes(b'{"reviewerID": 1}\n'), "line 1: not a sound gzip file"),
-    "wrong checksum": (0, lambda p: p.write_bytes(p.read_bytes()[:-8] + b"\0" * 8), "not a sound .* fetch it again"),
+    "wrong checksum": (
+        0,
+        lambda p: p.write_bytes(p.read_bytes()[:-8] + b"\0" * 8),
+        "not a sound .* fetch it again",
+    ),
     "damaged": (0, lambda p: p.write_bytes(p.read_bytes()[:10] + b"\xff" * 90), "damaged gzip data"),
     "empty": (0, lambda p: p.write_bytes(gzip.compress(b"")), "empty, not a single line"),
     "bad line": (0, lambda p: line_of(p, 3, '{"reviewerID": "u'), "line 3: not JSON"),
@@ -282,14 +307,18 @@ def test_existing_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_bad_category_and_two_sources(tmp_path: Path) -> None:
     assert "only letters" in prepare("--category", "../x", "--out", tmp_path / "log").stderr
-    both = prepare("--category", "Toys", "--out", tmp_path / "log", "--raw-dir", tmp_path, "--from-table", tmp_path)
+    both = prepare(
+        "--category", "Toys", "--out", tmp_path / "log", "--raw-dir", tmp_path, "--from-table", tmp_path
+    )
     assert both.exit_code == 1
     assert "pass one of them" in both.stderr
 
 
 def test_parsing_processes_stay_small() -> None:
     """A parsing process imports the script again; the heavy libraries must not come with it."""
-    code = "import sys, data_scripts.amazon; print([m for m in ('torch', 'pandas', 'ibis') if m in sys.modules])"
+    code = (
+        "import sys, data_scripts.amazon; print([m for m in ('torch', 'pandas', 'ibis') if m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -387,7 +416,9 @@ def test_download_of_the_pair(
 ) -> None:
     monkeypatch.setattr(_amazon_join, "ADDRESS", server.address)
     server.files.update({path.name: path.read_bytes() for path in pair})
-    result = prepare("--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", tmp_path / "fetched")
+    result = prepare(
+        "--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", tmp_path / "fetched"
+    )
     assert result.exit_code == 0, result.output
     assert_is(EventLog.read(tmp_path / "log"), *by_hand(REVIEWS, PRODUCTS))
     assert len(server.ranges) == 2
@@ -453,11 +484,23 @@ def test_ready_tables(tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda e, a: (e.drop(columns="timestamp"), a), "events.parquet: no column 'timestamp'; it has 'user_id', 'i"),
-        (lambda e, a: (e.astype({"timestamp": "str"}).replace("0", "noon"), a), "events.parquet: a value is not of"),
-        (lambda e, a: (e.astype("Int64").replace({"user_id": {9: None}}), a), "events.parquet, row 2: user_id is mi"),
+        (
+            lambda e, a: (e.drop(columns="timestamp"), a),
+            "events.parquet: no column 'timestamp'; it has 'user_id', 'i",
+        ),
+        (
+            lambda e, a: (e.astype({"timestamp": "str"}).replace("0", "noon"), a),
+            "events.parquet: a value is not of",
+        ),
+        (
+            lambda e, a: (e.astype("Int64").replace({"user_id": {9: None}}), a),
+            "events.parquet, row 2: user_id is mi",
+        ),
         (lambda e, a: (e.replace({"category_id": {8: 9}}), a), "row 1: category_id '9' of item '1' is '8'"),
-        (lambda e, a: (e, a.rename(columns={"item_id": "id"})), "item_attributes.parquet: no column 'item_id'"),
+        (
+            lambda e, a: (e, a.rename(columns={"item_id": "id"})),
+            "item_attributes.parquet: no column 'item_id'",
+        ),
         (lambda e, a: (e.head(0), a), "item.events"),
     ],
     ids=["no column", "text as time", "no user", "other category", "no item", "no row"],
@@ -484,7 +527,9 @@ def test_missing_and_unreadable_tables(tables: tuple[pd.DataFrame, pd.DataFrame]
     assert "item_attributes.parquet: no such file" in prepare(*call).stderr
 
 
-@pytest.mark.skipif("ATRANK_DATA_DIR" not in os.environ, reason="ATRANK_DATA_DIR is not set: no real data here")
+@pytest.mark.skipif(
+    "ATRANK_DATA_DIR" not in os.environ, reason="ATRANK_DATA_DIR is not set: no real data here"
+)
 def test_sports_and_outdoors(tmp_path: Path) -> None:
     folder = Path(os.environ["ATRANK_DATA_DIR"]) / "amazon_sports_5core"
     result = prepare("--category", "Sports_and_Outdoors", "--out", tmp_path / "log", "--from-table", folder)
