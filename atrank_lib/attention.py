@@ -38,7 +38,7 @@ class Layout:
     def pad(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "b t c"]:
         """Packed to padded; empty places hold zeros."""
         b, t = self.mask.shape
-        return x.new_zeros(b * t, x.shape[1]).index_copy(0, self.slots, x).view(b, t, -1)
+        return x.new_zeros(b * t, x.shape[1]).index_copy_(0, self.slots, x).view(b, t, -1)
 
     def pack(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "n c"]:
         """Padded to packed."""

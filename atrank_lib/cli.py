@@ -17,7 +17,7 @@ from rich.table import Table
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.ranking import top_objects
-from atrank_lib.runs import MODELS, RunError, load_run, train_run
+from atrank_lib.runs import MODELS, load_run, train_run
 from atrank_lib.samples import Protocol, split
 from atrank_lib.training import RECIPES
 
@@ -66,7 +66,7 @@ def _plain_errors() -> Iterator[None]:
     except EventLogError as error:
         typer.echo("\n".join(map(str, error.problems)), err=True)
         raise typer.Exit(1) from None
-    except (RunError, ValueError, FileExistsError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
     except KeyError as error:

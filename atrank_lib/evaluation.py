@@ -73,7 +73,7 @@ def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) 
     if np.isnan(p).any():
         raise ValueError(f"score {int(np.isnan(p).argmax())} is NaN; a model must rank every candidate")
     if not np.isin(y, (0, 1)).all():
-        raise ValueError(f"label {y[~np.isin(y, (0, 1))][0]!r}; labels are 1 (acted on) or 0")
+        raise ValueError(f"label {y[~np.isin(y, (0, 1))].tolist()[0]!r}; labels are 1 (acted on) or 0")
     names, user = np.unique(users, return_inverse=True)
     order = np.lexsort((p, user))
     user, p, y = user[order], p[order], y[order].astype(bool)

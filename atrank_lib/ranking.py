@@ -79,7 +79,6 @@ def top_objects(
     if at is None:
         at = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
     samples = moments(histories, group, torch.tensor([user]), torch.tensor([at]))
-    model.eval()
     rows = torch.arange(len(histories.catalogs[group]))
     if not include_seen:
         own = histories.groups[group]
@@ -88,6 +87,8 @@ def top_objects(
         rows = rows[~torch.isin(rows, seen)]
     if not len(rows):
         return pd.DataFrame({"rank": [], "object_id": [], "score": []})
+    was_training = model.training
+    model.eval()
     encoding = model.encode(build_batch(histories, samples, rows[None, :1], model.histories))
     scores = torch.cat(
         [
@@ -95,6 +96,7 @@ def top_objects(
             for part in rows.split(chunk)
         ]
     )
+    model.train(was_training)
     best = scores.argsort(descending=True, stable=True)[:top]
     ids = histories.catalogs[group].object_ids
     return pd.DataFrame(

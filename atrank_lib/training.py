@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     loss: Loss = "pointwise"
     epochs: int = Field(8, ge=1)
     patience: int | None = Field(3, ge=1, description="epochs without a better validation AUC before stopping")
-    max_length: int | None = Field(None, ge=1, description="latest behaviors of each group to read; all by default")
+    max_length: int | None = Field(None, ge=1, description="latest behaviors of each group to train on; all by default")
 
 
 RECIPES = {
@@ -106,6 +106,7 @@ class Checkpoints:
         return FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
 
     def write_metrics(self, result: FitResult) -> None:
+        self.metrics.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.metrics, result.model_dump_json(indent=1) + "\n")
 
 
@@ -122,7 +123,7 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
     beside = path.with_name(path.name + ".unfinished")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 
@@ -179,6 +180,7 @@ def fit(
         if not resume:
             raise FileExistsError(f"{run} already holds a trained run; resume it, or choose another folder")
         result = checkpoints.load(checkpoints.latest(), model, optimizer)
+        _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(

@@ -45,13 +45,14 @@ def doubling(buckets: int) -> list[int]:
 
 def perceptron(x: Array, weight: Array, bias: Array) -> Array:
     """``F_theta``: a single layer perceptron with relu."""
-    return np.array([max(0.0, float(row @ x) + b) for row, b in zip(weight, bias, strict=True)])
+    return np.maximum(weight @ x + bias, 0.0)
 
 
 def softmax(scores: Sequence[float]) -> list[float]:
     top = max(scores, default=0.0)
     powers = [math.exp(score - top) for score in scores]
-    return [power / sum(powers) for power in powers]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def feed_forward(x: Array, p: Parameters, name: str) -> Array:
@@ -61,9 +62,8 @@ def feed_forward(x: Array, p: Parameters, name: str) -> Array:
 
 
 def layer_norm(x: Array, p: Parameters, name: str) -> Array:
-    mean = sum(x) / len(x)
-    variance = sum((value - mean) ** 2 for value in x) / len(x)
-    return (x - mean) / math.sqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+    variance = ((x - x.mean()) ** 2).mean()
+    return (x - x.mean()) / math.sqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
 
 
 def attention(
@@ -82,20 +82,19 @@ def attention(
         first += size
         p_k, p_bias = p[f"{name}.queries.map.0.weight"][rows], p[f"{name}.queries.map.0.bias"][rows]
         q_k, q_bias = p[f"{name}.values.0.weight"][rows], p[f"{name}.values.0.bias"][rows]
+        told = [perceptron(y, q_k, q_bias) for y in behaviors]
         matrix = np.zeros((len(asking), len(behaviors)))
         for i, x in enumerate(asking):
             s_k = perceptron(x, p_k, p_bias)
-            scores = []
-            for y in behaviors:
-                if form == "bilinear":
-                    w_k = p[f"{name}.keys.weight"][rows]  # [s_k, s_all]
-                    scores.append(float(s_k @ w_k @ y))
-                else:
-                    k = perceptron(y, p[f"{name}.keys.0.weight"][rows], p[f"{name}.keys.0.bias"][rows])
-                    scores.append(float(s_k @ k) / math.sqrt(size))
+            if form == "bilinear":
+                asks = s_k @ p[f"{name}.keys.weight"][rows]  # S_k W_k: back in all s_all dimensions
+                scores = [float(asks @ y) for y in behaviors]
+            else:
+                w_k, w_bias = p[f"{name}.keys.0.weight"][rows], p[f"{name}.keys.0.bias"][rows]
+                scores = [float(s_k @ perceptron(y, w_k, w_bias)) / math.sqrt(size) for y in behaviors]
             matrix[i] = softmax(scores)
-            for j, y in enumerate(behaviors):
-                contexts[i][rows] += matrix[i, j] * perceptron(y, q_k, q_bias)
+            for j, value in enumerate(told):
+                contexts[i][rows] += matrix[i, j] * value
         matrices.append(matrix)
     return matrices, contexts
 
@@ -198,9 +197,7 @@ class Reference:
             if feature.kind == "continuous":
                 mean, deviation = self.vocabularies.scales[f"{group}.{name}"]
                 missing = math.isnan(value)
-                x = np.array(
-                    [0.0 if missing else float(np.float32((value - mean) / deviation)), float(missing)]
-                )
+                x = np.array([0.0 if missing else float(np.float32((value - mean) / deviation)), float(missing)])
                 line = f"embeddings.[{group}].objects.lines.[{name}]"
                 parts.append(self.p[f"{line}.weight"] @ x + self.p[f"{line}.bias"])
                 continue
@@ -233,9 +230,7 @@ class Reference:
         if form == "one_hot":
             return np.concatenate([u, [float(i == number) for i in range(len(edges) + 1)]])
         if form == "continuous":
-            units = behavior.elapsed / (
-                UNIT[self.schema.groups[group].time.unit] * TICKS[self.schema.timestamp_unit]
-            )
+            units = behavior.elapsed / (UNIT[self.schema.groups[group].time.unit] * TICKS[self.schema.timestamp_unit])
             return u + self.p[f"{name}.time.line.weight"][:, 0] * units + self.p[f"{name}.time.line.bias"]
         return u
 

@@ -129,12 +129,8 @@ def test_self_attention_agrees_with_loops(form, sizes, residual, lengths):
     found, weights = layer(s, layout).detach().numpy(), layer.weights(s, layout).detach().numpy()
     for b, numbers in enumerate(places):
         n = len(numbers)
-        matrices, c = reference.self_attention(
-            list(s[numbers].numpy()), arrays(layer, "x"), "x", sizes, form, residual
-        )
-        np.testing.assert_allclose(
-            weights[b, :, :n, :n], np.array(matrices).reshape(len(sizes), n, n), atol=1e-12
-        )
+        matrices, c = reference.self_attention(list(s[numbers].numpy()), arrays(layer, "x"), "x", sizes, form, residual)
+        np.testing.assert_allclose(weights[b, :, :n, :n], np.array(matrices).reshape(len(sizes), n, n), atol=1e-12)
         np.testing.assert_allclose(found[numbers], np.array(c).reshape(n, HIDDEN), rtol=1e-10, atol=1e-12)
         if n:
             np.testing.assert_allclose(weights[b, :, :n].sum(axis=-1), 1, rtol=1e-12)
@@ -153,9 +149,7 @@ def test_target_attention_agrees_with_loops(form, sizes, residual):
     p = arrays(layer, "x")
     for b, numbers in enumerate(places):
         targets = list(h[b].numpy())
-        matrices, contexts = reference.attention(
-            targets, list(c[numbers].numpy()), p, "x.attention", sizes, form
-        )
+        matrices, contexts = reference.attention(targets, list(c[numbers].numpy()), p, "x.attention", sizes, form)
         for column, (target, context) in enumerate(zip(targets, contexts, strict=True)):
             e = reference.feed_forward(context, p, "x.feed_forward")
             if residual:

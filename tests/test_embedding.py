@@ -54,9 +54,7 @@ def test_behaviors_and_targets_agree_with_loops(tiny_log, time):
     parts = Parts(tiny_log.schema, vocabularies, time)
     reference = parts.reference(tiny_log, vocabularies, time)
     users = torch.arange(len(histories))
-    batch = build_batch(
-        histories, moments(histories, "item", users, torch.full_like(users, FAR)), users[:, None]
-    )
+    batch = build_batch(histories, moments(histories, "item", users, torch.full_like(users, FAR)), users[:, None])
     for group, behaviors in batch.histories.items():
         found = parts.of(group)(behaviors).detach().numpy()
         events = tiny_log.events[group]
@@ -96,9 +94,7 @@ def test_tokens_are_averaged_and_none_make_zeros(tiny_log):
     features = {"tokens": Ragged(torch.tensor([2, 2, 5, 1]), torch.tensor([0, 0, 3, 3, 4, 4]))}
     found = objects(features)
     zeros = torch.zeros(SIZE, dtype=torch.float64)
-    torch.testing.assert_close(
-        found, torch.stack([zeros, (2 * weight[2] + weight[5]) / 3, zeros, weight[1], zeros])
-    )
+    torch.testing.assert_close(found, torch.stack([zeros, (2 * weight[2] + weight[5]) / 3, zeros, weight[1], zeros]))
     found.sum().backward()
     assert weight.grad is not None
     torch.testing.assert_close(

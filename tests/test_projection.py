@@ -15,9 +15,7 @@ def test_every_group_has_its_own_map_into_the_overall_space(linear):
     torch.manual_seed(0)
     widths = {"items": 5, "query": 2, "coupon": 3}  # "items" is also a method of nn.ModuleDict
     projection = GroupProjection(widths, 4, linear).double()
-    groups = {
-        name: torch.randn(n, widths[name]).double() for name, n in [("items", 3), ("query", 0), ("coupon", 2)]
-    }
+    groups = {name: torch.randn(n, widths[name]).double() for name, n in [("items", 3), ("query", 0), ("coupon", 2)]}
     found = projection(groups)
     assert found.shape == (5, 4)
     parameters = {name: p.detach().numpy() for name, p in projection.named_parameters()}

@@ -22,9 +22,7 @@ def test_dot_product_agrees_with_a_loop():
     found = DotProduct()(target, user)
     for b in range(2):
         for c in range(3):
-            assert found[b, c].item() == pytest.approx(
-                sum(target[b, c, i] * user[b, c, i] for i in range(4)).item()
-            )
+            assert found[b, c].item() == pytest.approx(sum(target[b, c, i] * user[b, c, i] for i in range(4)).item())
 
 
 def test_mlp_agrees_with_a_loop():
@@ -35,21 +33,15 @@ def test_mlp_agrees_with_a_loop():
     for b in range(2):
         for c in range(3):
             h, e = target[b, c].numpy(), user[b, c].numpy()
-            inner = reference.perceptron(
-                np.concatenate([h, e, h * e]), p["layers.0.weight"], p["layers.0.bias"]
-            )
-            assert found[b, c] == pytest.approx(
-                float(p["layers.3.weight"][0] @ inner + p["layers.3.bias"][0])
-            )
+            inner = reference.perceptron(np.concatenate([h, e, h * e]), p["layers.0.weight"], p["layers.0.bias"])
+            assert found[b, c] == pytest.approx(float(p["layers.3.weight"][0] @ inner + p["layers.3.bias"][0]))
 
 
 @pytest.mark.parametrize("shape", [(5, 2), (3, 6), (1, 2)])
 @pytest.mark.parametrize("name", ["pointwise", "pairwise"])
 def test_losses_agree_with_loops(name, shape):
     scores = torch.randn(shape).double() * 3
-    expected = {"pointwise": reference.pointwise_loss, "pairwise": reference.pairwise_loss}[name](
-        scores.tolist()
-    )
+    expected = {"pointwise": reference.pointwise_loss, "pairwise": reference.pairwise_loss}[name](scores.tolist())
     assert LOSSES[name](scores).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -97,9 +89,7 @@ def test_top_objects_are_those_of_scoring_all(ranker, group, at):
     found = top_objects(model, histories, "anna", group, 2, at=at, include_seen=True, chunk=2)
     anna = torch.tensor([histories.user("anna")])
     samples = moments(histories, group, anna, torch.tensor([60 * DAY + 1 if at is None else at]))
-    scores = model(
-        build_batch(histories, samples, torch.arange(len(histories.catalogs[group]))[None])
-    ).scores[0]
+    scores = model(build_batch(histories, samples, torch.arange(len(histories.catalogs[group]))[None])).scores[0]
     best = sorted(zip(scores.tolist(), histories.catalogs[group].object_ids, strict=True), reverse=True)[:2]
     assert found["rank"].tolist() == [1, 2]
     assert found["object_id"].tolist() == [name for _, name in best]

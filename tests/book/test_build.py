@@ -44,9 +44,7 @@ def test_every_chapter_carries_its_claims_as_glue(project: Project):
 
 def test_every_chapter_declares_its_parameters(project: Project):
     for chapter in project.chapters():
-        tagged = [
-            cell for cell in read_chapter(chapter).cells if "parameters" in cell.metadata.get("tags", [])
-        ]
+        tagged = [cell for cell in read_chapter(chapter).cells if "parameters" in cell.metadata.get("tags", [])]
         assert len(tagged) == 1, f"{chapter.stem}: exactly one cell is tagged parameters"
         names: dict[str, object] = {}
         exec(tagged[0].source, names)
@@ -125,18 +123,14 @@ def test_a_small_book_from_text_to_site_and_what_makes_it_run_again(small_book: 
     assert not (small_book.notebooks / "02_two.ipynb").exists()
 
 
-def test_a_readers_log_reaches_only_chapters_that_take_one(
-    small_book: Project, tiny_log, tmp_path: Path, capsys
-):
+def test_a_readers_log_reaches_only_chapters_that_take_one(small_book: Project, tiny_log, tmp_path: Path, capsys):
     tiny_log.write(tmp_path / "logs" / "a")
     tiny_log.write(tmp_path / "logs" / "b")
     two = small_book.book / "02_two.py"
     edit(two, 'data = ""\n', "")
     edit(two, "data=data, ", "")
     assert run(small_book, "--data", str(tmp_path / "logs" / "a")) == 0
-    records = {
-        name: read_claims(small_book.notebooks / f"{name}.ipynb")[0]["data"] for name in ("01_one", "02_two")
-    }
+    records = {name: read_claims(small_book.notebooks / f"{name}.ipynb")[0]["data"] for name in ("01_one", "02_two")}
     assert records == {"01_one": f"tiny marketplace ({tiny_log.fingerprint()})", "02_two": ""}
     capsys.readouterr()
     # the same contents elsewhere are the same log; other contents are not

@@ -33,9 +33,7 @@ def pinned() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=str)
-def test_every_requirement_is_pinned_to_a_version_that_satisfies_it(
-    requirement: Requirement, pinned: dict[str, str]
-):
+def test_every_requirement_is_pinned_to_a_version_that_satisfies_it(requirement: Requirement, pinned: dict[str, str]):
     assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
 
 

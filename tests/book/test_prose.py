@@ -66,9 +66,7 @@ def test_british_spelling_is_found(word):
     assert len(list(check_spelling(f"a {word} here"))) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["behavior color normalized modeling", "`colour` in code", "{cite}`colour2018`"]
-)
+@pytest.mark.parametrize("text", ["behavior color normalized modeling", "`colour` in code", "{cite}`colour2018`"])
 def test_american_spelling_and_code_pass(text):
     assert not list(check_spelling(text))
 
@@ -84,9 +82,7 @@ def test_a_describing_alt_text_passes():
 
 def test_images_in_markdown_need_alt_texts_too():
     good = "A screenshot of the first chapter in a browser"
-    assert not list(
-        check_markdown_images(f"![{good}](a.png)\n```{{figure}} b.png\n:alt: {good}\nCaption\n```\n")
-    )
+    assert not list(check_markdown_images(f"![{good}](a.png)\n```{{figure}} b.png\n:alt: {good}\nCaption\n```\n"))
     assert [line for line, _ in check_markdown_images("\n![](a.png)\n```{image} b.png\n```\n")] == [2, 3]
 
 

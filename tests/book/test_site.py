@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, Route, sync_playwright
 
 from tools.project import ROOT, Project
 
@@ -30,9 +30,7 @@ PAGES = [*Project.at(ROOT).toc(), "search", "genindex"]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CHROMIUM"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CHROMIUM")
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -84,6 +82,10 @@ def visit(browser: Browser) -> Iterator[Any]:
         def on_console(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):
                 troubles.append(f"console {message.type}: {message.text}")
+
+        def on_response(response: Response) -> None:
+            if response.status >= 400:
+                troubles.append(f"missing: {response.url}")
 
         page.route("**/*", only_home)
         page.on("console", on_console)
@@ -143,9 +145,7 @@ def test_a_chapter_can_be_downloaded_as_a_notebook(visit, addresses, project: Pr
 def test_images_have_alt_texts_and_exist(project: Project, visit, addresses):
     for name in project.toc():
         page, _ = visit(f"{addresses['file']}/{name}.html", DESKTOP)
-        images = page.evaluate(
-            "[...document.querySelectorAll('article img')].map(i => [i.alt, i.src, i.naturalWidth])"
-        )
+        images = page.evaluate("[...document.querySelectorAll('article img')].map(i => [i.alt, i.src, i.naturalWidth])")
         for alt, source, width in images:
             assert len(alt) >= 20, f"{name}: {source}"
             assert width > 0, f"{name}: {source} does not load"
