@@ -14,8 +14,6 @@ import sys
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
-
 Value = TypeVar("Value")  # int, float (numpy's too) or str, checked when the chapter runs
 
 # What myst_nb.glue(name, value, display=False) writes; written here so that a chapter runs without myst_nb.
@@ -52,6 +50,8 @@ def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0)
 
         log = EventLog.read(data)
         label = f"{log.schema.name} ({log.fingerprint()})"
+    import torch  # here, so that whoever only reads claims need not wait for it
+
     torch.set_num_threads(1)  # sums in one order: the same digits in every run
     torch.manual_seed(seed)
     if importlib.util.find_spec("matplotlib"):
@@ -114,9 +114,7 @@ def _plain(name: str, value: object, low: float | None, high: float | None) -> i
         return int(value)
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return float(value)
-    raise TypeError(
-        f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)"
-    )
+    raise TypeError(f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)")
 
 
 def _publish(name: str, value: int | float | str, record: dict[str, object]) -> None:

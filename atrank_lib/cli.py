@@ -96,7 +96,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(help="All randomness follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="All randomness follows from it.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in RUN.")] = False,
 ) -> None:
     """Train a model on an event log. RUN gets config.json, metrics.json, model.safetensors and the checkpoints."""
@@ -129,7 +129,7 @@ def evaluate(
     run: RunOption,
     data: DataOption,
     negatives: Annotated[int, typer.Option(min=1, help="Negatives drawn for each test behavior.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the negatives.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the negatives.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""

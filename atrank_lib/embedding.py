@@ -63,7 +63,7 @@ class ObjectEmbedding(nn.Module):
             value = features[name]
             if spec.kind == "continuous":
                 line = cast(nn.Linear, self.lines[key(name)])
-                parts.append(line(value.to(line.weight.dtype)))
+                parts.append(line(cast(Tensor, value).to(line.weight.dtype)))
                 continue
             table = cast(nn.Embedding, self.tables[self.vocabularies[name]])
             if isinstance(value, Ragged):

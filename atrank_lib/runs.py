@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import platform
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_model, save_model
 
 from atrank_lib.events import EventLog
-from atrank_lib.grouping import GroupedHistories, Vocabularies
+from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
-from atrank_lib.training import FitResult, Recipe, fit, write_text
+from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, write_text
 
 MODELS = {"atrank": ATRank}
 
@@ -110,7 +110,7 @@ def train_run(
         model=model,
         options=options or ATRankConfig(),
         log_schema=log.schema,
-        histories=tuple(histories or log.schema.groups),
+        histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
         targets=tuple(parts.train),
         protocol=protocol,
         recipe=recipe,
@@ -120,16 +120,24 @@ def train_run(
         versions={"python": platform.python_version(), "torch": torch.__version__},
     )
     network = _build(config, grouped.vocabularies)
-    if out.exists() and any(out.iterdir()):
+    existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
+    if not fresh:
         if not resume:
             raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
         _check_same(out, config)
     out.mkdir(parents=True, exist_ok=True)
     grouped.vocabularies.write(out / "vocabularies.json")
     write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
-    result = fit(
-        network, grouped, parts, recipe, seed=seed, max_steps=max_steps, run=out, resume=resume, progress=progress
-    )
+    try:
+        result = fit(
+            network, grouped, parts, recipe, seed=seed, max_steps=max_steps, run=out, resume=resume, progress=progress
+        )
+    except Exception:
+        if fresh and not Checkpoints(out).latest():  # nothing to resume from: leave the place as it was
+            shutil.rmtree(out)
+            if existed:
+                out.mkdir()
+        raise
     beside = out / "model.safetensors.unfinished"
     save_model(network, str(beside))
     beside.replace(out / "model.safetensors")
@@ -137,13 +145,17 @@ def train_run(
 
 
 def _check_same(out: Path, config: RunConfig) -> None:
-    """A run may be resumed with more epochs, nothing else."""
+    """A run may be resumed with another number of epochs, unless more are done already; nothing else may change."""
 
     def settings(c: RunConfig) -> dict[str, object]:
-        return c.model_copy(update={"recipe": c.recipe.model_copy(update={"epochs": 1})}).model_dump(mode="json")
+        content = c.model_dump(mode="json")
+        parts = {f"{part}.{name}": v for part in ("options", "recipe") for name, v in content.pop(part).items()}
+        return content | parts
 
     before, now = settings(_read_config(out)), settings(config)
     different = [name for name in now if now[name] != before[name]]
+    if config.recipe.epochs >= Checkpoints(out).latest():
+        different = [name for name in different if name != "recipe.epochs"]
     if different:
         raise RunError(
             f"{out} was trained with other settings: "
@@ -155,8 +167,8 @@ def _check_same(out: Path, config: RunConfig) -> None:
 def _read_config(run: Path) -> RunConfig:
     path = run / "config.json"
     try:
-        return RunConfig.model_validate_json(path.read_text())
-    except FileNotFoundError:
+        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
         ) from None
@@ -166,6 +178,8 @@ def _read_config(run: Path) -> RunConfig:
         raise RunError(
             f"{path}: {place}: {first['msg']}; the file was changed, or written by another version"
         ) from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged ({error}); train the run again") from None
 
 
 def load_run(run: Path | str) -> Run:
@@ -181,9 +195,12 @@ def load_run(run: Path | str) -> Run:
             raise RunError(f"{run / name} is missing; training did not finish: resume it with `atrank train --resume`")
     try:
         vocabularies = Vocabularies.read(run / "vocabularies.json")
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run / 'vocabularies.json'} is damaged ({error}); train the run again") from None
-    model = _build(config, vocabularies)
+    try:
+        model = _build(config, vocabularies)
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{run}: no model can be built from config.json and vocabularies.json ({error})") from None
     try:
         load_model(model, str(run / "model.safetensors"))
     except Exception as error:  # safetensors raises its own type, torch RuntimeError

@@ -65,7 +65,7 @@ class FitResult(BaseModel):
     epochs: list[dict[str, Any]] = []
     best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
     steps: int = 0
-    finished: bool = False
+    finished: bool = False  # all epochs done, or patience used up; not when max_steps cut training short
 
 
 class Checkpoints:
@@ -194,7 +194,7 @@ def fit(
         result.epochs.append(entry)
         result.steps += entry["steps"]
         _judge(result, recipe)
-        result.finished = result.finished or done
+        result.finished = result.finished and not done
         if result.best_epoch == len(result.epochs):
             best = {name: value.detach().clone() for name, value in model.state_dict().items()}
         if checkpoints is not None:

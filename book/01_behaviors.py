@@ -14,11 +14,23 @@
 # (ch-behaviors)=
 # # Users as behaviors
 #
-# Equation {eq}`eq-temporary` of {cite:t}`zhou2018atrank`.
+# On Monday morning Mia searches for "trail shoes". She opens a pair, closes it, and buys it on Tuesday. On Friday she
+# opens the shop again, and the front page has room for one product. Running socks, or a second pair of shoes? All we
+# know of Mia is what she did, and when. What is a good form for that knowledge, and how do we tell a good guess from a
+# bad one?
 #
-# $$
-# S = \operatorname{concat}^{(0)}(S_1, \dots, S_{K}), \qquad S_k = \operatorname{relu}(P_k S), \qquad A_k = \operatorname{softmax}(a(S_k, S; \theta_k))
-# $$ (eq-temporary)
+# ```{admonition} In this chapter
+# You will
+#
+# - write a person down as a list of behaviors, and say what a table of counts would lose;
+# - store such lists as an event log, and read what validation says when something is wrong;
+# - cut a log into samples (a user, a moment, a target) without letting the future in;
+# - compute the average user AUC by hand, and say why it is taken per user;
+# - see how far one gets without learning anything, and how far one could get.
+#
+# **Runtime** (`fast`): under a minute on a laptop. **Before this**: Python, pandas, a little PyTorch. The symbols
+# are listed in {doc}`notation`. **Modules**: `atrank_lib.schema`, `events`, `samples`, `evaluation`.
+# ```
 
 # %% tags=["parameters"]
 profile = "fast"
@@ -30,43 +42,765 @@ from atrank_lib.claims import begin, claim
 
 begin("01_behaviors", profile=profile, data=data, seed=seed)
 
-# %%
-import pandas as pd
+# %% tags=["hide-input"]
+import tempfile
+from pathlib import Path
 
-auc = claim("temporary_auc", 0.75, low=0.5, high=1.0)
-claim("temporary_name", "Bike pump")
-pd.DataFrame({f"a long column name {i}": [0.5, i] for i in range(9)})
-
-# %% [markdown]
-# Here AUC is {glue:text}`temporary_auc:.3f` for a {glue:text}`temporary_name`, see {numref}`fig-temporary`.
-
-# %% mystnb={"figure": {"caption": "A line and a heatmap.", "name": "fig-temporary"}, "image": {"alt": "Left: three rising lines, one a behavior group. Right: a matrix of 2 by 3 shades."}} tags=["hide-input"]
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
 
-from atrank_lib.figures import direct_label, group_color, heatmap, space_color
+import atrank_lib.check.behaviors
+from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, check, split
+from atrank_lib.evaluation import fixed_candidates, user_auc
+from atrank_lib.figures import FAINT, INK, group_color
+from data_scripts.simulate import MarketplaceConfig, simulate
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3))
-for slope, name in enumerate(["item", "query", "coupon", "campaign", "other"], start=1):
-    left.plot([0, 1], [0, slope], color=group_color(name))
-    direct_label(left, 1, slope, name, group_color(name))
-heatmap(
-    right, [[0.1, 0.5, 0.4], [0.9, 0.0, 0.1]], rows=["a", "b"], columns=["x", "y", "z"], color=space_color(0)
-)
 # %% [markdown]
-# ```{exercise-start}
-# :label: ex-temporary
+# ## Why a list, and not a table of features
+#
+# The usual way to describe a person to a model is a row of numbers: how often they visited in thirty days, how many
+# shoes they looked at, how much they spent. Somebody chose each of those numbers. Somebody else has to choose again
+# when a new kind of behavior arrives, and what nobody thought of is lost. The authors of ATRank begin with that complaint
+# {cite:p}`zhou2018atrank`: summed-up features are a lot of work, they go only as far as human instinct, and they forget
+# the single behavior that a target may depend on.
+#
+# Here are two people and a row of features for each.
+
+# %%
+mia = [("search", "trail shoes"), ("browse", "shoes"), ("buy", "shoes"), ("browse", "socks")]
+tom = [("browse", "socks"), ("search", "trail shoes"), ("buy", "shoes"), ("browse", "shoes")]
+
+features = pd.DataFrame({"Mia": pd.Series(mia).value_counts(), "Tom": pd.Series(tom).value_counts()})
+assert (features["Mia"] == features["Tom"]).all()
+features
+
+# %% [markdown]
+# The rows are the same, so any model on top of them says the same about both. Their lists differ. Mia has her shoes
+# and moved on to socks; Tom keeps looking at shoes after he bought a pair, and may want to return them. We could add
+# a feature for that, "looked at the category again after buying". Then the next one. Or we could keep the list and let
+# the model find out what matters in it. That is what this book does.
+#
+# ## A behavior is a triple
+#
+# The paper writes one behavior as a triple $(a, o, t)$: an *action* $a$, the *object* $o$ that it was done to, and the
+# *time* $t$. A user is the list of all $m$ of them,
+#
+# $$
+# U = \{(a_j, o_j, t_j) \mid j = 1, 2, \dots, m\} .
+# $$ (eq-user)
+#
+# Actions and times are simple things: a word from a short list, and a number. Objects are not. An item has a category,
+# a brand and a price, a search has words, a coupon has a shop. So an object stands for *all its features*, and objects with
+# the same features form a **group**: here items, queries and coupons. An action belongs to a group, too. One can buy an
+# item but not a query.
+#
+# ## The event log
+#
+# All chapters read their data from one kind of folder, the *event log*. It holds one file that says what there is,
+# `schema.yaml`, and two tables for each group: `<group>.events`, one row a behavior, and `<group>.objects`, one row an
+# object. They are Parquet files, or CSV when written by hand. This is Mia's log, complete, with her first three
+# behaviors:
+
+# %%
+tiny = {
+    "schema.yaml": """
+        name: three behaviors
+        timestamp_unit: s                                  # s, ms, us or ns since 1970
+        groups:
+          item:
+            actions: [browse, buy]                         # what one can do to an item
+            features:
+              category_id: {kind: categorical}             # one text value
+              price:       {kind: continuous}              # one number
+            time: {unit: day}                              # how fast time passes for this group: chapter 3
+          query:
+            actions: [search]
+            features:
+              words:       {kind: tokens}                  # a list of text values
+            time: {unit: hour}
+        """,
+    "item.events.csv": "user_id,timestamp,action,object_id\nmia,1499677500,browse,i7\nmia,1499763900,buy,i7\n",
+    "item.objects.csv": "object_id,category_id,price\ni7,shoes,89.5\ni8,socks,9.5\n",
+    "query.events.csv": "user_id,timestamp,action,object_id\nmia,1499677200,search,q1\n",
+    "query.objects.csv": "object_id,words\nq1,trail shoes\n",
+}
+
+# %% [markdown]
+# Three kinds of features are enough for everything in this book: `categorical`, `tokens` and `continuous`. Two features that
+# mean the same thing, such as the shop of an item and the shop of a coupon, may name the same `vocabulary`; they then share
+# one table of embeddings ({ref}`ch-time`). The objects tables hold more than the objects that were touched: nobody has
+# touched the socks `i8` yet, but they can be recommended.
+
+# %%
+def read_log(files):
+    """Write the files into a folder of their own and read it as an event log."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            Path(folder, name).write_text(text)
+        return EventLog.read(folder)
+
+
+log = read_log(tiny)
+log.events["item"]
+
+# %% [markdown]
+# Ids are text everywhere, and the order of the rows is kept: when two behaviors have the same time, the order of
+# the rows decides which one came first.
+#
+# What if something is wrong? Logs come out of joins and exports, and a log that is a little wrong trains a model
+# that is a little wrong, quietly. So reading checks everything and repairs nothing. Let us break four things at once.
+
+# %%
+broken = tiny | {
+    "schema.yaml": tiny["schema.yaml"].replace("kind: tokens", "kind: token"),
+    "item.events.csv": "user_id,timestamp,action,object_id\nmia,1499677500,brows,i7\nmia,on Tuesday,buy,i9\n",
+}
+try:
+    read_log(broken)
+except EventLogError as error:
+    found = error.problems
+    print(error)
+assert len(found) == 4
+
+# %% [markdown]
+# One line a problem: the table, the column, the row (counted from 0), the value, and what to do. All problems come at
+# once, so nobody repairs a log ten times in a row.
+#
+# ## A marketplace with known answers
+#
+# The paper's own log of items, searches and coupons belongs to Alibaba and was never published. Its other logs, reviews on
+# Amazon, are public, but nobody knows the truth behind them: when a model reaches some score, could a better one have
+# reached more? So our default is a *simulated* marketplace of the same shape as the paper's. It has
+# items (with shop, brand, category, price), queries (with tokens) and coupons (with shop and type), and it was made by
+# a rule that we can read:
+#
+# - A behavior is either *background*, drawn by popularity alone, or *caused* by one earlier behavior of the same person.
+# - A cause works through one feature that the two objects share: the same category, brand, shop or coupon type.
+# - The influence of a behavior halves again and again, with a half-life of its own for each group.
+# - Actions weigh differently: to mark an item leads to much, to buy it to little. And a purchase *quenches* what came before it
+#   in its category: whoever has bought shoes is done with shoes.
+#
+# Nothing of this is told to a model. It is exported beside the log, so that a chapter can ask whether the model found it.
+
+# %%
+config = MarketplaceConfig(users=2000 if profile == "fast" else 20_000, seed=seed)
+planted = pd.DataFrame(config.influence).T.fillna(0).rename_axis(index="a behavior on", columns="acts on")
+planted.assign(**{"half-life (days)": pd.Series(config.half_lives)})
+
+# %% [markdown]
+# Read a row as "an item acts on items, queries and coupons with these weights". A query acts on items, but
+# not on coupons. The weights compete with a background of weight 1.
+#
+# The parameter `data` puts another log in its place: the folder of any event log. Nobody planted anything there, so what
+# needs the truth is left out.
+
+# %%
+market = None if data else simulate(config)
+log = EventLog.read(data) if data else market.log
+log.summary().T
+
+# %% [markdown]
+# ```{list-table} The paper's logs: multi-behavior (its Table 2) and Amazon (its Table 1)
+# :header-rows: 1
+# :name: tab-paper-logs
+#
+# * -
+#   - multi-behavior
+#   - Amazon Electronics
+#   - Amazon Clothing
+# * - users
+#   - 30,358
+#   - 192,403
+#   - 39,387
+# * - items
+#   - 447,878
+#   - 63,001
+#   - 23,033
+# * - categories
+#   - 4,704
+#   - 801
+#   - 484
+# * - shops, brands
+#   - 109,665 and 49,859
+#   -
+#   -
+# * - queries, coupons
+#   - 111,646 and 64,388
+#   -
+#   -
+# * - records or samples
+#   - 247,313
+#   - 1,689,188
+#   - 278,677
+# * - average length
+#   - 19.8
+#   -
+#   -
 # ```
-# What does the sum give?
+#
+# The simulated log has the groups, the features and, roughly, the lengths of {numref}`tab-paper-logs`, with fewer objects, so
+# that it fits into a laptop's minute. (Whoever divides the paper's 247,313 records by its 30,358 users finds about 8, not 19.8. The
+# paper does not say how the two numbers go together.)
+#
+# What does one such user look like?
+
+# %% tags=["hide-input"]
+# one table with all groups; `row` is the row in the group's own table
+events = pd.concat(
+    [table.assign(group=name, row=np.arange(len(table))) for name, table in log.events.items()], ignore_index=True
+)
+SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[log.schema.timestamp_unit]
+DAY = 86_400 * SECOND
+
+people = events.groupby("user_id").agg(groups=("group", "nunique"), length=("row", "size"))
+people = people[people["groups"] == people["groups"].max()]
+people["from 24"] = (people["length"] - 24).abs()  # enough to see something, few enough to see each
+person = people.sort_values(["from 24", "length"], kind="stable").index[0]
+life = events[events["user_id"] == person].sort_values("timestamp", kind="stable")
+days = (life["timestamp"] - life["timestamp"].min()) / DAY
+visit = (days.diff() > 0.25).cumsum()  # a pause of six hours begins a new visit
+x = pd.Series(np.arange(len(life)), life.index) + 1.0 * visit
+
+# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, its color is its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Grey bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
+height = {name: -i for i, name in enumerate(log.schema.groups)}
+fig, ax = plt.subplots(figsize=(7.8, 1.4 + 0.7 * len(height)))
+for begins, ends in x.groupby(visit).agg(["min", "max"]).itertuples(index=False):
+    ax.axvspan(begins - 0.6, ends + 0.6, color=FAINT, alpha=0.5, lw=0)
+if market:
+    place = {(r.group, r.row): (x[r.Index], height[r.group]) for r in life.itertuples()}
+    arc = {"arrowstyle": "-", "color": INK, "alpha": 0.6, "lw": 0.9, "connectionstyle": "arc3,rad=-0.3"}
+    for (group, row), end in place.items():
+        cause = market.truth.causes[group].iloc[row]
+        if cause["cause_row"] >= 0:
+            ax.annotate("", end, place[cause["cause_group"], cause["cause_row"]], arrowprops=arc)
+actions = [action for group in log.schema.groups.values() for action in group.actions]
+for (group, action), part in life.groupby(["group", "action"], observed=True):
+    marker = "o^sDvPX"[actions.index(action) % 7]
+    ax.scatter(x[part.index], part["group"].map(height), s=55, color=group_color(group), marker=marker, lw=0, zorder=3, label=action)
+ax.set_yticks(list(height.values()), list(height))
+for label, group in zip(ax.get_yticklabels(), height, strict=True):
+    label.set_color(group_color(group))
+ax.set_xticks(x.groupby(visit).mean(), days.groupby(visit).min().round().astype(int))
+ax.set(xlabel="day of the visit", ylim=(min(height.values()) - 0.6, 1.0))
+ax.grid(axis="x", visible=False)
+fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1, columnspacing=1.2);
+
+# %% [markdown]
+# ## The task: what comes next
+#
+# We hide a behavior, show everything that came before it, and ask for its object. One such question is a **sample**: a user,
+# a moment, and the *target*, the object that the user turned to at that moment. The action and the time of the target
+# are not given to the model as properties of the target; whether the user will act, and when, is just what a shop does not know.
+#
+# What exactly came before? The rule used throughout is
+#
+# ```{important}
+# The history of a sample is everything **strictly before** the target: earlier times in any group and, inside the target's own
+# group, earlier rows at the same time. A behavior of *another* group at the same time is not history.
+# ```
+#
+# The last sentence may look fussy. In many logs a time is a day. If a coupon is redeemed and a product bought on
+# the same day, the log does not say which came first, and the product must not be explained by the coupon that it was
+# paid with. Inside one group we trust the order of the rows.
+
+# %%
+def history_of(group, row):
+    """The behaviors strictly before row `row` of a group's events table, for every group."""
+    target = log.events[group].iloc[row]
+    history = {}
+    for name, table in log.events.items():
+        mine = table[table["user_id"] == target["user_id"]]
+        before = mine["timestamp"] < target["timestamp"]
+        if name == group:
+            before |= (mine["timestamp"] == target["timestamp"]) & (mine.index < row)
+        history[name] = mine[before].sort_values("timestamp", kind="stable")
+    return history
+
+
+main = next(iter(log.schema.groups))  # the first group of the schema: items
+last_row = life.loc[life["group"] == main, "row"].iloc[-1]
+{name: len(table) for name, table in history_of(main, last_row).items()}
+
+# %% [markdown]
+# ### Who trains, who tests
+#
+# Every behavior with something before it in its own group can be a target. Which targets does the model learn from, and which ones
+# judge it? Three answers, called *protocols*, are built in:
+#
+# - `paper`: the last behavior of every user is the test, all others train. There is nothing left to choose settings on.
+# - `validated`: the last is the test, the one before is for *validation*, that is for every choice (when to stop, which learning
+#   rate), the rest trains.
+# - `global_time`: one moment in time for everybody. What lies before it trains, what lies after it tests.
+
+# %% mystnb={"figure": {"caption": "Three protocols on the first group of behaviors of five users. Each mark is a target: dots train, hollow diamonds validate, dark squares test. A ring is a user's first behavior, which can only be history. Under the first two protocols the test targets are scattered over time; under the third, all of them lie right of the second line.", "name": "fig-protocols"}, "image": {"alt": "Three panels with five horizontal timelines each. In the panels paper and validated, every timeline ends in a dark square. In the panel global time, two vertical lines cut all timelines at the same moments, and squares stand only to the right of the second."}} tags=["hide-input"]
+histories = GroupedHistories.from_log(log)
+splits = {name: split(histories, name, [main]) for name in ("paper", "validated", "global_time")}
+own = histories.groups[main]
+enough = torch.nonzero((own.offsets.diff() >= 5) & (own.offsets.diff() <= 12)).flatten()
+early_to_late = enough[own.timestamps[own.offsets[enough]].argsort(stable=True)]
+chosen = [int(early_to_late[int(q * (len(early_to_late) - 1))]) for q in (0.1, 0.4, 0.7, 0.85, 1.0)]
+start = min(int(own.timestamps[own.offsets[user]]) for user in chosen)
+looks = {  # hollow and large, or filled and small, so that none hides another
+    "train": {"marker": "o", "color": group_color(main), "s": 22, "alpha": 0.5, "lw": 0},
+    "validation": {"marker": "D", "facecolor": "none", "edgecolor": INK, "s": 80, "lw": 1.2},
+    "test": {"marker": "s", "color": INK, "s": 20, "lw": 0},
+}
+
+fig, axes = plt.subplots(1, 3, figsize=(7.8, 2.6), sharex=True, sharey=True)
+for ax, (name, parts) in zip(axes, splits.items(), strict=True):
+    for line, user in enumerate(chosen):
+        first = (own.timestamps[own.offsets[user]] - start) / DAY
+        ax.scatter(first, line, marker="o", facecolor="none", edgecolor=group_color(main), s=26)
+        for part, look in looks.items():
+            samples = getattr(parts, part)[main]
+            times = (samples.times[samples.users == user] - start) / DAY
+            ax.scatter(times, [line] * len(times), label=part if line == 0 else None, zorder=3, **look)
+    if name == "global_time":
+        for part in ("validation", "test"):
+            ax.axvline((getattr(parts, part)[main].times.min() - start) / DAY, color=INK, lw=1)
+    ax.set(title=name, xlabel="days", yticks=range(len(chosen)), yticklabels=[])
+axes[0].set_ylabel("five users")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, handletextpad=0.1);
+
+# %% [markdown]
+# The first two ask "what does this person do next, given all that others did, even later?". A model tested in this way
+# has seen the fashions of July when it predicts a purchase of May. `global_time` asks the question of a real shop. It
+# is harder, and it leaves out everybody who did nothing after the line. This book uses `validated` unless it says
+# otherwise: it is the paper's protocol, made honest by a validation set.
+#
+# The library finds the same histories as our loop over tables, without a loop. How it stores them is the subject of
+# {ref}`ch-grouping`; here we only compare.
+
+# %%
+test = splits["validated"].test[main]
+for sample in range(0, len(test), len(test) // 20):
+    user, ends = test.users[sample], test.ends[sample]
+    by_hand = history_of(main, int(histories.groups[main].rows[test.positions[sample]]))
+    for number, (name, group) in enumerate(histories.groups.items()):
+        rows = group.rows[group.offsets[user] : ends[number]]  # cut position: the history ends here
+        assert rows.tolist() == by_hand[name].index.tolist()
+
+# %% [markdown]
+# ### Against what
+#
+# A ranking needs something to rank. Beside the target, the *positive*, we draw **negatives**: objects of the
+# target's group that this user never touched, neither before nor after, each with the same chance. Training draws new ones in every
+# epoch; for a test they are drawn once, by the seed, so that all models face the same ones.
+#
+# ## The metric: average user AUC
+#
+# Take one user with some positives and some negatives, and a score for each. Pick one positive and one negative at
+# random. The AUC of this user is the chance that the positive has the higher score: 1 is a perfect order, one half is
+# guessing, 0 is perfectly upside down. The paper averages it over users:
+#
+# $$
+# AUC = \frac{1}{|U|} \sum_{u \in U} \frac{1}{|I_u^+|\,|I_u^-|} \sum_{i \in I_u^+} \sum_{j \in I_u^-} \delta(p_{u,i} > p_{u,j})
+# $$ (eq-auc)
+#
+# Here $U$ is the set of test users (in this one formula; elsewhere $U$ is the list of one user's behaviors), $I_u^+$ and $I_u^-$ are the
+# user's positives and negatives, $p_{u,i}$ is the score of object $i$ for user $u$, and $\delta$ is 1 if the condition
+# holds and 0 if not.
+#
+# Two users, by hand. Ana has two positives, scored 3 and 1, and two negatives, scored 2 and 1. Of the four pairs, 3
+# beats both negatives, 1 loses to 2, and 1 against 1 is a tie. Ben has one positive, scored 5, and one negative,
+# scored 6: nothing right.
+
+# %%
+user_ids = ["ana", "ana", "ana", "ana", "ben", "ben"]
+scores = [3.0, 1.0, 2.0, 1.0, 5.0, 6.0]
+labels = [1, 1, 0, 0, 1, 0]
+
+
+def auc_by_loops(user_ids, scores, labels):
+    """The double sum of the equation, user by user; a tie counts half."""
+    per_user = []
+    for user in dict.fromkeys(user_ids):
+        mine = [(s, y) for u, s, y in zip(user_ids, scores, labels, strict=True) if u == user]
+        pairs = [(p, n) for p, y in mine if y for n, z in mine if not z]
+        if pairs:  # a user without a negative has no AUC
+            per_user.append(sum((p > n) + 0.5 * (p == n) for p, n in pairs) / len(pairs))
+    return sum(per_user) / len(per_user)
+
+
+assert auc_by_loops(user_ids, scores, labels) == (2.5 / 4 + 0 / 1) / 2
+assert auc_by_loops(user_ids, scores, labels) == average_user_auc(user_ids, scores, labels)
+
+# %% [markdown]
+# **Ties count half.** The equation says nothing about ties, and read to the letter a tie is a loss. But then a model that gives
+# everything the same score gets 0, as if it had everything upside down, and with $\ge$ in place of $>$ the same model gets 1. Half is
+# the value that a coin would get for it.
+
+# %%
+same = [0.0] * 6
+assert average_user_auc(user_ids, same, labels) == 0.5
+
+# %% [markdown]
+# ### Why per user, and not over one big pot
+#
+# It is tempting to throw all scores into one pot and compute one AUC. But a shop never has to choose between showing Ana a shoe and
+# showing Ben a sock. It ranks objects *for one person*, so only the order within a person counts. Two small cases show how far
+# the two ways can differ. `pooled` gives everybody the same name and so throws all into one pot.
+
+# %%
+users = ["ana", "ana", "ana", "ben", "ben", "ben"]
+labels = [1, 1, 0, 1, 0, 0]
+cases = {
+    "right order for each, on different scales": [9.0, 8.0, 7.0, 3.0, 2.0, 1.0],
+    "knows who clicks a lot, not on what": [9.0, 9.0, 9.0, 1.0, 1.0, 1.0],
+}
+pooled = {case: float(average_user_auc(["all"] * 6, s, labels)) for case, s in cases.items()}
+per_user = {case: float(average_user_auc(users, s, labels)) for case, s in cases.items()}
+claim("ch1_pooled_right", pooled["right order for each, on different scales"], high=0.99)
+claim("ch1_pooled_clueless", pooled["knows who clicks a lot, not on what"], low=0.6)
+pd.DataFrame({"pooled": pooled, "average user": per_user})
+
+# %% [markdown]
+# The first scorer is perfect for everybody, and pooling punishes it ({glue:text}`ch1_pooled_right:.2f`), because Ben's numbers are
+# smaller than Ana's. The second one cannot tell any two objects apart, and pooling rewards it
+# ({glue:text}`ch1_pooled_clueless:.2f`) for knowing that Ana clicks more often than Ben.
+#
+# ## How far does one get without learning?
+#
+# Before a model with attention enters, let us see what simple rules do on the test samples. If a rule of one line
+# comes close to the best that is possible, we need no model. These are the contestants:
+#
+# | scorer | the score of a candidate |
+# |---|---|
+# | random | a random number |
+# | popular | how often it is a training target |
+# | touched before | 1 if the user has touched it before, else 0 |
+# | like the last | how many features it shares with the user's last behavior in its group |
+# | counted | the same, summed over *all* earlier behaviors in its group |
+# | counted, recent | the same, each behavior weighted by $2^{-\text{age}/3\,\text{days}}$ |
+# | all groups, recent | the same over all groups, where features share a vocabulary |
+#
+# The last four are the hand-made features from the beginning of this chapter: counts by category, brand and shop. We
+# write them with pandas, in three steps: the histories, the values of the objects, the weighted counts.
+
+# %%
+negatives = 50
+parts = split(histories, "validated")
+pick = np.random.default_rng(seed)
+tests = {}
+for group, samples in parts.test.items():  # 2000 test users of each group are enough to see the order
+    few = pick.permutation(len(samples))[: 2000 if profile == "fast" else None]
+    tests[group] = samples[torch.from_numpy(np.sort(few))]
+candidates = fixed_candidates(histories, tests, negatives, seed)  # column 0 is the target
+
+
+def all_histories(group):
+    """One row for each pair of a test sample and a behavior of its history; `age` in days."""
+    samples, own = tests[group], histories.groups[group]
+    asked = pd.DataFrame({"sample": np.arange(len(samples)), "user_id": histories.user_ids.take(samples.users.numpy())})
+    asked["now"], asked["target_row"] = samples.times.numpy(), own.rows[samples.positions].numpy()
+    pairs = asked.merge(events, on="user_id")
+    earlier_row = (pairs["group"] == group) & (pairs["row"] < pairs["target_row"])
+    pairs = pairs[(pairs["timestamp"] < pairs["now"]) | (earlier_row & (pairs["timestamp"] == pairs["now"]))]
+    pairs = pairs.sort_values(["sample", "timestamp", "row"], kind="stable", ignore_index=True)
+    return pairs.assign(age=(pairs["now"] - pairs["timestamp"]) / DAY)
+
+# %% [markdown]
+# A *value* is a pair of a vocabulary and a word in it, such as `(shop, shop12)`. An item has three of them, and the shop of a coupon
+# is the same value as the shop of an item.
+
+# %%
+def values_of(group):
+    """One row for each value of each object: every feature but the object's own id and numbers."""
+    table, pieces = log.objects[group], [pd.DataFrame({"object_id": [], "value": []}, dtype="str")]
+    for feature, spec in log.schema.groups[group].features.items():
+        if spec.kind != "continuous" and feature != "object_id":
+            piece = table[["object_id"]].assign(value=table[feature]).explode("value").dropna()
+            piece["value"] = log.schema.vocabulary(group, feature) + "=" + piece["value"].astype("str")
+            pieces.append(piece)
+    return pd.concat(pieces, ignore_index=True).assign(group=group)
+
+
+values = pd.concat([values_of(group) for group in log.schema.groups], ignore_index=True)
+counts = values.groupby("group", sort=False)["value"].agg(["size", "nunique"])
+counts.set_axis(["values in its objects table", "different ones"], axis=1)
+
+# %% [markdown]
+# The weighted counts of a sample are its *profile*, and a candidate's score is the sum of the profile over its values.
+
+# %%
+def profile_scores(group, pairs, weight):
+    """Score of each candidate: the weights of all earlier behaviors, summed over the values it shares with them."""
+    weighed = pairs.assign(weight=weight)[lambda table: table["weight"] > 0]
+    profiles = weighed.merge(values, on=["group", "object_id"]).groupby(["sample", "value"])["weight"].sum()
+    rows = candidates[group].numpy()
+    sample, column = np.indices(rows.shape).reshape(2, -1)
+    asked = pd.DataFrame({"sample": sample, "column": column})
+    asked["object_id"] = log.objects[group]["object_id"].to_numpy()[rows.ravel()]
+    asked = asked.merge(values[values["group"] == group], on="object_id").join(profiles, on=["sample", "value"])
+    scores = torch.zeros(rows.shape, dtype=torch.float64)
+    where = torch.tensor(asked["sample"]), torch.tensor(asked["column"])
+    return scores.index_put_(where, torch.tensor(asked["weight"].fillna(0.0)), accumulate=True)
+
+
+def touched_before(group, pairs):
+    """1.0 where a candidate occurs in the history, and that can only be the target: negatives were never touched."""
+    ids = log.objects[group]["object_id"].to_numpy()[candidates[group][:, 0].numpy()]
+    again = pairs["sample"][(pairs["group"] == group) & (pairs["object_id"] == ids[pairs["sample"]])]
+    scores = torch.zeros(candidates[group].shape, dtype=torch.float64)
+    scores[again.unique(), 0] = 1.0
+    return scores
+
+# %% [markdown]
+# And the best that *any* scorer can do? For the simulated log we know the true probability of each candidate, given the
+# history. Ranking by it is the best one can do, with one addition that has to do with the test and not with the
+# marketplace: negatives are objects the user *never* touched, so a candidate that was touched before must be the positive. The scorer
+# `touched before` lives on this alone, and the best scorer uses it, too. (On another log no truth is known. There,
+# the ceiling is 1, which says nothing.)
+
+# %%
+def best_scores(group, pairs):
+    rows = histories.groups[group].rows[tests[group].positions].numpy()
+    return torch.tensor(market.truth.scores(log, group, rows, candidates[group].numpy())) + touched_before(group, pairs)
+
+
+results = {}
+for group, samples in tests.items():
+    pairs, catalog = all_histories(group), histories.catalogs[group]
+    own = pairs["group"] == group
+    last = own & (pairs.index == pairs["sample"].map(pairs.index[own].to_series().groupby(pairs["sample"][own]).max()))
+    popularity = torch.bincount(parts.train[group].objects, minlength=len(catalog))
+    recent = 0.5 ** (pairs["age"] / 3)
+    scores = {
+        "random": torch.rand(candidates[group].shape, generator=torch.Generator().manual_seed(seed)),
+        "popular": popularity[candidates[group]],
+        "touched before": touched_before(group, pairs),
+        "like the last": profile_scores(group, pairs, last),
+        "counted": profile_scores(group, pairs, own),
+        "counted, recent": profile_scores(group, pairs, own * recent),
+        "all groups, recent": profile_scores(group, pairs, recent),
+    }
+    if market:
+        scores["best possible"] = best_scores(group, pairs)
+    results[group] = {name: user_auc(samples, score) for name, score in scores.items()}
+
+# %% [markdown]
+# Each result carries the AUC of every user. To see how far another draw of users could have moved the mean, we draw the
+# users again and again, with replacement, and take the range of the middle 95 of 100 means. That is a *bootstrap
+# interval*, and `interval()` computes it.
+
+# %% mystnb={"figure": {"caption": "Average user AUC of scorers that learn nothing, with bootstrap intervals over users, for each target group. The dashed line is the best AUC any model can reach (known only for the simulated log), the dotted one is guessing. Counting recent behaviors over all groups comes furthest, and stays well short of the line.", "name": "fig-no-learning"}, "image": {"alt": "A dot plot with one panel for each target group and one row for each scorer. The dots move right from random at one half over popularity and similarity to weighted counts; in every panel a gap remains to a dashed line near nine tenths, and it is widest for queries."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, len(results), figsize=(7.8, 3.2), sharex=True, sharey=True, squeeze=False)
+names = [name for name in next(iter(results.values())) if name != "best possible"]
+for ax, (group, result) in zip(axes[0], results.items(), strict=True):
+    color = group_color(group)
+    for row, name in enumerate(names):
+        ax.plot(result[name].interval(seed=seed), [-row, -row], color=color, lw=2)
+        ax.plot(float(result[name]), -row, "o", color=color, markersize=6)
+    ax.axvline(0.5, color=INK, lw=1, ls=":")
+    if market:
+        ax.axvline(float(result["best possible"]), color=INK, lw=1.2, ls="--")
+    ax.set_yticks([-row for row in range(len(names))], names)
+    ax.set_title(group, color=color)
+    ax.set(xlabel="average user AUC", xticks=[0.5, 0.7, 0.9]);
+
+# %% tags=["hide-input"]
+table = pd.DataFrame({group: {name: float(auc) for name, auc in result.items()} for group, result in results.items()})
+ceiling = table.loc["best possible"] if market else pd.Series(1.0, table.columns)
+gap = ceiling - table.loc[names].max()
+gain = table.loc["all groups, recent"] - table.loc["counted, recent"]
+
+claim("ch1_group", main)
+claim("ch1_random", table.loc["random", main], low=0.48, high=0.52)
+claim("ch1_popular", table.loc["popular", main], low=0.6, high=0.7)
+claim("ch1_counted", table.loc["counted", main], low=0.7, high=0.8)
+claim("ch1_gain_recent", table.loc["counted, recent", main] - table.loc["counted", main], low=0.02)
+claim("ch1_gain_groups", gain[main], low=0.01)
+claim("ch1_gain_most", gain.idxmax())
+claim("ch1_gain_most_by", gain.max(), low=0.08)
+claim("ch1_recent_all", table.loc["all groups, recent", main], low=0.78, high=0.86)
+claim("ch1_best", ceiling[main], low=0.86, high=0.92)
+claim("ch1_gap", gap[main], low=0.04)
+claim("ch1_gap_most", gap.idxmax())
+claim("ch1_gap_most_by", gap.max(), low=0.12)
+table.round(3)
+
+# %% [markdown]
+# ## What we learned
+#
+# Follow the targets of group {glue:text}`ch1_group`. Guessing gives an AUC of {glue:text}`ch1_random:.3f`, popularity
+# {glue:text}`ch1_popular:.3f`, counting shared values {glue:text}`ch1_counted:.3f`. To forget what is old adds
+# {glue:text}`ch1_gain_recent:.3f`, and to count the other groups, too, {glue:text}`ch1_gain_groups:.3f`. So time matters and
+# other groups matter: two things that a model has to be able to use.
+#
+# Then the rules run out. The best of them reaches {glue:text}`ch1_recent_all:.3f`, a perfect model {glue:text}`ch1_best:.3f`. The
+# groups differ, and the reason is instructive. Group {glue:text}`ch1_gain_most` gains most from the other groups
+# ({glue:text}`ch1_gain_most_by:.3f`): in the simulated log a coupon names its shop by the same word as an item does, so a count can cross
+# over. The widest gap ({glue:text}`ch1_gap_most_by:.3f`) is left for group {glue:text}`ch1_gap_most`: queries
+# are words, items have ids of categories and brands, and no count can know that a certain word goes with a certain category. Someone
+# would have to write that feature by hand, or a model has to learn it. That is the gap the rest of this book works on.
+#
+# ## Exercises
+#
+# ```{exercise} By hand
+# :label: ex-auc-by-hand
+#
+# Cleo has positives scored 4 and 2 and negatives scored 3, 2 and 1. What is her AUC? Dan bought everything he was
+# shown, so he has two positives and no negative. What is the average user AUC of the two?
+# ```
+#
+# ```{solution} ex-auc-by-hand
+# :class: dropdown
+#
+# Six pairs: 4 beats all three (3 points), 2 loses to 3, ties with 2 and beats 1 (1.5 points). Her AUC is
+# $4.5 / 6 = 3/4$. Dan has no pair, hence no AUC, and is left out; the average over the one remaining user is $3/4$.
+# `average_user_auc` reports him in `skipped_users`.
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The metric
+# :label: ex-user-auc
+# ```
+# Write the average user AUC of {eq}`eq-auc` in your own way. `user_ids`, `scores` and `labels` are lists of equal length. A tie
+# counts half, and a user with only one kind of label is left out. The checker knows a handful of popular slips.
+
+# %%
+def user_auc_of_mine(user_ids, scores, labels):
+    ...  # your turn
+
+
+check.behaviors.user_auc(user_auc_of_mine)
+
+# %% [markdown]
 # ```{exercise-end}
 # ```
 #
-# ```{solution-start} ex-temporary
+# ```{solution-start} ex-user-auc
 # :class: dropdown
 # ```
 
 # %%
-print(sum(range(4)))
+def user_auc_of_mine(user_ids, scores, labels):
+    table = pd.DataFrame({"user": user_ids, "score": scores, "label": labels})
+    pairs = table[table["label"] == 1].merge(table[table["label"] == 0], on="user", suffixes=("_pos", "_neg"))
+    points = (pairs["score_pos"] > pairs["score_neg"]) + 0.5 * (pairs["score_pos"] == pairs["score_neg"])
+    return points.groupby(pairs["user"]).mean().mean()  # over pairs, then over users
+
+
+verdict = check.behaviors.user_auc(user_auc_of_mine)
+assert verdict
+verdict
 
 # %% [markdown]
 # ```{solution-end}
 # ```
+#
+# ```{exercise-start} What was before
+# :label: ex-history
+# ```
+# The behaviors of one user are given as two lists of equal length: the group of each behavior and its time. Inside a group, equal times
+# keep the order of the list; otherwise the list is in no particular order. Return the numbers of the behaviors
+# that are history of behavior number `target`, in ascending order.
+
+# %%
+def history(groups, times, target):
+    ...  # your turn
+
+
+check.behaviors.history(history)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-history
+# :class: dropdown
+# ```
+
+# %%
+def history(groups, times, target):
+    before = []
+    for i, (group, time) in enumerate(zip(groups, times, strict=True)):
+        row_before = group == groups[target] and time == times[target] and i < target
+        if time < times[target] or row_before:
+            before.append(i)
+    return before
+
+
+verdict = check.behaviors.history(history)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Like the last
+# :label: ex-like-last
+# ```
+# The plainest scorer of all: 1.0 for a candidate in the category of the user's most recent behavior, 0.0 for any other.
+# `history` holds the categories of the user's earlier behaviors, oldest first, and may be empty; `candidates` holds the categories of
+# the candidates. Return a list of floats.
+
+# %%
+def like_last(history, candidates):
+    ...  # your turn
+
+
+check.behaviors.like_last(like_last)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-like-last
+# :class: dropdown
+# ```
+
+# %%
+def like_last(history, candidates):
+    last = history[-1] if history else None  # nobody's category: a new user gets all zeros
+    return [float(category == last) for category in candidates]
+
+
+verdict = check.behaviors.like_last(like_last)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise} Break the rule and see
+# :label: ex-leak
+#
+# In `all_histories`, let the history contain everything up to and *including* the moment of the target: replace the first `<` by `<=`.
+# Which scorers rise, and how far? Which of them would you have believed?
+# ```
+#
+# ```{solution} ex-leak
+# :class: dropdown
+#
+# The target is now part of its own history. `touched before` jumps to a perfect score, and with it everything that
+# counts: the target always shares all its features with itself. A perfect score is easy to distrust. The milder leak is the
+# dangerous one: let in only behaviors of *other* groups at the same time, on a log with times in days, and the scores rise a little,
+# to a level that looks like a good model.
+# ```
+#
+# ```{exercise} Design your own log
+# :label: ex-own-log
+#
+# Take a service that you know: a library, a music player, a course platform. Which groups of objects are there, which actions belong
+# to each, which features describe an object, and which of them share a vocabulary? What is a good unit of time
+# for each group? Write a `schema.yaml` and three behaviors, and read it with `read_log`. Then write down one thing that the
+# triple $(a, o, t)$ cannot say about your service.
+# ```
+#
+# ## Summary
+#
+# - A user is a list of behaviors $(a, o, t)$. Summed-up features forget the order and the single behavior.
+# - An event log is a schema and two tables for each group. Reading reports every problem at once and repairs none.
+# - A sample is a user, a moment and a target. Its history lies strictly before the target; equal times in other groups
+#   do not count.
+# - The average user AUC compares only within a user, ties count half, and users with one kind of label are left out.
+# - Rules without learning get part of the way, recent behaviors and other groups carry them further, and a known gap to the best
+#   possible remains.
+#
+# **Where next.** Items, queries and coupons have different features and cannot lie in one table. {ref}`ch-grouping`
+# puts each group into its own flat tensors, and builds a batch out of them without a single loop over samples.

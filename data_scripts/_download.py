@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from data_scripts._errors import PreparationError
 
-ATTEMPTS = 5  # in a row without a single new byte
+ATTEMPTS = 3  # in a row without a single new byte
 TIMEOUT = 30.0  # seconds without an answer
-PAUSE = 2.0  # seconds before the next attempt, longer after every failure
+PAUSE = 1.0  # seconds before another attempt, twice that before a third
 BLOCK = 1 << 18
 
 
@@ -48,7 +48,8 @@ def download(url: str, path: Path) -> None:
         except (OSError, HTTPException) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         failures = 0 if _size(part) > before else failures + 1
-        time.sleep(PAUSE * failures)
+        if failures < ATTEMPTS:
+            time.sleep(PAUSE * failures)
     raise PreparationError(
         f"{url}: cannot be downloaded ({reason}); check the network and run again to resume. {by_hand}"
     )

@@ -149,10 +149,12 @@ def history(log: EventLog, user_id: str, time: int, groups: Sequence[str] | None
     """All that a user did strictly before ``time``, group by group."""
     found = []
     for group in log.schema.groups:
-        for row, event in enumerate(log.events[group].itertuples()):
-            if event.user_id == user_id and event.timestamp < time and (groups is None or group in groups):
-                elapsed = time - int(event.timestamp)
-                found.append(Behavior(group, str(event.object_id), str(event.action), elapsed, row))
+        table = log.events[group]
+        users, times = table["user_id"].tolist(), table["timestamp"].tolist()
+        for row, (user, timestamp) in enumerate(zip(users, times, strict=True)):
+            if user == user_id and timestamp < time and (groups is None or group in groups):
+                action, object_id = table["action"].iloc[row], table["object_id"].iloc[row]
+                found.append(Behavior(group, object_id, action, time - timestamp, row))
     return found
 
 
@@ -176,7 +178,7 @@ class Reference:
         parameters: Parameters,
     ) -> None:
         self.schema, self.vocabularies, self.config, self.p = schema, vocabularies, config, parameters
-        self.records: dict[str, dict[str, dict[str, Any]]] = {
+        self.records: dict[str, dict[str, dict[Any, Any]]] = {
             group: {str(record["object_id"]): record for record in table.to_dict("records")}
             for group, table in objects.items()
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import jaxtyping
 import numpy as np
@@ -23,6 +24,8 @@ from atrank_lib.attention import (
 )
 from tests import reference
 
+M = TypeVar("M", bound=nn.Module)
+
 HIDDEN = 6
 LENGTHS = (3, 0, 1, 5)  # behaviors of each sample
 FORMS = [("bilinear", (2, 2, 2)), ("bilinear", (1, 3, 2)), ("dot", (3, 3))]
@@ -40,7 +43,7 @@ def ragged(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, L
     return s, Layout.of(slots, len(lengths), length), places
 
 
-def scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
+def scrambled(module: M, seed: int = 0) -> M:
     """The module in float64 with random parameters, biases and norms included."""
     generator = torch.Generator().manual_seed(seed)
     module.double()
@@ -107,6 +110,7 @@ def test_the_bilinear_score_as_it_is_written(sizes):
     """``softmax(S_k W_k S^T) F_Q_k(S)``, compared in all ``d`` dimensions, is the fused call with projected keys."""
     module = scrambled(SpaceAttention(HIDDEN, sizes))
     s, _, _ = ragged(lengths=(7,))
+    assert isinstance(module.keys, nn.Linear)
     literal = []
     for s_k, w_k, v_k in zip(
         module.queries.spaces(s),

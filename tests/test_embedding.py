@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.events import EventLog
@@ -13,6 +13,7 @@ from atrank_lib.grouping import GroupedHistories, Ragged, Vocabularies
 from atrank_lib.model import ATRankConfig
 from atrank_lib.samples import build_batch, moments
 from atrank_lib.schema import Schema
+from atrank_lib.time_encoding import TimeForm
 from tests.reference import Behavior, Reference
 
 SIZE = 3
@@ -28,7 +29,7 @@ def known(log: EventLog) -> Vocabularies:
 class Parts(nn.Module):
     """Tables and embeddings of all groups under the names that the model gives them."""
 
-    def __init__(self, schema: Schema, vocabularies: Vocabularies, time: str = "lookup") -> None:
+    def __init__(self, schema: Schema, vocabularies: Vocabularies, time: TimeForm = "lookup") -> None:
         super().__init__()
         self.tables = shared_tables(schema, vocabularies, SIZE)
         self.embeddings = nn.ModuleDict(
@@ -41,7 +42,12 @@ class Parts(nn.Module):
         assert isinstance(module, BehaviorEmbedding)
         return module
 
-    def reference(self, log: EventLog, vocabularies: Vocabularies, time: str) -> Reference:
+    def table(self, vocabulary: str) -> Tensor:
+        module = self.tables[key(vocabulary)]
+        assert isinstance(module, nn.Embedding)
+        return module.weight
+
+    def reference(self, log: EventLog, vocabularies: Vocabularies, time: TimeForm) -> Reference:
         parameters = {name: p.detach().numpy() for name, p in self.named_parameters()}
         config = ATRankConfig(embedding_size=SIZE, time=time)
         return Reference(log.schema, vocabularies, log.objects, config, parameters)
@@ -84,13 +90,13 @@ def test_features_are_concatenated_in_the_schema_s_order(tiny_log):
     for place, (table, row) in enumerate(
         [("item.object_id", 4), ("shop", 2), ("category", words["category"].index("tea") + 1)]
     ):
-        assert torch.equal(found[place * SIZE : (place + 1) * SIZE], parts.tables[key(table)].weight[row])
+        assert torch.equal(found[place * SIZE : (place + 1) * SIZE], parts.table(table)[row])
 
 
 def test_tokens_are_averaged_and_none_make_zeros(tiny_log):
     histories = GroupedHistories.from_log(tiny_log)
     parts = Parts(tiny_log.schema, histories.vocabularies)
-    objects, weight = parts.of("query").objects, parts.tables[key("token")].weight
+    objects, weight = parts.of("query").objects, parts.table("token")
     features = {"tokens": Ragged(torch.tensor([2, 2, 5, 1]), torch.tensor([0, 0, 3, 3, 4, 4]))}
     found = objects(features)
     zeros = torch.zeros(SIZE, dtype=torch.float64)
@@ -109,6 +115,7 @@ def test_a_missing_number_is_a_value_of_its_own(tiny_log):
     item = Parts(tiny_log.schema, histories.vocabularies).of("item").objects
     found = item(histories.catalogs["item"].take(torch.arange(6)))[:, 3 * SIZE :]
     line = item.lines[key("price")]
+    assert isinstance(line, nn.Linear)
     prices = np.array([10.0, 25.5, np.nan, 3.0, 99.0, 0.5])
     scaled = (prices - np.nanmean(prices)) / np.nanstd(prices)
     for row, value in enumerate(scaled):
@@ -121,28 +128,30 @@ def test_values_that_are_unknown_share_row_zero(tiny_log):
     histories = GroupedHistories.from_log(tiny_log, vocabularies)
     parts = Parts(tiny_log.schema, vocabularies)
     found = parts.of("item").objects(histories.catalogs["item"].take(torch.tensor([4, 5])))
-    assert torch.equal(found[0, SIZE : 2 * SIZE], parts.tables[key("shop")].weight[0])  # i5 has no shop
-    assert torch.equal(found[1, :SIZE], parts.tables[key("item.object_id")].weight[0])  # i6 was never seen
+    assert torch.equal(found[0, SIZE : 2 * SIZE], parts.table("shop")[0])  # i5 has no shop
+    assert torch.equal(found[1, :SIZE], parts.table("item.object_id")[0])  # i6 was never seen
 
 
 def test_groups_with_one_vocabulary_read_and_train_the_same_rows(tiny_log):
     histories = GroupedHistories.from_log(tiny_log)
     parts = Parts(tiny_log.schema, histories.vocabularies)
-    table = parts.tables[key("shop")]
+    table = parts.table("shop")
     item = parts.of("item").objects(histories.catalogs["item"].take(torch.tensor([0])))  # i1 is of shop s1
     coupon = parts.of("coupon").objects(histories.catalogs["coupon"].take(torch.tensor([0])))  # so is c1
     shop = slice(SIZE, 2 * SIZE)
     assert torch.equal(item[:, shop], coupon[:, shop])
     item.sum().backward()
-    assert table.weight.grad is not None
-    assert table.weight.grad[:, 0].tolist() == [0, 1, 0, 0]
+    assert table.grad is not None
+    assert table.grad[:, 0].tolist() == [0, 1, 0, 0]
     coupon.sum().backward()
-    assert table.weight.grad[:, 0].tolist() == [0, 2, 0, 0]
+    assert table.grad[:, 0].tolist() == [0, 2, 0, 0]
     # object_id names no vocabulary: items and coupons have tables of their own
-    assert torch.count_nonzero(parts.tables[key("item.object_id")].weight.grad) == SIZE
-    assert torch.count_nonzero(parts.tables[key("coupon.object_id")].weight.grad) == SIZE
+    for own in ("item.object_id", "coupon.object_id"):
+        gradient = parts.table(own).grad
+        assert gradient is not None
+        assert torch.count_nonzero(gradient) == SIZE
     # a shared table is one parameter, however many groups read it
-    assert sum(p is table.weight for p in parts.parameters()) == 1
+    assert sum(p is table for p in parts.parameters()) == 1
 
 
 def test_time_and_actions_are_not_shared(tiny_log):

@@ -22,7 +22,8 @@ def test_dot_product_agrees_with_a_loop():
     found = DotProduct()(target, user)
     for b in range(2):
         for c in range(3):
-            assert found[b, c].item() == pytest.approx(sum(target[b, c, i] * user[b, c, i] for i in range(4)).item())
+            expected = sum(target[b, c, i].item() * user[b, c, i].item() for i in range(4))
+            assert found[b, c].item() == pytest.approx(expected)
 
 
 def test_mlp_agrees_with_a_loop():

@@ -43,11 +43,9 @@ def ledger_page(claims: list[Claim], commit: str, hardware: str) -> str:
 Every number that a chapter states about its own experiments, as recorded when this site was built. A number
 outside its range stops the build, so what the text says about it still holds.
 
-| | |
-|---|---|
-| commit | {commit} |
-| libraries | Python {platform.python_version()}, {versions} |
-| hardware | {hardware} |
+- Commit: {commit}
+- Libraries: Python {platform.python_version()}, {versions}
+- Hardware: {hardware}
 """
     if not claims:
         return header + "\nNo chapter has recorded a number.\n"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tools import build, execute
 from tools.project import ROOT, Project
 
 # A page with formula, claim, figure and exercise: all the features that the pipeline has to carry.
@@ -34,12 +36,38 @@ print("profile", profile)
 """
 
 
+# The second chapter of the small book: it takes no log, claims nothing and starts at once.
+SECOND = """# %% [markdown]
+# # Another page
+
+# %% tags=["parameters"]
+profile = "fast"
+
+# %%
+print("profile", profile)
+"""
+
+Tool = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def run_tool(project: Project, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m tools.<tool>` as `make` does, in a process of its own."""
+    command = [sys.executable, "-m", f"tools.{tool}", "--root", str(project.root), *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Tool:
+    return run_tool
+
+
 @pytest.fixture(scope="session")
 def project() -> Project:
     """The book itself, executed and built with the tools that `make book` uses (nothing is done twice)."""
-    assert execute.main(["--jobs", "2"]) == 0
-    assert build.main([]) == 0
-    return Project.at(ROOT)
+    project = Project.at(ROOT)
+    for result in (run_tool(project, "execute", "--jobs", "2"), run_tool(project, "build")):
+        assert result.returncode == 0, result.stdout + result.stderr
+    return project
 
 
 @pytest.fixture
@@ -51,9 +79,9 @@ def small_book(tmp_path: Path) -> Project:
     shutil.copy(ROOT / "book" / "references.bib", book)
     for name in ("_config.yml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    chapters = ["01_one", "02_two"]
-    for name in chapters:
-        (book / f"{name}.py").write_text(CHAPTER.replace("NAME", name))
+    chapters = {"01_one": CHAPTER, "02_two": SECOND}
+    for name, text in chapters.items():
+        (book / f"{name}.py").write_text(text.replace("NAME", name))
     (book / "index.md").write_text("# A small book\n\nHello.\n")
     files = "".join(f"  - file: {name}\n" for name in [*chapters, "ledger"])
     (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")

@@ -93,7 +93,7 @@ def test_a_chapters_figures_and_prose_are_checked_where_they_stand(tmp_path: Pat
         "# %%\nfig, ax = plt.subplots()\n\n"
         '# %% mystnb={"figure": {"caption": "C", "name": "fig-x"}, "image": {"alt": "short"}}\n'
         "fig, ax = plt.subplots()\n\n"
-        '# %% mystnb={"figure": {"caption": "C", "name": "fig-y"}, "image": {"alt": "A line, up and down"}}\n'
+        '# %% mystnb={"figure": {"caption": "C", "name": "fig-y"}, "image": {"alt": "A line, first up, then down"}}\n'
         "plt.subplots()\n"
     )
     found = [(line, message.split()[0]) for line, message in sorted(check_chapter(chapter))]

@@ -91,10 +91,7 @@ def visit(browser: Browser) -> Iterator[Any]:
         page.on("console", on_console)
         page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
-        page.on(
-            "response",
-            lambda response: response.status >= 400 and troubles.append(f"missing: {response.url}"),
-        )
+        page.on("response", on_response)
         page.goto(address, wait_until="load")
         if "MathJax" in page.content():
             page.evaluate("() => MathJax.startup.promise")

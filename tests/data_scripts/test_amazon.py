@@ -55,9 +55,7 @@ def write_gzip(path: Path, lines: list[str]) -> None:
     path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode()))
 
 
-def write_pair(
-    folder: Path, reviews: list[dict], products: list[dict], name: str = "Electronics"
-) -> tuple[Path, Path]:
+def write_pair(folder: Path, reviews: list[dict], products: list[dict], name: str = "Electronics") -> tuple[Path, Path]:
     folder.mkdir(exist_ok=True)
     paths = folder / f"reviews_{name}_5.json.gz", folder / f"meta_{name}.json.gz"
     write_gzip(paths[0], [json.dumps(record) for record in reviews])
@@ -170,9 +168,7 @@ def test_table_1() -> None:
     names = "users", "items", "categories", "samples"
     electronics, clothing = (192_403, 63_001, 801, 1_689_188), (39_387, 23_033, 484, 278_677)
     assert _amazon_join.TABLE_1["Electronics"] == dict(zip(names, electronics, strict=True))
-    assert _amazon_join.TABLE_1[_amazon_join.PAPER_NAMES["Clothing"]] == dict(
-        zip(names, clothing, strict=True)
-    )
+    assert _amazon_join.TABLE_1[_amazon_join.PAPER_NAMES["Clothing"]] == dict(zip(names, clothing, strict=True))
 
 
 def line_of(path: Path, number: int, text: str) -> None:
@@ -307,18 +303,14 @@ def test_existing_folder(pair: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_bad_category_and_two_sources(tmp_path: Path) -> None:
     assert "only letters" in prepare("--category", "../x", "--out", tmp_path / "log").stderr
-    both = prepare(
-        "--category", "Toys", "--out", tmp_path / "log", "--raw-dir", tmp_path, "--from-table", tmp_path
-    )
+    both = prepare("--category", "Toys", "--out", tmp_path / "log", "--raw-dir", tmp_path, "--from-table", tmp_path)
     assert both.exit_code == 1
     assert "pass one of them" in both.stderr
 
 
 def test_parsing_processes_stay_small() -> None:
     """A parsing process imports the script again; the heavy libraries must not come with it."""
-    code = (
-        "import sys, data_scripts.amazon; print([m for m in ('torch', 'pandas', 'ibis') if m in sys.modules])"
-    )
+    code = "import sys, data_scripts.amazon; print([m for m in ('torch', 'pandas', 'ibis') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -416,9 +408,7 @@ def test_download_of_the_pair(
 ) -> None:
     monkeypatch.setattr(_amazon_join, "ADDRESS", server.address)
     server.files.update({path.name: path.read_bytes() for path in pair})
-    result = prepare(
-        "--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", tmp_path / "fetched"
-    )
+    result = prepare("--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", tmp_path / "fetched")
     assert result.exit_code == 0, result.output
     assert_is(EventLog.read(tmp_path / "log"), *by_hand(REVIEWS, PRODUCTS))
     assert len(server.ranges) == 2
@@ -527,9 +517,7 @@ def test_missing_and_unreadable_tables(tables: tuple[pd.DataFrame, pd.DataFrame]
     assert "item_attributes.parquet: no such file" in prepare(*call).stderr
 
 
-@pytest.mark.skipif(
-    "ATRANK_DATA_DIR" not in os.environ, reason="ATRANK_DATA_DIR is not set: no real data here"
-)
+@pytest.mark.skipif("ATRANK_DATA_DIR" not in os.environ, reason="ATRANK_DATA_DIR is not set: no real data here")
 def test_sports_and_outdoors(tmp_path: Path) -> None:
     folder = Path(os.environ["ATRANK_DATA_DIR"]) / "amazon_sports_5core"
     result = prepare("--category", "Sports_and_Outdoors", "--out", tmp_path / "log", "--from-table", folder)

@@ -83,7 +83,6 @@ def tables() -> Tables:
                     "household_id": h,
                     "store_id": "s",
                     "product_id": p,
-                    "quantity": 1.0,
                     "transaction_timestamp": t,
                 }
                 for h, p, t in purchases
@@ -122,9 +121,7 @@ def r_frame(frame: pd.DataFrame, converter: Any) -> Any:
     for column, values in frame.items():
         if str(column).endswith(("_date", "_timestamp")):
             unit, *classes = ("D", "Date") if str(column).endswith("_date") else ("s", "POSIXct", "POSIXt")
-            vector = converter.convert_to_r_object(
-                values.to_numpy().astype(f"datetime64[{unit}]").astype("float64")
-            )
+            vector = converter.convert_to_r_object(values.to_numpy().astype(f"datetime64[{unit}]").astype("float64"))
             vector.attributes = converter.convert_to_r_attributes({"class": np.array(classes, dtype="U")})
             vector.info.object = vector.info.attributes = True
         elif isinstance(values.dtype, pd.CategoricalDtype):
@@ -160,9 +157,7 @@ def by_hand(tables: Tables) -> tuple[dict[str, list[tuple]], dict[str, dict[str,
     """Events and objects of every group, in plain Python loops."""
     products = {row["product_id"]: row for row in tables["products"].to_dict("records")}
     types = dict(tables["campaign_descriptions"][["campaign_id", "campaign_type"]].to_numpy())
-    start = {
-        row["campaign_id"]: row["start_date"] for row in tables["campaign_descriptions"].to_dict("records")
-    }
+    start = {row["campaign_id"]: row["start_date"] for row in tables["campaign_descriptions"].to_dict("records")}
 
     def seconds(moment: Any) -> int:
         return int(pd.Timestamp(moment).timestamp())
@@ -202,20 +197,13 @@ def by_hand(tables: Tables) -> tuple[dict[str, list[tuple]], dict[str, dict[str,
 
 
 def contents(log: EventLog) -> tuple[dict[str, list[tuple]], dict[str, dict[str, tuple]]]:
-    events = {
-        g: list(t.astype({"action": "str"}).itertuples(index=False, name=None)) for g, t in log.events.items()
-    }
-    objects = {
-        g: {row[0]: row[1:] for row in t.itertuples(index=False, name=None)} for g, t in log.objects.items()
-    }
+    events = {g: list(t.astype({"action": "str"}).itertuples(index=False, name=None)) for g, t in log.events.items()}
+    objects = {g: {row[0]: row[1:] for row in t.itertuples(index=False, name=None)} for g, t in log.objects.items()}
     return events, objects
 
 
 def without_missing(objects: dict[str, dict[str, tuple]]) -> dict[str, dict[str, tuple]]:
-    return {
-        g: {o: tuple(None if pd.isna(v) else v for v in row) for o, row in t.items()}
-        for g, t in objects.items()
-    }
+    return {g: {o: tuple(None if pd.isna(v) else v for v in row) for o, row in t.items()} for g, t in objects.items()}
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_rda])
@@ -282,9 +270,7 @@ BROKEN: dict[str, tuple[Callable[[Tables, Path], object], str]] = {
         "products.parquet: no column 'brand'; it has 'product_id'",
     ),
     "no time": (
-        replaced(
-            "transactions_100k", lambda t: t.assign(transaction_timestamp=t["transaction_timestamp"].shift())
-        ),
+        replaced("transactions_100k", lambda t: t.assign(transaction_timestamp=t["transaction_timestamp"].shift())),
         "transactions_100k.parquet, row 0: transaction_timestamp is missing",
     ),
     "no household": (
@@ -327,21 +313,13 @@ def test_broken_rda(tables: Tables, tmp_path: Path) -> None:
     folder = write_rda(tables, tmp_path / "source")
     path = folder / "coupons.rda"
     path.write_bytes(path.read_bytes()[:60])
-    assert (
-        "coupons.rda: not a readable .rda file"
-        in prepare("--out", tmp_path / "log", "--raw-dir", folder).stderr
-    )
+    assert "coupons.rda: not a readable .rda file" in prepare("--out", tmp_path / "log", "--raw-dir", folder).stderr
     path.write_bytes((folder / "campaigns.rda").read_bytes())
-    assert (
-        "holds campaigns, not the table coupons"
-        in prepare("--out", tmp_path / "log", "--raw-dir", folder).stderr
-    )
+    assert "holds campaigns, not the table coupons" in prepare("--out", tmp_path / "log", "--raw-dir", folder).stderr
     assert names(tmp_path) == ["source"]
 
 
-def test_existing_folder_and_no_source(
-    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_folder_and_no_source(tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_parquet(tables, tmp_path / "completejourney")
     monkeypatch.delenv("ATRANK_DATA_DIR", raising=False)
     assert "ATRANK_DATA_DIR is not set" in prepare("--out", tmp_path / "log").stderr
@@ -378,9 +356,7 @@ def test_real_tables_give_the_joined_table(tmp_path: Path) -> None:
         assert len(log.events[group]) == count
         assert log.events[group]["user_id"].nunique() == users
         assert len(log.objects[group]) == objects
-        found = log.events[group].merge(
-            log.objects[group], on="object_id", how="left", validate="many_to_one"
-        )
+        found = log.events[group].merge(log.objects[group], on="object_id", how="left", validate="many_to_one")
         both = [columns + features[group]] * 2
         rows = [
             sorted(map(tuple, table[names].astype(object).where(table[names].notna(), "").to_numpy()))

@@ -1,0 +1,292 @@
+"""`atrank train | evaluate | rank`: files, JSON and tables; every user error is one message and exit code 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from atrank_lib.cli import app
+from atrank_lib.evaluation import evaluate
+from atrank_lib.events import EventLog
+from atrank_lib.ranking import top_objects
+from atrank_lib.runs import load_run
+from atrank_lib.samples import split
+from tests.random_logs import random_log
+
+Done = SimpleNamespace  # code, out, err
+
+
+def atrank(*arguments: str | Path | int) -> Done:
+    done = CliRunner().invoke(app, [str(a) for a in arguments], prog_name="atrank")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception  # a user would see a traceback
+    return Done(code=done.exit_code, out=done.stdout, err=done.stderr)
+
+
+def refused(done: Done, *parts: str) -> None:
+    """Exit code 1 and one clear message on stderr."""
+    assert (done.code, done.out) == (1, "")
+    lines = [line for line in done.err.strip().splitlines() if not line.startswith("epoch")]
+    assert len(lines) == 1, done.err
+    for part in parts:
+        assert part in lines[0]
+    assert "Traceback" not in done.err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "log"
+    random_log(4, users=7, behaviors=60, objects=30, times=40).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    done = atrank("train", "--data", data, "--out", run, "--epochs", 2, "--batch-size", 16)
+    assert done.code == 0, done.err
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_train_writes_a_run(trained: Path, data: Path) -> None:
+    assert sorted(p.name for p in trained.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "vocabularies.json",
+    ]
+    assert sorted(p.name for p in (trained / "checkpoints").iterdir()) == ["epoch-0001", "epoch-0002"]
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert [entry["epoch"] for entry in metrics["epochs"]] == [1, 2]
+    for entry in metrics["epochs"]:
+        for name in ("loss", "validation_auc", "samples_per_second", "seconds"):
+            assert isinstance(entry[name], float)
+    config = json.loads((trained / "config.json").read_text())
+    assert (config["recipe"]["epochs"], config["recipe"]["batch_size"]) == (2, 16)
+
+
+def test_train_reports_each_epoch(data: Path, tmp_path: Path) -> None:
+    done = atrank("train", "--data", data, "--out", tmp_path / "run", "--epochs", 2)
+    lines = done.out.splitlines()
+    assert [line.split()[:3] for line in lines[:2]] == [["epoch", "1", "loss"], ["epoch", "2", "loss"]]
+    assert all("validation AUC" in line and line.endswith("samples/s") for line in lines[:2])
+    assert lines[2].startswith("best epoch ")
+    done = atrank("train", "--data", data, "--out", tmp_path / "paper", "--epochs", 1, "--protocol", "paper")
+    assert "validation AUC" not in done.out
+
+
+def test_evaluate_json(trained: Path, data: Path) -> None:
+    done = atrank("evaluate", "--run", trained, "--data", data, "--negatives", 3, "--seed", 2, "--json")
+    result = json.loads(done.out)
+    assert list(result) == ["average_user_auc", "ci95", "users", "skipped_users", "negatives", "targets"]
+    loaded = load_run(trained)
+    histories = loaded.histories_of(EventLog.read(data))
+    expected = evaluate(loaded.model, histories, split(histories).test, negatives=3, seed=2).as_dict()
+    assert result == {**expected, "ci95": list(expected["ci95"])}
+
+
+def test_evaluate_table(trained: Path, data: Path) -> None:
+    result = json.loads(atrank("evaluate", "--run", trained, "--data", data, "--json").out)
+    done = atrank("evaluate", "--run", trained, "--data", data)
+    first, second, *targets = done.out.splitlines()
+    low, high = result["ci95"]
+    assert first == f"average user AUC {result['average_user_auc']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+    assert second == f"{result['users']} users, 0 skipped, 1 negatives each"
+    assert targets == [f"  {name}: {auc:.4f}" for name, auc in result["targets"].items()]
+
+
+def test_rank_json_and_table(trained: Path, data: Path) -> None:
+    log = EventLog.read(data)
+    loaded = load_run(trained)
+    expected = top_objects(loaded.model, loaded.histories_of(log), "007", "item", 3)
+    arguments = ("rank", "--run", trained, "--data", data, "--user", "007", "--group", "item", "--top", 3)
+    rows = json.loads(atrank(*arguments, "--json").out)
+    assert [list(row) for row in rows] == [["rank", "object_id", "score"]] * 3
+    assert [(row["rank"], row["object_id"]) for row in rows] == list(
+        zip(expected["rank"], expected["object_id"], strict=True)
+    )
+    assert [row["score"] for row in rows] == pytest.approx(expected["score"].tolist(), abs=1e-9)
+    lines = [line for line in atrank(*arguments).out.splitlines() if "│" in line or "┃" in line]
+    header, *body = [[cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]] for line in lines]
+    assert header == ["rank", "object_id", "score", "shop_id", "price"]
+    shops = log.objects["item"].set_index("object_id")["shop_id"]
+    for cells, row in zip(body, rows, strict=True):
+        shop = shops[row["object_id"]]
+        assert cells[:3] == [str(row["rank"]), row["object_id"], f"{row['score']:.4f}"]
+        assert pd.isna(shop) or cells[3] == shop
+
+
+def test_rank_seen_and_moment(trained: Path, data: Path) -> None:
+    arguments = ("rank", "--run", trained, "--data", data, "--user", "7", "--group", "item", "--top", 500, "--json")
+    events = EventLog.read(data).events["item"]
+    events = events[events["user_id"] == "7"]
+    ranked = {row["object_id"] for row in json.loads(atrank(*arguments).out)}
+    everything = {row["object_id"] for row in json.loads(atrank(*arguments, "--include-seen").out)}
+    # asking for more than there are gives all there are
+    assert everything - ranked == set(events["object_id"])
+    middle = int(events["timestamp"].median())
+    then = {row["object_id"] for row in json.loads(atrank(*arguments, "--at", middle).out)}
+    assert everything - then == set(events.loc[events["timestamp"] < middle, "object_id"])
+
+
+def test_nothing_left_to_rank(tiny_log: EventLog, tmp_path: Path) -> None:
+    events = tiny_log.events["query"].astype({"action": "str"})
+    more = pd.DataFrame(
+        {"user_id": ["bert"] * 3, "timestamp": [10, 20, 30], "action": "search", "object_id": ["q1", "q2", "q3"]}
+    )
+    events = pd.concat([events, more], ignore_index=True)
+    log = EventLog.from_tables(tiny_log.schema, {**tiny_log.events, "query": events}, tiny_log.objects)
+    log.write(tmp_path / "log")
+    assert atrank("train", "--data", tmp_path / "log", "--out", tmp_path / "run", "--targets", "item").code == 0
+    arguments = ("rank", "--run", tmp_path / "run", "--data", tmp_path / "log", "--user", "bert", "--group", "query")
+    assert json.loads(atrank(*arguments, "--json").out) == []
+    assert "object_id" in atrank(*arguments).out
+    assert len(json.loads(atrank(*arguments, "--json", "--include-seen").out)) == 3
+
+
+def test_targets_and_histories(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = atrank(
+        *("train", "--data", data, "--out", run, "--targets", "item", "--histories", "item, query", "--epochs", 1)
+    )
+    assert done.code == 0
+    config = json.loads((run / "config.json").read_text())
+    assert (config["targets"], config["histories"]) == (["item"], ["item", "query"])
+    assert load_run(run).model.histories == ("item", "query")
+    result = json.loads(atrank("evaluate", "--run", run, "--data", data, "--json").out)
+    assert list(result["targets"]) == ["item"]
+    # candidates of any group can be ranked
+    rank = atrank("rank", "--run", run, "--data", data, "--user", "7", "--group", "coupon", "--top", 1, "--json")
+    assert len(json.loads(rank.out)) == 1
+
+
+def test_max_steps_and_resume(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ("train", "--data", data, "--out", run, "--epochs", 2, "--batch-size", 16)
+    assert atrank(*arguments, "--max-steps", 1).code == 0
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 1
+    refused(atrank(*arguments), str(run), "is not empty")
+    refused(atrank(*arguments, "--resume", "--seed", 3), "seed was 0, is now 3", "resume with the settings")
+    assert atrank(*arguments, "--resume").code == 0
+    assert len(json.loads((run / "metrics.json").read_text())["epochs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--targets", "shop"], ["targets: ['shop']", "the log's groups are ['item', 'query', 'coupon']"]),
+        (["--targets", "item,,shop"], ["['shop']"]),
+        (["--targets", ","], ["targets: nothing given"]),
+        (["--histories", "shop"], ["history groups: ['shop']"]),
+        (["--histories", ""], ["history groups: nothing given"]),
+        (["--model", "atrnak"], ["model 'atrnak'; use one of ['atrank']"]),
+    ],
+)
+def test_train_refuses(data: Path, tmp_path: Path, options: list[str], parts: list[str]) -> None:
+    refused(atrank("train", "--data", data, "--out", tmp_path / "run", *options), *parts)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--protocol", "papper"], ["--recipe", "papper"], ["--epochs", "0"], ["--max-steps", "0"], ["--seed", "-1"]],
+)
+def test_usage_errors_name_the_option(data: Path, tmp_path: Path, options: list[str]) -> None:
+    done = atrank("train", "--data", data, "--out", tmp_path / "run", *options)
+    assert done.code == 2
+    assert options[0] in done.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_places(data: Path, tmp_path: Path, trained: Path) -> None:
+    refused(atrank("train", "--data", tmp_path / "nowhere", "--out", tmp_path / "run"), "nowhere: not a folder")
+    (tmp_path / "file").write_text("mine")
+    refused(atrank("train", "--data", data, "--out", tmp_path / "file"), str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+    refused(atrank("train", "--data", data, "--out", trained), "is not empty; choose another folder, or resume")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_short_histories_are_refused(tiny_log: EventLog, tmp_path: Path) -> None:
+    tiny_log.write(tmp_path / "log")
+    done = atrank("train", "--data", tmp_path / "log", "--out", tmp_path / "run")
+    refused(done, "group 'query' has no training sample", "'validated'")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_and_damaged_runs(run: Path, data: Path, tmp_path: Path) -> None:
+    commands = (("evaluate",), ("rank", "--user", "007", "--group", "item"))
+    good = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    for name, *options in commands:
+        refused(atrank(name, "--run", tmp_path / "no", "--data", data, *options), str(tmp_path / "no"), "holds no run")
+        for file, content in (
+            ("model.safetensors", good["model.safetensors"][:100]),
+            ("model.safetensors", b"\x80\x04cos\nsystem\n"),  # a pickle is not even looked at
+            ("vocabularies.json", good["vocabularies.json"][:-20]),
+            ("config.json", good["config.json"][:50]),
+            ("config.json", good["config.json"].replace(b'"hidden": 128', b'"hidden": "many"')),
+        ):
+            (run / file).write_bytes(content)
+            refused(atrank(name, "--run", run, "--data", data, *options), file)
+            (run / file).write_bytes(good[file])
+        (run / "model.safetensors").unlink()
+        refused(atrank(name, "--run", run, "--data", data, *options), "model.safetensors is missing", "--resume")
+        (run / "model.safetensors").write_bytes(good["model.safetensors"])
+
+
+def test_log_of_another_schema(trained: Path, tiny_log: EventLog, tmp_path: Path) -> None:
+    tiny_log.write(tmp_path / "log")
+    done = atrank("evaluate", "--run", trained, "--data", tmp_path / "log")
+    refused(done, "the log 'tiny marketplace' does not have the schema this run was trained on", "'item'")
+
+
+def test_rank_refuses(trained: Path, data: Path) -> None:
+    refused(
+        atrank("rank", "--run", trained, "--data", data, "--user", "zoe", "--group", "item"),
+        "user 'zoe' has no behavior in this log",
+    )
+    refused(
+        atrank("rank", "--run", trained, "--data", data, "--user", "007", "--group", "shop"), "target group: ['shop']"
+    )
+    # "7" and "007" are two users
+    assert atrank("rank", "--run", trained, "--data", data, "--user", "07", "--group", "item").code == 1
+
+
+def test_every_problem_of_a_log_is_told(data: Path, tmp_path: Path) -> None:
+    bad = shutil.copytree(data, tmp_path / "log")
+    (bad / "item.events.parquet").unlink()
+    (bad / "query.objects.parquet").unlink()
+    done = atrank("train", "--data", bad, "--out", tmp_path / "run")
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_module_is_the_same_program(trained: Path, data: Path, tmp_path: Path) -> None:
+    def module(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "atrank_lib", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+
+    done = module("evaluate", "--run", trained, "--data", data, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == json.loads(atrank("evaluate", "--run", trained, "--data", data, "--json").out)
+    done = module("train", "--data", data, "--out", tmp_path / "run", "--targets", "shop")
+    refused(Done(code=done.returncode, out=done.stdout, err=done.stderr), "targets: ['shop']")
