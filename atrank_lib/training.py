@@ -234,7 +234,8 @@ def _epoch(
     total = sum(math.ceil(len(samples) / recipe.batch_size) for samples in tasks.values())
     began, losses, seen, cut = time.perf_counter(), 0.0, 0, False
     model.train()
-    with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=not progress, leave=False) as bar:
+    hidden = None if progress else True  # None: shown in a terminal alone
+    with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
         torch.manual_seed((seed + 1) * 1_000_003 + number)  # dropout
         candidates = {
             name: draw_candidates(samples, samplers[name], recipe.negatives, generator)

@@ -51,8 +51,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-import atrank_lib.check.behaviors
-from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, check, split
+from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, split
+from atrank_lib.check import behaviors as check
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.figures import FAINT, INK, group_color
 from data_scripts.simulate import MarketplaceConfig, simulate
@@ -132,6 +132,7 @@ tiny = {
 # mean the same thing, such as the shop of an item and the shop of a coupon, may name the same `vocabulary`; they then share
 # one table of embeddings ({ref}`ch-time`). The objects tables hold more than the objects that were touched: nobody has
 # touched the socks `i8` yet, but they can be recommended.
+
 
 # %%
 def read_log(files):
@@ -276,16 +277,18 @@ if market:
         if cause["cause_row"] >= 0:
             ax.annotate("", end, place[cause["cause_group"], cause["cause_row"]], arrowprops=arc)
 actions = [action for group in log.schema.groups.values() for action in group.actions]
-for (group, action), part in life.groupby(["group", "action"], observed=True):
-    marker = "o^sDvPX"[actions.index(action) % 7]
-    ax.scatter(x[part.index], part["group"].map(height), s=55, color=group_color(group), marker=marker, lw=0, zorder=3, label=action)
+for group, schema in log.schema.groups.items():
+    for action in schema.actions:
+        marks = x[(life["group"] == group) & (life["action"] == action)]
+        look = {"color": group_color(group), "marker": "o^sDvPX"[actions.index(action) % 7]}
+        ax.scatter(marks, [height[group]] * len(marks), s=55, lw=0, zorder=3, label=action, **look)
 ax.set_yticks(list(height.values()), list(height))
 for label, group in zip(ax.get_yticklabels(), height, strict=True):
     label.set_color(group_color(group))
 ax.set_xticks(x.groupby(visit).mean(), days.groupby(visit).min().round().astype(int))
 ax.set(xlabel="day of the visit", ylim=(min(height.values()) - 0.6, 1.0))
 ax.grid(axis="x", visible=False)
-fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1, columnspacing=1.2);
+fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1, columnspacing=1.2)
 
 # %% [markdown]
 # ## The task: what comes next
@@ -304,6 +307,7 @@ fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1, co
 # The last sentence may look fussy. In many logs a time is a day. If a coupon is redeemed and a product bought on
 # the same day, the log does not say which came first, and the product must not be explained by the coupon that it was
 # paid with. Inside one group we trust the order of the rows.
+
 
 # %%
 def history_of(group, row):
@@ -339,8 +343,8 @@ histories = GroupedHistories.from_log(log)
 splits = {name: split(histories, name, [main]) for name in ("paper", "validated", "global_time")}
 own = histories.groups[main]
 enough = torch.nonzero((own.offsets.diff() >= 5) & (own.offsets.diff() <= 12)).flatten()
-early_to_late = enough[own.timestamps[own.offsets[enough]].argsort(stable=True)]
-chosen = [int(early_to_late[int(q * (len(early_to_late) - 1))]) for q in (0.1, 0.4, 0.7, 0.85, 1.0)]
+early_to_late = enough[own.timestamps[own.offsets[enough + 1] - 1].argsort(stable=True)]  # by the last behavior
+chosen = [int(early_to_late[int(q * (len(early_to_late) - 1))]) for q in (0.3, 0.6, 0.9, 0.98, 1.0)]
 start = min(int(own.timestamps[own.offsets[user]]) for user in chosen)
 looks = {  # hollow and large, or filled and small, so that none hides another
     "train": {"marker": "o", "color": group_color(main), "s": 22, "alpha": 0.5, "lw": 0},
@@ -360,10 +364,9 @@ for ax, (name, parts) in zip(axes, splits.items(), strict=True):
     if name == "global_time":
         for part in ("validation", "test"):
             ax.axvline((getattr(parts, part)[main].times.min() - start) / DAY, color=INK, lw=1)
-    ax.set(title=name, xlabel="days", yticks=range(len(chosen)), yticklabels=[])
+    ax.set(title=name, xlabel="days", yticks=range(len(chosen)), yticklabels=[], ylim=(-0.7, len(chosen) - 0.3))
 axes[0].set_ylabel("five users")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, handletextpad=0.1);
-
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, handletextpad=0.1)
 # %% [markdown]
 # The first two ask "what does this person do next, given all that others did, even later?". A model tested in this way
 # has seen the fashions of July when it predicts a purchase of May. `global_time` asks the question of a real shop. It
@@ -501,9 +504,11 @@ def all_histories(group):
     pairs = pairs.sort_values(["sample", "timestamp", "row"], kind="stable", ignore_index=True)
     return pairs.assign(age=(pairs["now"] - pairs["timestamp"]) / DAY)
 
+
 # %% [markdown]
 # A *value* is a pair of a vocabulary and a word in it, such as `(shop, shop12)`. An item has three of them, and the shop of a coupon
 # is the same value as the shop of an item.
+
 
 # %%
 def values_of(group):
@@ -523,6 +528,7 @@ counts.set_axis(["values in its objects table", "different ones"], axis=1)
 
 # %% [markdown]
 # The weighted counts of a sample are its *profile*, and a candidate's score is the sum of the profile over its values.
+
 
 # %%
 def profile_scores(group, pairs, weight):
@@ -547,6 +553,7 @@ def touched_before(group, pairs):
     scores[again.unique(), 0] = 1.0
     return scores
 
+
 # %% [markdown]
 # And the best that *any* scorer can do? For the simulated log we know the true probability of each candidate, given the
 # history. Ranking by it is the best one can do, with one addition that has to do with the test and not with the
@@ -554,13 +561,14 @@ def touched_before(group, pairs):
 # `touched before` lives on this alone, and the best scorer uses it, too. (On another log no truth is known. There,
 # the ceiling is 1, which says nothing.)
 
+
 # %%
 def best_scores(group, pairs):
     rows = histories.groups[group].rows[tests[group].positions].numpy()
     return torch.tensor(market.truth.scores(log, group, rows, candidates[group].numpy())) + touched_before(group, pairs)
 
 
-results = {}
+results, dice = {}, torch.Generator().manual_seed(seed)
 for group, samples in tests.items():
     pairs, catalog = all_histories(group), histories.catalogs[group]
     own = pairs["group"] == group
@@ -568,7 +576,7 @@ for group, samples in tests.items():
     popularity = torch.bincount(parts.train[group].objects, minlength=len(catalog))
     recent = 0.5 ** (pairs["age"] / 3)
     scores = {
-        "random": torch.rand(candidates[group].shape, generator=torch.Generator().manual_seed(seed)),
+        "random": torch.rand(candidates[group].shape, generator=dice),
         "popular": popularity[candidates[group]],
         "touched before": touched_before(group, pairs),
         "like the last": profile_scores(group, pairs, last),
@@ -598,7 +606,7 @@ for ax, (group, result) in zip(axes[0], results.items(), strict=True):
         ax.axvline(float(result["best possible"]), color=INK, lw=1.2, ls="--")
     ax.set_yticks([-row for row in range(len(names))], names)
     ax.set_title(group, color=color)
-    ax.set(xlabel="average user AUC", xticks=[0.5, 0.7, 0.9]);
+    ax.set(xlabel="average user AUC", xticks=[0.5, 0.7, 0.9])
 
 # %% tags=["hide-input"]
 table = pd.DataFrame({group: {name: float(auc) for name, auc in result.items()} for group, result in results.items()})
@@ -660,12 +668,12 @@ table.round(3)
 # Write the average user AUC of {eq}`eq-auc` in your own way. `user_ids`, `scores` and `labels` are lists of equal length. A tie
 # counts half, and a user with only one kind of label is left out. The checker knows a handful of popular slips.
 
+
 # %%
-def user_auc_of_mine(user_ids, scores, labels):
-    ...  # your turn
+def user_auc_of_mine(user_ids, scores, labels): ...  # your turn
 
 
-check.behaviors.user_auc(user_auc_of_mine)
+check.user_auc(user_auc_of_mine)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -675,6 +683,7 @@ check.behaviors.user_auc(user_auc_of_mine)
 # :class: dropdown
 # ```
 
+
 # %%
 def user_auc_of_mine(user_ids, scores, labels):
     table = pd.DataFrame({"user": user_ids, "score": scores, "label": labels})
@@ -683,7 +692,7 @@ def user_auc_of_mine(user_ids, scores, labels):
     return points.groupby(pairs["user"]).mean().mean()  # over pairs, then over users
 
 
-verdict = check.behaviors.user_auc(user_auc_of_mine)
+verdict = check.user_auc(user_auc_of_mine)
 assert verdict
 verdict
 
@@ -698,12 +707,12 @@ verdict
 # keep the order of the list; otherwise the list is in no particular order. Return the numbers of the behaviors
 # that are history of behavior number `target`, in ascending order.
 
+
 # %%
-def history(groups, times, target):
-    ...  # your turn
+def history(groups, times, target): ...  # your turn
 
 
-check.behaviors.history(history)
+check.history(history)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -712,6 +721,7 @@ check.behaviors.history(history)
 # ```{solution-start} ex-history
 # :class: dropdown
 # ```
+
 
 # %%
 def history(groups, times, target):
@@ -723,7 +733,7 @@ def history(groups, times, target):
     return before
 
 
-verdict = check.behaviors.history(history)
+verdict = check.history(history)
 assert verdict
 verdict
 
@@ -738,12 +748,12 @@ verdict
 # `history` holds the categories of the user's earlier behaviors, oldest first, and may be empty; `candidates` holds the categories of
 # the candidates. Return a list of floats.
 
+
 # %%
-def like_last(history, candidates):
-    ...  # your turn
+def like_last(history, candidates): ...  # your turn
 
 
-check.behaviors.like_last(like_last)
+check.like_last(like_last)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -753,13 +763,14 @@ check.behaviors.like_last(like_last)
 # :class: dropdown
 # ```
 
+
 # %%
 def like_last(history, candidates):
     last = history[-1] if history else None  # nobody's category: a new user gets all zeros
     return [float(category == last) for category in candidates]
 
 
-verdict = check.behaviors.like_last(like_last)
+verdict = check.like_last(like_last)
 assert verdict
 verdict
 

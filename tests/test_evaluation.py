@@ -72,7 +72,9 @@ def test_average_user_auc(rows: Rows) -> None:
 
 
 @pytest.mark.parametrize(
-    "labels", [[1, 0, 1, 0, 1], [1.0, 0.0, 1.0, 0.0, 1.0], [True, False, True, False, True]], ids=["int", "float", "bool"]
+    "labels",
+    [[1, 0, 1, 0, 1], [1.0, 0.0, 1.0, 0.0, 1.0], [True, False, True, False, True]],
+    ids=["int", "float", "bool"],
 )
 def test_kinds_of_input(labels: list) -> None:
     for users in (["a", "a", "b", "b", "c"], [3, 3, 5, 5, 9], torch.tensor([0, 0, 1, 1, 2])):

@@ -388,6 +388,7 @@ def test_unfinished_checkpoints_are_ignored(histories: GroupedHistories, parts: 
 
 # a run that is killed
 
+
 def run_of_three_epochs(run: Path | str, optimizer: str, resume: bool = False) -> ATRank:
     torch.set_num_threads(1)
     histories = GroupedHistories.from_log(random_log(9, users=7, behaviors=150, objects=120, times=400))

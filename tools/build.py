@@ -12,8 +12,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tools.ledger import ledger_page, read_claims
-from tools.project import ROOT, BookError, Project, digest, environment
+from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
 LEFTOVERS = (".buildinfo", ".doctrees", "jupyter_execute")
@@ -52,10 +51,10 @@ def commit(root: Path) -> str:
 
 def write_ledger(project: Project) -> None:
     """Write ledger.md beside the notebooks."""
+    from tools.ledger import ledger_page, read_claims  # here: it takes seconds to load, and a build without news none
+
     claims = [
-        claim
-        for chapter in project.chapters()
-        for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
+        claim for chapter in project.chapters() for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
     ]
     page = ledger_page(claims, commit(project.root), hardware())
     (project.notebooks / "ledger.md").write_text(page)
@@ -65,12 +64,13 @@ def site_key(project: Project) -> str:
     """What the site depends on, as one hash."""
     extensions = list((project.book / "_ext").rglob("*.py"))
     settings = [project.root / "_config.yml", project.root / "_toc.yml", *extensions]
-    pages = [path for path in project.notebooks.rglob("*") if path.is_file()]
+    pages = [path for path in project.notebooks.rglob("*") if path.is_file() and path.stem not in GENERATED]
+    provenance = (environment(), commit(project.root), hardware())
     tools = Path(__file__).parent
     return digest(
         settings,
         project.root,
-        environment(),
+        *provenance,
         digest(pages, project.notebooks),
         digest(tools.glob("*.py"), tools),
     )
@@ -85,9 +85,7 @@ def run_sphinx(project: Project, staging: Path) -> Path:
     ]
     # A fixed hash seed and date: the same bytes in every build.
     settings = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH, "NO_COLOR": "1"}
-    result = subprocess.run(
-        command, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    result = subprocess.run(command, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if result.returncode:
         raise BookError(f"Jupyter Book refuses the pages:\n{result.stdout.strip()}")
     return staging / "_build" / "html"
@@ -96,18 +94,16 @@ def run_sphinx(project: Project, staging: Path) -> Path:
 def build_site(project: Project) -> str:
     """Build `_build/html` unless it is up to date; return what was done, never half of it."""
     project.check_toc()
-    missing = [
-        path.stem for path in project.chapters() if not (project.notebooks / f"{path.stem}.ipynb").exists()
-    ]
+    missing = [path.stem for path in project.chapters() if not (project.notebooks / f"{path.stem}.ipynb").exists()]
     if missing:
         raise BookError(f"not executed: {', '.join(missing)}: run `make book`")
-    write_ledger(project)
     stamp = project.keys / "html"
     key = site_key(project)
     pages = [project.html / f"{name}.html" for name in project.toc()]
     if stamp.exists() and stamp.read_text() == key and all(page.is_file() for page in pages):
         return f"unchanged: {project.html / 'index.html'}"
     stamp.unlink(missing_ok=True)
+    write_ledger(project)
     with tempfile.TemporaryDirectory(prefix="site-", dir=project.build) as name:
         html = run_sphinx(project, Path(name))
         for leftover in LEFTOVERS:

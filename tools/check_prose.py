@@ -141,9 +141,7 @@ def check_markdown_images(text: str) -> Iterator[tuple[int, str]]:
         if directive := re.match(r"\s*(?:`{3,}|:{3,})\{(figure|image)\}\s*(\S*)", line):
             body = "\n".join(lines[number : number + 8])
             option = re.search(r"^\s*:?alt:\s*(.+)$", body, re.M)
-            if complaint := check_alt(
-                option and option.group(1), f"{directive.group(1)} {directive.group(2)}"
-            ):
+            if complaint := check_alt(option and option.group(1), f"{directive.group(1)} {directive.group(2)}"):
                 yield number, complaint
 
 

@@ -17,9 +17,7 @@ PRODUCTS = ("html", "notebooks")
 
 def differences(one: Path, other: Path) -> list[str]:
     """Names of the files that are not the same in both folders."""
-    names = {
-        path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()
-    }
+    names = {path.relative_to(folder) for folder in (one, other) for path in folder.rglob("*") if path.is_file()}
     _, different, missing = filecmp.cmpfiles(one, other, sorted(map(str, names)), shallow=False)
     return sorted(different + missing)
 
@@ -35,9 +33,7 @@ def main() -> int:
         builds = [Path(name) / "first", Path(name) / "second"]
         for build in builds:
             where = ["--root", str(project.root), "--build", str(build)]
-            subprocess.run(
-                [sys.executable, "-m", "tools.execute", *where, "--jobs", options.jobs], check=True
-            )
+            subprocess.run([sys.executable, "-m", "tools.execute", *where, "--jobs", options.jobs], check=True)
             subprocess.run([sys.executable, "-m", "tools.build", *where], check=True)
         changed = [
             f"{product}/{name}"
@@ -47,11 +43,7 @@ def main() -> int:
         count = sum(1 for product in PRODUCTS for path in (builds[0] / product).rglob("*") if path.is_file())
     for name in changed:
         print(f"differs: {name}", file=sys.stderr)
-    print(
-        f"{len(changed)} of {count} files differ between two builds"
-        if changed
-        else f"all {count} files identical"
-    )
+    print(f"{len(changed)} of {count} files differ between two builds" if changed else f"all {count} files identical")
     return 1 if changed else 0
 
 

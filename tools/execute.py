@@ -24,7 +24,8 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from tools.project import ROOT, BookError, Project, digest, environment, parameter_names, read_chapter
+from tools.chapters import parameter_names, read_chapter
+from tools.project import ROOT, BookError, Project, digest, environment
 
 KERNEL_START_SECONDS = 300
 TRACEBACK_LINES = 15
@@ -97,11 +98,7 @@ def execute_chapter(run: Run, chapter: Path) -> str:
     notebook = read_chapter(chapter)
     parameters = run.parameters(notebook)
     key = chapter_key(run, chapter, parameters)
-    if (
-        target.exists()
-        and key_file.exists()
-        and key_file.read_text() == f"{key} {digest([target], target.parent)}"
-    ):
+    if target.exists() and key_file.exists() and key_file.read_text() == f"{key} {digest([target], target.parent)}":
         return "unchanged"
     key_file.unlink(missing_ok=True)
     target.unlink(missing_ok=True)
@@ -128,9 +125,7 @@ def execute_chapter(run: Run, chapter: Path) -> str:
             raise ChapterError(f"{place}: the kernel stopped: {type(error).__name__}: {error}") from error
         executed = nbformat.read(scratch / "out.ipynb", as_version=4)
         clean(executed)
-        check_outputs(
-            chapter.relative_to(run.project.root), executed, [run.project.root, Path(sys.prefix), scratch]
-        )
+        check_outputs(chapter.relative_to(run.project.root), executed, [run.project.root, Path(sys.prefix), scratch])
         nbformat.write(executed, scratch / "clean.ipynb")
         (scratch / "clean.ipynb").replace(target)
     key_file.write_text(f"{key} {digest([target], target.parent)}")
@@ -180,9 +175,7 @@ def check_outputs(place: Path, notebook: NotebookNode, private: list[Path]) -> N
             where = f"{place}, code cell {cell.execution_count}"
             if output.output_type == "stream" and output.name == "stderr":
                 last = output.text.strip().splitlines()[-1:]
-                raise ChapterError(
-                    f"{where}: writes to stderr (a warning or a progress bar?): {''.join(last)}"
-                )
+                raise ChapterError(f"{where}: writes to stderr (a warning or a progress bar?): {''.join(last)}")
             content = json.dumps(output)
             for path in private:
                 if str(path) in content:
@@ -191,9 +184,7 @@ def check_outputs(place: Path, notebook: NotebookNode, private: list[Path]) -> N
                     )
             claim = output.get("metadata", {}).get("atrank_claim")
             if claim and claim["name"] in claims:
-                raise ChapterError(
-                    f"{where}: claims {claim['name']!r} a second time: give each claim its own name"
-                )
+                raise ChapterError(f"{where}: claims {claim['name']!r} a second time: give each claim its own name")
             if claim:
                 claims.add(claim["name"])
 
@@ -211,9 +202,7 @@ def sync_pages(project: Project) -> None:
     }
     for old in project.notebooks.rglob("*"):
         name = old.relative_to(project.notebooks)
-        kept = (
-            name in wanted or (name.suffix == ".ipynb" and name.stem in chapters) or name == Path("ledger.md")
-        )
+        kept = name in wanted or (name.suffix == ".ipynb" and name.stem in chapters) or name == Path("ledger.md")
         if old.is_file() and not kept:
             old.unlink()
     for name, path in wanted.items():
@@ -244,9 +233,7 @@ def execute_book(run: Run) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=ROOT, help="the book's checkout")
     parser.add_argument("--build", type=Path, help="folder for everything generated (default: ROOT/_build)")
     parser.add_argument("--profile", choices=["fast", "full"], default="fast", help="size of the experiments")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
@@ -12,10 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
 import yaml
 from filelock import FileLock
-from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = {"ledger"}  # pages without a source in book/
@@ -119,23 +116,3 @@ def environment() -> str:
     """Python and every installed package with its version: part of what an output depends on."""
     packages = {f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions()}
     return "\n".join([platform.python_version(), platform.machine(), *sorted(packages)])
-
-
-def read_chapter(path: Path) -> NotebookNode:
-    """A chapter as a notebook, with cell ids that depend on nothing but the order."""
-    notebook = jupytext.read(path)
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell["id"] = f"cell-{number:03d}"
-    return notebook
-
-
-def parameter_names(notebook: NotebookNode) -> set[str]:
-    """Names assigned in the cell tagged `parameters`."""
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            statements = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
-            return {
-                target.id for node in statements for target in node.targets if isinstance(target, ast.Name)
-            }
-    return set()

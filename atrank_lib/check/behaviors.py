@@ -87,8 +87,7 @@ def history(answer: History) -> str:
         expected = [
             i
             for i in range(size)
-            if times[i] < times[target]
-            or (times[i] == times[target] and groups[i] == groups[target] and i < target)
+            if times[i] < times[target] or (times[i] == times[target] and groups[i] == groups[target] and i < target)
         ]
         where = f" (groups {groups}, times {times}, target {target}: got {found}, expected {expected})"
         for i in sorted(set(found) - set(expected)):

@@ -10,8 +10,9 @@ import nbformat
 import pytest
 
 from tools import check_rebuild
+from tools.chapters import read_chapter
 from tools.ledger import read_claims
-from tools.project import BookError, Project, read_chapter
+from tools.project import BookError, Project
 
 
 def edit(path: Path, old: str, new: str) -> None:
