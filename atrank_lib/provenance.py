@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")
+LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
 
 
 def hardware() -> str:
@@ -40,5 +40,5 @@ def commit(root: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide a result."""
+    """Versions of Python and of `LIBRARIES`."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}

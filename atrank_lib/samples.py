@@ -85,7 +85,7 @@ def _ends_before(
 
 
 def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
-    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is earlier than ``times``."""
+    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``."""
     check_groups(histories.schema, [group], "target group")
     ends = torch.stack([_ends_before(histories, name, users, times) for name in histories.groups], dim=1)
     nothing = torch.full_like(users, -1)

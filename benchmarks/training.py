@@ -40,9 +40,7 @@ def train_rate(histories: GroupedHistories, split: Split, batch_size: int, steps
     torch.manual_seed(0)
     model = ATRank(histories.schema, histories.vocabularies)
     alone = Split(split.train, {}, {})
-    result = fit(
-        model, histories, alone, Recipe(batch_size=batch_size, epochs=1), max_steps=steps, progress=False
-    )
+    result = fit(model, histories, alone, Recipe(batch_size=batch_size, epochs=1), max_steps=steps, progress=False)
     return result.epochs[0]["samples_per_second"]
 
 

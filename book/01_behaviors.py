@@ -288,7 +288,7 @@ for label, group in zip(ax.get_yticklabels(), height, strict=True):
 ax.set_xticks(x.groupby(visit).mean(), days.groupby(visit).min().round().astype(int))
 ax.set(xlabel="day of the visit", ylim=(min(height.values()) - 0.6, 1.0))
 ax.grid(axis="x", visible=False)
-fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1, columnspacing=1.2)
+_ = fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1, columnspacing=1.2)
 
 # %% [markdown]
 # ## The task: what comes next
@@ -366,7 +366,7 @@ for ax, (name, parts) in zip(axes, splits.items(), strict=True):
             ax.axvline((getattr(parts, part)[main].times.min() - start) / DAY, color=INK, lw=1)
     ax.set(title=name, xlabel="days", yticks=range(len(chosen)), yticklabels=[], ylim=(-0.7, len(chosen) - 0.3))
 axes[0].set_ylabel("five users")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, handletextpad=0.1)
+_ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, handletextpad=0.1)
 # %% [markdown]
 # The first two ask "what does this person do next, given all that others did, even later?". A model tested in this way
 # has seen the fashions of July when it predicts a purchase of May. `global_time` asks the question of a real shop. It

@@ -101,8 +101,8 @@ def test_vocabularies_and_catalogs(shape: tuple[int, ...]) -> None:
             known = index.get(spec.vocabulary or f"{name}.{feature}", {})
             if isinstance(got, Ragged):
                 for row, tokens in enumerate(column):
-                    values = got.values[got.offsets[row] : got.offsets[row + 1]]
-                    assert values.tolist() == [known[t] for t in tokens]
+                    part = got.values[got.offsets[row] : got.offsets[row + 1]]
+                    assert part.tolist() == [known[t] for t in tokens]
             elif spec.kind == "continuous":
                 finite = [v for v in column if not math.isnan(v)]
                 mean = statistics.fmean(finite) if finite else 0.0

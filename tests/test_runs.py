@@ -202,7 +202,7 @@ def damaged_config(path: Path, **changes: Any) -> None:
 def test_damaged_runs(run: Path, log: EventLog, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"nowhere holds no run \(config.json is missing\)"):
         load_run(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="config.json holds no run"):
+    with pytest.raises(RunError, match=r"config\.json holds no run"):
         load_run(run / "config.json")
     good = files(run)
     for name, content, message in (

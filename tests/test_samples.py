@@ -188,7 +188,7 @@ def test_seen_objects(shape: tuple[int, ...], protocol: Protocol) -> None:
 def changed_future(log: EventLog, user: str, group: str, row: int, seed: int) -> tuple[EventLog, int]:
     """The log with everything at or after the target removed, changed or added to; and the target's row in it.
 
-    The target itself stays: its object is what is ranked. So does the user "steady".
+    The target keeps its time and its row; its action and object become others. The user "steady" stays.
     """
     rng = np.random.default_rng(seed)
     time = log.events[group]["timestamp"][row]
@@ -216,6 +216,9 @@ def changed_future(log: EventLog, user: str, group: str, row: int, seed: int) ->
         )
         frame = pd.concat([frame, extra], ignore_index=True)
         if name == group:
+            target = frame["before"] == row
+            frame.loc[target, "action"] = rng.choice(log.schema.groups[name].actions)
+            frame.loc[target, "object_id"] = rng.choice(log.objects[name]["object_id"])
             kept_row = int(frame.index[frame["before"] == row][0])
         events[name] = frame.drop(columns="before")
     return EventLog.from_tables(log.schema, events, log.objects), kept_row
@@ -387,12 +390,12 @@ def test_candidates_begin_with_the_target(tiny_log: EventLog) -> None:
 
 def plain_features(log: EventLog, histories: GroupedHistories, group: str, object_ids: Sequence[str]) -> list[list]:
     """Feature values of objects, from the log's frame and the vocabularies' words."""
-    table = log.objects[group].set_index("object_id", drop=False)
+    table = {row["object_id"]: row for row in log.objects[group].to_dict("records")}
     rows = []
     for object_id in object_ids:
         row: list = []
         for name, spec in log.schema.groups[group].features.items():
-            value = table.loc[object_id, name]
+            value = table[object_id][name]
             if spec.kind == "continuous":
                 mean, deviation = histories.vocabularies.scales[f"{group}.{name}"]
                 row.append([0.0, 1.0] if np.isnan(value) else [(value - mean) / deviation, 0.0])
@@ -461,14 +464,14 @@ def test_build_batch(
                 continue
             before = before[-max_length:] if max_length else before
             by_row = {e.row: e for e in everything[name].get(user, [])}
-            for behavior in (by_row[r] for r in before):
+            for event in (by_row[r] for r in before):
                 got = placed.pop(i * batch.length + place)
-                expected = plain_features(log, histories, name, [behavior.object_id])[0]
+                expected = plain_features(log, histories, name, [event.object_id])[0]
                 assert got[:4] == (
                     name,
-                    behavior.row,
-                    log.schema.groups[name].actions.index(behavior.action),
-                    int(samples.times[i]) - behavior.timestamp,
+                    event.row,
+                    log.schema.groups[name].actions.index(event.action),
+                    int(samples.times[i]) - event.timestamp,
                 )
                 assert got[4] == [pytest.approx(value, abs=1e-5) for value in expected]
                 place += 1

@@ -95,8 +95,17 @@ def test_sgd_by_hand(
     histories: GroupedHistories, parts: Split, seen_batches: list[Batch], loss: str, clip: float | None, l2: float
 ) -> None:
     recipe = Recipe.model_validate(
-        dict(optimizer="sgd", learning_rate=0.3, decay_rate=0.5, decay_steps=2, gradient_clip=clip, l2=l2, loss=loss)
-        | dict(batch_size=8, negatives=2)
+        {
+            "optimizer": "sgd",
+            "learning_rate": 0.3,
+            "decay_rate": 0.5,
+            "decay_steps": 2,
+            "gradient_clip": clip,
+            "l2": l2,
+            "loss": loss,
+            "batch_size": 8,
+            "negatives": 2,
+        }
     )
     model, by_hand = new_model(histories), new_model(histories)
     fit(model, histories, parts, recipe, max_steps=2, progress=False)
@@ -104,7 +113,7 @@ def test_sgd_by_hand(
         slope = gradients(by_hand, seen_batches[step], recipe)
         with torch.no_grad():
             for name, value in by_hand.named_parameters():
-                value -= 0.3 * 0.5 ** (step / 2) * slope[name]
+                value.sub_(slope[name] * (0.3 * 0.5 ** (step / 2)))
     for name, value in model.named_parameters():
         torch.testing.assert_close(value, by_hand.get_parameter(name), rtol=1e-4, atol=1e-6)
     assert not same(weights(model), weights(new_model(histories)))
@@ -116,7 +125,14 @@ def test_adam_by_hand(
 ) -> None:
     """Kingma and Ba (2015), algorithm 1; weight decay joins the gradient (Adam) or the step (AdamW)."""
     recipe = Recipe.model_validate(
-        dict(optimizer=optimizer, learning_rate=0.01, weight_decay=decay, batch_size=8, decay_rate=0.5, decay_steps=3)
+        {
+            "optimizer": optimizer,
+            "learning_rate": 0.01,
+            "weight_decay": decay,
+            "batch_size": 8,
+            "decay_rate": 0.5,
+            "decay_steps": 3,
+        }
     )
     model, by_hand = new_model(histories), new_model(histories)
     fit(model, histories, parts, recipe, max_steps=3, progress=False)
@@ -132,8 +148,8 @@ def test_adam_by_hand(
                 second[name] = 0.999 * second[name] + 0.001 * g * g
                 m, v = first[name] / (1 - 0.9**step), second[name] / (1 - 0.999**step)
                 if optimizer == "adamw":
-                    p *= 1 - rate * decay
-                p -= rate * m / (v.sqrt() + 1e-8)
+                    p.mul_(1 - rate * decay)
+                p.sub_(m / (v.sqrt() + 1e-8) * rate)
     for name, value in model.named_parameters():
         if value.grad is None:  # never used by these batches: no optimizer touches it
             continue
@@ -327,7 +343,7 @@ def test_fit_leaves_global_randomness_alone(histories: GroupedHistories, parts: 
 @pytest.mark.parametrize("kind", ["uniform", "popularity"])
 def test_equal_seeds_train_equal_bits(histories: GroupedHistories, kind: str) -> None:
     parts = split(histories, "validated", ["item", "query"])
-    recipe = Recipe.model_validate(dict(epochs=2, negative_kind=kind, batch_size=16))
+    recipe = Recipe.model_validate({"epochs": 2, "negative_kind": kind, "batch_size": 16})
     models = [new_model(histories, dropout=0.2) for _ in range(3)]
     for model, seed in zip(models, (3, 3, 4), strict=True):
         fit(model, histories, parts, recipe, seed=seed, progress=False)
@@ -394,7 +410,15 @@ def run_of_three_epochs(run: Path | str, optimizer: str, resume: bool = False) -
     histories = GroupedHistories.from_log(random_log(9, users=7, behaviors=150, objects=120, times=400))
     model = new_model(histories, dropout=0.3, embedding_dropout=0.1)
     recipe = Recipe.model_validate(
-        dict(optimizer=optimizer, epochs=3, patience=None, batch_size=4, l2=1e-4, decay_rate=0.5, decay_steps=99)
+        {
+            "optimizer": optimizer,
+            "epochs": 3,
+            "patience": None,
+            "batch_size": 4,
+            "l2": 1e-4,
+            "decay_rate": 0.5,
+            "decay_steps": 99,
+        }
     )
     fit(model, histories, split(histories), recipe, seed=2, run=run, resume=resume, progress=False)
     return model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -12,41 +11,13 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from atrank_lib.provenance import commit, hardware
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
 LEFTOVERS = (".buildinfo", ".doctrees", "jupyter_execute")
 
 EPOCH = str(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
-
-
-def hardware() -> str:
-    """Processor model and number of cores."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return f"{model}, {os.cpu_count()} cores"
-
-
-def commit(root: Path) -> str:
-    """The checked-out commit; says so where files differ from it, and where there is no repository."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return "not a git checkout"
-        changed = " with local changes" if git("status", "--porcelain") else ""
-        return git("rev-parse", "HEAD") + changed
-    except (OSError, subprocess.CalledProcessError):
-        return "not a git checkout"
 
 
 def write_ledger(project: Project) -> None:
@@ -65,7 +36,7 @@ def site_key(project: Project) -> str:
     extensions = list((project.book / "_ext").rglob("*.py"))
     settings = [project.root / "_config.yml", project.root / "_toc.yml", *extensions]
     pages = [path for path in project.notebooks.rglob("*") if path.is_file() and path.stem not in GENERATED]
-    provenance = (environment(), commit(project.root), hardware())
+    provenance = (environment(), commit(project.root))
     tools = Path(__file__).parent
     return digest(
         settings,

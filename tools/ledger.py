@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from pathlib import Path
 from typing import TypedDict, cast
 
 import nbformat
 
 from atrank_lib.claims import format_range
-
-LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")
+from atrank_lib.provenance import versions
 
 
 class Claim(TypedDict):
@@ -37,14 +34,14 @@ def read_claims(notebook: Path) -> list[Claim]:
 
 def ledger_page(claims: list[Claim], commit: str, hardware: str) -> str:
     """The page as MyST Markdown."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
+    libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
     header = f"""# Results ledger
 
 Every number that a chapter states about its own experiments, as recorded when this site was built. A number
 outside its range stops the build, so what the text says about it still holds.
 
 - Commit: {commit}
-- Libraries: Python {platform.python_version()}, {versions}
+- Libraries: {libraries}
 - Hardware: {hardware}
 """
     if not claims:

@@ -23,7 +23,7 @@ LABELS = (1, 1, 1, 1, 0, 0, 0, 1, 0)
 def user_auc(answer: UserAUC) -> str:
     """Average user AUC of three users, one of them without a negative."""
     found = float(answered(answer(list(USERS), list(SCORES), list(LABELS))))
-    right = float(average_user_auc(USERS, SCORES, LABELS))
+    right = float(average_user_auc(list(USERS), list(SCORES), list(LABELS)))
     if found == found and abs(found - right) < 1e-9:
         return f"right: {right:.4f}, over the two users who have both labels"
     for hint, wrong in _auc_slips().items():
@@ -53,7 +53,7 @@ def _auc_slips() -> dict[str, float]:
         "ties are counted as losses; a tie is worth half": mean(0.0),
         "ties are counted as wins; a tie is worth half": mean(1.0),
         "all users are thrown into one pot; compare only scores of one user, then average over users": float(
-            average_user_auc(["all"] * len(USERS), SCORES, LABELS)
+            average_user_auc(["all"] * len(USERS), list(SCORES), list(LABELS))
         ),
         "this is the mean over all pairs; average over the pairs of a user first, then over users": sum(
             (p > n) + 0.5 * (p == n) for p, n in pairs

@@ -22,9 +22,7 @@ def copy_mathjax(app: Sphinx) -> None:
     shutil.copyfile(Path(spec.origin).parent / "static" / "mathjax" / "tex-svg.js", target / "tex-svg.js")
 
 
-def drop_thebe(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
-) -> None:
+def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """Take out the live-code client that the theme brings along: it would fetch itself from another host."""
     for kind in ("script_files", "css_files"):
         context[kind][:] = [item for item in context.get(kind, []) if not mentions_thebe(item)]

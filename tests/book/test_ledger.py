@@ -1,0 +1,30 @@
+"""The ledger page: one row a claim, and where it was made."""
+
+from __future__ import annotations
+
+from tools.ledger import Claim, ledger_page
+
+CLAIM: Claim = {
+    "name": "auc",
+    "value": 0.123456789,
+    "low": 0.1,
+    "high": None,
+    "chapter": "05_attention",
+    "profile": "fast",
+    "seed": 3,
+    "data": "",
+}
+
+
+def test_a_claim_is_one_row():
+    page = ledger_page(
+        [CLAIM, {**CLAIM, "name": "kind", "value": "a|b", "low": None, "data": "my log (0a1b)"}], "abc", "CPU"
+    )
+    assert "| `auc` | 0.123457 | [0.1, ∞) | {doc}`05_attention` | fast | 3 | simulated |" in page
+    assert "| `kind` | a\\|b | recorded only | {doc}`05_attention` | fast | 3 | my log (0a1b) |" in page
+    assert "Commit: abc" in page
+    assert "Hardware: CPU" in page
+
+
+def test_a_book_without_claims_says_so():
+    assert "No chapter has recorded a number" in ledger_page([], "abc", "CPU")

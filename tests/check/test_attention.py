@@ -1,0 +1,156 @@
+"""Chapter 5's checkers: the solutions pass, and each plausible mistake gets the hint that it deserves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atrank_lib.check import attention
+
+INF = float("-inf")
+
+
+def right_weights(queries, keys, mask):
+    if not mask.any():
+        return torch.zeros(len(queries), len(keys))
+    return (queries @ keys.T).masked_fill(~mask, INF).softmax(dim=1)
+
+
+def right_bilinear(S_k, W, S):
+    return (S_k @ W) @ S.T, S_k @ (S @ W.T).T
+
+
+def right_positions(S):
+    return S + torch.arange(len(S))[:, None] * 0.1
+
+
+def in_place(S):
+    S += torch.arange(len(S))[:, None]
+    return S
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [
+        (attention.weights, right_weights),
+        # zeroed after the softmax, but normalized again: as good
+        (
+            attention.weights,
+            lambda q, k, m: torch.nan_to_num(
+                ((q @ k.T).softmax(1) * m) / ((q @ k.T).softmax(1) * m).sum(1, keepdim=True), nan=0.0
+            ),
+        ),
+        (attention.bilinear, right_bilinear),
+        (attention.comparing, lambda b, n, K, s: 2 * b * K * n * n * s),
+        (attention.with_positions, right_positions),
+    ],
+)
+def test_a_right_answer_passes(check, answer):
+    verdict = check(answer)
+    assert verdict, verdict
+    assert repr(verdict).startswith("✓ right")
+
+
+@pytest.mark.parametrize(
+    "check", [attention.weights, attention.bilinear, attention.comparing, attention.with_positions]
+)
+def test_the_stub_is_told_that_it_is_empty(check):
+    verdict = check(lambda *arguments: None)
+    assert not verdict
+    assert "nothing yet" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda q, k, m: (q @ k.T).softmax(1), "mask is not used"),
+        (lambda q, k, m: (q @ k.T).softmax(1) * m, "after the softmax"),
+        (lambda q, k, m: (q @ k.T).masked_fill(m, INF).softmax(1), "wrong way round"),
+        (lambda q, k, m: (q @ k.T).masked_fill(~m, INF).softmax(0), "over the queries"),
+        (lambda q, k, m: (q @ k.T).softmax(0) * m, "over the queries"),
+        (lambda q, k, m: (q @ k.T / q.shape[1] ** 0.5).masked_fill(~m, INF).softmax(1), "sqrt"),
+        (lambda q, k, m: (q @ k.T).masked_fill(~m, 0).softmax(1), "exp(0) = 1"),
+        (lambda q, k, m: (q @ k.T).masked_fill(~m, INF), "softmax over the keys is missing"),
+        (lambda q, k, m: q @ k.T, "neither mask nor softmax"),
+        (lambda q, k, m: (q @ k.T).masked_fill(~m, INF).softmax(1), "NaN where none is"),
+        (lambda q, k, m: (q @ k.T).masked_fill(~m, -1e9).softmax(1), "padding gets a share where none is"),
+        (lambda q, k, m: (k @ q.T).softmax(0), "has shape [5, 3], but should have [3, 5]"),
+        (lambda q, k, m: torch.full((3, 5), 0.2), "row 0 is (0.200"),
+        (lambda q, k, m: [0.2] * 5, "a tensor, not a list"),
+        (lambda q, k, m: q @ k, "your code raised RuntimeError"),
+    ],
+)
+def test_weights(answer, hint):
+    verdict = attention.weights(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda S_k, W, S: S_k @ W @ S.T, "return a pair"),
+        (lambda S_k, W, S: (S_k @ W @ S.T, (S @ W.T) @ S_k.T), "keys first is transposed"),
+        (lambda S_k, W, S: ((S_k @ W @ S.T).softmax(1),) * 2, "from the left went through a softmax"),
+        (lambda S_k, W, S: (S_k @ W @ S.T / 2**0.5,) * 2, "from the left is divided by sqrt(s)"),
+        (lambda S_k, W, S: ((S_k @ W @ S.T).relu(),) * 2, "scores may be negative"),
+        (lambda S_k, W, S: (S_k @ W @ S.T, S_k @ (S @ W.T).relu().T), "keys first went through a relu on the keys"),
+        (lambda S_k, W, S: (S_k @ W @ S.T, 2 * S_k @ (S @ W.T).T), "for the first pair"),
+        (lambda S_k, W, S: (S_k @ W, S @ W.T), "has shape [4, 3], but should have [4, 4]"),
+        (lambda S_k, W, S: (S_k @ W.T @ S.T,) * 2, "your code raised RuntimeError"),
+    ],
+)
+def test_bilinear(answer, hint):
+    verdict = attention.bilinear(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda b, n, K, s: b * K * n * n * s, "comparing alone"),
+        (lambda b, n, K, s: 2 * b * n * n * s, "one space"),
+        (lambda b, n, K, s: 2 * K * n * n * s, "one user"),
+        (lambda b, n, K, s: 2 * b * K * n * n * (K * s), "in every space"),
+        (lambda b, n, K, s: b * K * n * n * (K * s) + b * K * n * n * s, "mixes in s"),
+        (lambda b, n, K, s: 2 * (b * n) ** 2 * K * s, "across users"),
+        (lambda b, n, K, s: 2 * b * K * n * s, "n pairs"),
+        (lambda b, n, K, s: 2 * b * K * n * n * s + 3 * b * n * (K * s) ** 2, "adds the projections"),
+        (lambda b, n, K, s: 2 * b * K * (n * (n + 1) // 2) * s, "each pair once"),
+        (lambda b, n, K, s: 1, "but the answer is 1"),
+    ],
+)
+def test_comparing(answer, hint):
+    verdict = attention.comparing(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda S: S.clone(), "nothing is added"),
+        (in_place, "changed in place"),
+        (lambda S: S + torch.ones(S.shape[1]), "every row gets the same vector"),
+        (lambda S: S + S.cumsum(0), "depends on the behaviors"),
+        (lambda S: S + torch.randn(S.shape), "or on chance"),
+        (lambda S: S + (torch.arange(len(S)) % 2)[:, None], "two places get the same vector"),
+        (lambda S: torch.cat([S, torch.arange(len(S))[:, None] * 1.0], 1), "has shape [6, 5]"),
+    ],
+)
+def test_with_positions(answer, hint):
+    verdict = attention.with_positions(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+def test_the_comparing_hints_are_told_apart():
+    """Every wrong count above is another number, so that no hint shadows another."""
+    b, n, K, s = 5, 7, 4, 3
+    right = b * K * 2 * n * n * s
+    wrong = [
+        right // 2, right // K, right // b, right * K, b * K * n * n * (K * s + s), right * b, right // n,
+        right + 3 * b * n * (K * s) ** 2, right * (n + 1) // (2 * n),
+    ]  # fmt: skip
+    assert len({right, *wrong}) == len(wrong) + 1
