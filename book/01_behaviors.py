@@ -16,8 +16,8 @@
 #
 # On Monday morning Mia searches for "trail shoes". She opens a pair, closes it, and buys it on Tuesday. On Friday she
 # opens the shop again, and the front page has room for one product. Running socks, or a second pair of shoes? All we
-# know of Mia is what she did, and when. What is a good form for that knowledge, and how do we tell a good guess from a
-# bad one?
+# know of Mia is what she did, and when. What is a good form for that knowledge, and how do we tell a good guess from
+# a bad one?
 #
 # ```{admonition} In this chapter
 # You will
@@ -28,8 +28,8 @@
 # - compute the average user AUC by hand, and say why it is taken per user;
 # - see how far one gets without learning anything, and how far one could get.
 #
-# **Runtime** (`fast`): under a minute on a laptop. **Before this**: Python, pandas, a little PyTorch. The symbols
-# are listed in {doc}`notation`. **Modules**: `atrank_lib.schema`, `events`, `samples`, `evaluation`.
+# **Runtime** (`fast`): under a minute on a laptop. **Before this**: Python, pandas, a little PyTorch. The symbols are
+# listed in {doc}`notation`. **Modules**: `atrank_lib.schema`, `events`, `samples`, `evaluation`.
 # ```
 
 # %% tags=["parameters"]
@@ -62,9 +62,9 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 #
 # The usual way to describe a person to a model is a row of numbers: how often they visited in thirty days, how many
 # shoes they looked at, how much they spent. Somebody chose each of those numbers. Somebody else has to choose again
-# when a new kind of behavior arrives, and what nobody thought of is lost. The authors of ATRank begin with that complaint
-# {cite:p}`zhou2018atrank`: summed-up features are a lot of work, they go only as far as human instinct, and they forget
-# the single behavior that a target may depend on.
+# when a new kind of behavior arrives, and what nobody thought of is lost. The authors of ATRank begin with that
+# complaint {cite:p}`zhou2018atrank`: summed-up features are a lot of work, they go only as far as human instinct, and
+# they forget the single behavior that a target may depend on.
 #
 # Here are two people and a row of features for each.
 
@@ -79,28 +79,28 @@ features
 # %% [markdown]
 # The rows are the same, so any model on top of them says the same about both. Their lists differ. Mia has her shoes
 # and moved on to socks; Tom keeps looking at shoes after he bought a pair, and may want to return them. We could add
-# a feature for that, "looked at the category again after buying". Then the next one. Or we could keep the list and let
-# the model find out what matters in it. That is what this book does.
+# a feature for that, "looked at the category again after buying". Then the next one. Or we could keep the list and
+# let the model find out what matters in it. That is what this book does.
 #
 # ## A behavior is a triple
 #
-# The paper writes one behavior as a triple $(a, o, t)$: an *action* $a$, the *object* $o$ that it was done to, and the
-# *time* $t$. A user is the list of all $m$ of them,
+# The paper writes one behavior as a triple $(a, o, t)$: an *action* $a$, the *object* $o$ that it was done to, and
+# the *time* $t$. A user is the list of all $m$ of them,
 #
 # $$
 # U = \{(a_j, o_j, t_j) \mid j = 1, 2, \dots, m\} .
 # $$ (eq-user)
 #
-# Actions and times are simple things: a word from a short list, and a number. Objects are not. An item has a category,
-# a brand and a price, a search has words, a coupon has a shop. So an object stands for *all its features*, and objects with
-# the same features form a **group**: here items, queries and coupons. An action belongs to a group, too. One can buy an
-# item but not a query.
+# Actions and times are simple things: a word from a short list, and a number. Objects are not. An item has a
+# category, a brand and a price, a search has words, a coupon has a shop. So an object stands for *all its features*,
+# and objects with the same features form a **group**: here items, queries and coupons. An action belongs to a group,
+# too. One can buy an item but not a query.
 #
 # ## The event log
 #
 # All chapters read their data from one kind of folder, the *event log*. It holds one file that says what there is,
-# `schema.yaml`, and two tables for each group: `<group>.events`, one row a behavior, and `<group>.objects`, one row an
-# object. They are Parquet files, or CSV when written by hand. This is Mia's log, complete, with her first three
+# `schema.yaml`, and two tables for each group: `<group>.events`, one row a behavior, and `<group>.objects`, one row
+# an object. They are Parquet files, or CSV when written by hand. This is Mia's log, complete, with her first three
 # behaviors:
 
 # %%
@@ -128,10 +128,10 @@ tiny = {
 }
 
 # %% [markdown]
-# Three kinds of features are enough for everything in this book: `categorical`, `tokens` and `continuous`. Two features that
-# mean the same thing, such as the shop of an item and the shop of a coupon, may name the same `vocabulary`; they then share
-# one table of embeddings ({ref}`ch-time`). The objects tables hold more than the objects that were touched: nobody has
-# touched the socks `i8` yet, but they can be recommended.
+# Three kinds of features are enough for everything in this book: `categorical`, `tokens` and `continuous`. Two
+# features that mean the same thing, such as the shop of an item and the shop of a coupon, may name the same
+# `vocabulary`; they then share one table of embeddings ({ref}`ch-time`). The objects tables hold more than the
+# objects that were touched: nobody has touched the socks `i8` yet, but they can be recommended.
 
 
 # %%
@@ -147,11 +147,11 @@ log = read_log(tiny)
 log.events["item"]
 
 # %% [markdown]
-# Ids are text everywhere, and the order of the rows is kept: when two behaviors have the same time, the order of
-# the rows decides which one came first.
+# Ids are text everywhere, and the order of the rows is kept: when two behaviors have the same time, the order of the
+# rows decides which one came first.
 #
-# What if something is wrong? Logs come out of joins and exports, and a log that is a little wrong trains a model
-# that is a little wrong, quietly. So reading checks everything and repairs nothing. Let us break four things at once.
+# What if something is wrong? Logs come out of joins and exports, and a log that is a little wrong trains a model that
+# is a little wrong, quietly. So reading checks everything and repairs nothing. Let us break four things at once.
 
 # %%
 broken = tiny | {
@@ -171,19 +171,21 @@ assert len(found) == 4
 #
 # ## A marketplace with known answers
 #
-# The paper's own log of items, searches and coupons belongs to Alibaba and was never published. Its other logs, reviews on
-# Amazon, are public, but nobody knows the truth behind them: when a model reaches some score, could a better one have
-# reached more? So our default is a *simulated* marketplace of the same shape as the paper's. It has
-# items (with shop, brand, category, price), queries (with tokens) and coupons (with shop and type), and it was made by
-# a rule that we can read:
+# The paper's own log of items, searches and coupons belongs to Alibaba and was never published. Its other logs,
+# reviews on Amazon, are public, but nobody knows the truth behind them: when a model reaches some score, could a
+# better one have reached more? So our default is a *simulated* marketplace of the same shape as the paper's. It has
+# items (with shop, brand, category, price), queries (with tokens) and coupons (with shop and type), and it was made
+# by a rule that we can read:
 #
-# - A behavior is either *background*, drawn by popularity alone, or *caused* by one earlier behavior of the same person.
+# - A behavior is either *background*, drawn by popularity alone, or *caused* by one earlier behavior of the same
+#   person.
 # - A cause works through one feature that the two objects share: the same category, brand, shop or coupon type.
 # - The influence of a behavior halves again and again, with a half-life of its own for each group.
-# - Actions weigh differently: to mark an item leads to much, to buy it to little. And a purchase *quenches* what came before it
-#   in its category: whoever has bought shoes is done with shoes.
+# - Actions weigh differently: to mark an item leads to much, to buy it to little. And a purchase *quenches* what came
+#   before it in its category: whoever has bought shoes is done with shoes.
 #
-# Nothing of this is told to a model. It is exported beside the log, so that a chapter can ask whether the model found it.
+# Nothing of this is told to a model. It is exported beside the log, so that a chapter can ask whether the model found
+# it.
 
 # %%
 config = MarketplaceConfig(users=2000 if profile == "fast" else 20_000, seed=seed)
@@ -191,11 +193,11 @@ planted = pd.DataFrame(config.influence).T.fillna(0).rename_axis(index="a behavi
 planted.assign(**{"half-life (days)": pd.Series(config.half_lives)})
 
 # %% [markdown]
-# Read a row as "an item acts on items, queries and coupons with these weights". A query acts on items, but
-# not on coupons. The weights compete with a background of weight 1.
+# Read a row as "an item acts on items, queries and coupons with these weights". A query acts on items, but not on
+# coupons. The weights compete with a background of weight 1.
 #
-# The parameter `data` puts another log in its place: the folder of any event log. Nobody planted anything there, so what
-# needs the truth is left out.
+# The parameter `data` puts another log in its place: the folder of any event log. Nobody planted anything there, so
+# what needs the truth is left out.
 
 # %%
 market = None if data else simulate(config)
@@ -241,9 +243,9 @@ log.summary().T
 #   -
 # ```
 #
-# The simulated log has the groups, the features and, roughly, the lengths of {numref}`tab-paper-logs`, with fewer objects, so
-# that it fits into a laptop's minute. (Whoever divides the paper's 247,313 records by its 30,358 users finds about 8, not 19.8. The
-# paper does not say how the two numbers go together.)
+# The simulated log has the groups, the features and, roughly, the lengths of {numref}`tab-paper-logs`, with fewer
+# objects, so that it fits into a laptop's minute. (Whoever divides the paper's 247,313 records by its 30,358 users
+# finds about 8, not 19.8. The paper does not say how the two numbers go together.)
 #
 # What does one such user look like?
 
@@ -293,19 +295,20 @@ _ = fig.legend(loc="outside upper center", ncols=len(actions), handletextpad=0.1
 # %% [markdown]
 # ## The task: what comes next
 #
-# We hide a behavior, show everything that came before it, and ask for its object. One such question is a **sample**: a user,
-# a moment, and the *target*, the object that the user turned to at that moment. The action and the time of the target
-# are not given to the model as properties of the target; whether the user will act, and when, is just what a shop does not know.
+# We hide a behavior, show everything that came before it, and ask for its object. One such question is a **sample**:
+# a user, a moment, and the *target*, the object that the user turned to at that moment. The action and the time of
+# the target are not given to the model as properties of the target; whether the user will act, and when, is just what
+# a shop does not know.
 #
 # What exactly came before? The rule used throughout is
 #
 # ```{important}
-# The history of a sample is everything **strictly before** the target: earlier times in any group and, inside the target's own
-# group, earlier rows at the same time. A behavior of *another* group at the same time is not history.
+# The history of a sample is everything **strictly before** the target: earlier times in any group and, inside the
+# target's own group, earlier rows at the same time. A behavior of *another* group at the same time is not history.
 # ```
 #
-# The last sentence may look fussy. In many logs a time is a day. If a coupon is redeemed and a product bought on
-# the same day, the log does not say which came first, and the product must not be explained by the coupon that it was
+# The last sentence may look fussy. In many logs a time is a day. If a coupon is redeemed and a product bought on the
+# same day, the log does not say which came first, and the product must not be explained by the coupon that it was
 # paid with. Inside one group we trust the order of the rows.
 
 
@@ -330,12 +333,13 @@ last_row = life.loc[life["group"] == main, "row"].iloc[-1]
 # %% [markdown]
 # ### Who trains, who tests
 #
-# Every behavior with something before it in its own group can be a target. Which targets does the model learn from, and which ones
-# judge it? Three answers, called *protocols*, are built in:
+# Every behavior with something before it in its own group can be a target. Which targets does the model learn from,
+# and which ones judge it? Three answers, called *protocols*, are built in:
 #
-# - `paper`: the last behavior of every user is the test, all others train. There is nothing left to choose settings on.
-# - `validated`: the last is the test, the one before is for *validation*, that is for every choice (when to stop, which learning
-#   rate), the rest trains.
+# - `paper`: the last behavior of every user is the test, all others train. There is nothing left to choose settings
+#   on.
+# - `validated`: the last is the test, the one before is for *validation*, that is for every choice (when to stop,
+#   which learning rate), the rest trains.
 # - `global_time`: one moment in time for everybody. What lies before it trains, what lies after it tests.
 
 # %% mystnb={"figure": {"caption": "Three protocols on the first group of behaviors of five users. Each mark is a target: dots train, hollow diamonds validate, dark squares test. A ring is a user's first behavior, which can only be history. Under the first two protocols the test targets are scattered over time; under the third, all of them lie right of the second line.", "name": "fig-protocols"}, "image": {"alt": "Three panels with five horizontal timelines each. In the panels paper and validated, every timeline ends in a dark square. In the panel global time, two vertical lines cut all timelines at the same moments, and squares stand only to the right of the second."}} tags=["hide-input"]
@@ -348,7 +352,7 @@ chosen = [int(early_to_late[int(q * (len(early_to_late) - 1))]) for q in (0.3, 0
 start = min(int(own.timestamps[own.offsets[user]]) for user in chosen)
 looks = {  # hollow and large, or filled and small, so that none hides another
     "train": {"marker": "o", "color": group_color(main), "s": 22, "alpha": 0.5, "lw": 0},
-    "validation": {"marker": "D", "facecolor": "none", "edgecolor": INK, "s": 80, "lw": 1.2},
+    "validation": {"marker": "D", "facecolor": "none", "edgecolor": INK, "s": 55, "lw": 1.2},
     "test": {"marker": "s", "color": INK, "s": 20, "lw": 0},
 }
 
@@ -368,10 +372,10 @@ for ax, (name, parts) in zip(axes, splits.items(), strict=True):
 axes[0].set_ylabel("five users")
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, handletextpad=0.1)
 # %% [markdown]
-# The first two ask "what does this person do next, given all that others did, even later?". A model tested in this way
-# has seen the fashions of July when it predicts a purchase of May. `global_time` asks the question of a real shop. It
-# is harder, and it leaves out everybody who did nothing after the line. This book uses `validated` unless it says
-# otherwise: it is the paper's protocol, made honest by a validation set.
+# The first two ask "what does this person do next, given all that others did, even later?". A model tested in this
+# way has seen the fashions of July when it predicts a purchase of May. `global_time` asks the question of a real
+# shop. It is harder, and it leaves out everybody who did nothing after the line. This book uses `validated` unless it
+# says otherwise: it is the paper's protocol, made honest by a validation set.
 #
 # The library finds the same histories as our loop over tables, without a loop. How it stores them is the subject of
 # {ref}`ch-grouping`; here we only compare.
@@ -388,9 +392,9 @@ for sample in range(0, len(test), len(test) // 20):
 # %% [markdown]
 # ### Against what
 #
-# A ranking needs something to rank. Beside the target, the *positive*, we draw **negatives**: objects of the
-# target's group that this user never touched, neither before nor after, each with the same chance. Training draws new ones in every
-# epoch; for a test they are drawn once, by the seed, so that all models face the same ones.
+# A ranking needs something to rank. Beside the target, the *positive*, we draw **negatives**: objects of the target's
+# group that this user never touched, neither before nor after, each with the same chance. Training draws new ones in
+# every epoch; for a test they are drawn once, by the seed, so that all models face the same ones.
 #
 # ## The metric: average user AUC
 #
@@ -402,9 +406,9 @@ for sample in range(0, len(test), len(test) // 20):
 # AUC = \frac{1}{|U|} \sum_{u \in U} \frac{1}{|I_u^+|\,|I_u^-|} \sum_{i \in I_u^+} \sum_{j \in I_u^-} \delta(p_{u,i} > p_{u,j})
 # $$ (eq-auc)
 #
-# Here $U$ is the set of test users (in this one formula; elsewhere $U$ is the list of one user's behaviors), $I_u^+$ and $I_u^-$ are the
-# user's positives and negatives, $p_{u,i}$ is the score of object $i$ for user $u$, and $\delta$ is 1 if the condition
-# holds and 0 if not.
+# Here $U$ is the set of test users (in this one formula; elsewhere $U$ is the list of one user's behaviors), $I_u^+$
+# and $I_u^-$ are the user's positives and negatives, $p_{u,i}$ is the score of object $i$ for user $u$, and $\delta$
+# is 1 if the condition holds and 0 if not.
 #
 # Two users, by hand. Ana has two positives, scored 3 and 1, and two negatives, scored 2 and 1. Of the four pairs, 3
 # beats both negatives, 1 loses to 2, and 1 against 1 is a tie. Ben has one positive, scored 5, and one negative,
@@ -431,9 +435,9 @@ assert auc_by_loops(user_ids, scores, labels) == (2.5 / 4 + 0 / 1) / 2
 assert auc_by_loops(user_ids, scores, labels) == average_user_auc(user_ids, scores, labels)
 
 # %% [markdown]
-# **Ties count half.** The equation says nothing about ties, and read to the letter a tie is a loss. But then a model that gives
-# everything the same score gets 0, as if it had everything upside down, and with $\ge$ in place of $>$ the same model gets 1. Half is
-# the value that a coin would get for it.
+# **Ties count half.** The equation says nothing about ties, and read to the letter a tie is a loss. But then a model
+# that gives everything the same score gets 0, as if it had everything upside down, and with $\ge$ in place of $>$ the
+# same model gets 1. Half is the value that a coin would get for it.
 
 # %%
 same = [0.0] * 6
@@ -442,9 +446,10 @@ assert average_user_auc(user_ids, same, labels) == 0.5
 # %% [markdown]
 # ### Why per user, and not over one big pot
 #
-# It is tempting to throw all scores into one pot and compute one AUC. But a shop never has to choose between showing Ana a shoe and
-# showing Ben a sock. It ranks objects *for one person*, so only the order within a person counts. Two small cases show how far
-# the two ways can differ. `pooled` gives everybody the same name and so throws all into one pot.
+# It is tempting to throw all scores into one pot and compute one AUC. But a shop never has to choose between showing
+# Ana a shoe and showing Ben a sock. It ranks objects *for one person*, so only the order within a person counts. Two
+# small cases show how far the two ways can differ. `pooled` gives everybody the same name and so throws all into one
+# pot.
 
 # %%
 users = ["ana", "ana", "ana", "ben", "ben", "ben"]
@@ -460,8 +465,8 @@ claim("ch1_pooled_clueless", pooled["knows who clicks a lot, not on what"], low=
 pd.DataFrame({"pooled": pooled, "average user": per_user})
 
 # %% [markdown]
-# The first scorer is perfect for everybody, and pooling punishes it ({glue:text}`ch1_pooled_right:.2f`), because Ben's numbers are
-# smaller than Ana's. The second one cannot tell any two objects apart, and pooling rewards it
+# The first scorer is perfect for everybody, and pooling punishes it ({glue:text}`ch1_pooled_right:.2f`), because
+# Ben's numbers are smaller than Ana's. The second one cannot tell any two objects apart, and pooling rewards it
 # ({glue:text}`ch1_pooled_clueless:.2f`) for knowing that Ana clicks more often than Ben.
 #
 # ## How far does one get without learning?
@@ -506,8 +511,8 @@ def all_histories(group):
 
 
 # %% [markdown]
-# A *value* is a pair of a vocabulary and a word in it, such as `(shop, shop12)`. An item has three of them, and the shop of a coupon
-# is the same value as the shop of an item.
+# A *value* is a pair of a vocabulary and a word in it, such as `(shop, shop12)`. An item has three of them, and the
+# shop of a coupon is the same value as the shop of an item.
 
 
 # %%
@@ -524,25 +529,28 @@ def values_of(group):
 
 values = pd.concat([values_of(group) for group in log.schema.groups], ignore_index=True)
 counts = values.groupby("group", sort=False)["value"].agg(["size", "nunique"])
+values["value"] = pd.factorize(values["value"])[0]  # numbers are quicker to join
 counts.set_axis(["values in its objects table", "different ones"], axis=1)
 
 # %% [markdown]
-# The weighted counts of a sample are its *profile*, and a candidate's score is the sum of the profile over its values.
+# The weighted counts of a sample are its *profile*, and a candidate's score is the sum of the profile over its
+# values.
 
 
 # %%
-def profile_scores(group, pairs, weight):
-    """Score of each candidate: the weights of all earlier behaviors, summed over the values it shares with them."""
-    weighed = pairs.assign(weight=weight)[lambda table: table["weight"] > 0]
-    profiles = weighed.merge(values, on=["group", "object_id"]).groupby(["sample", "value"])["weight"].sum()
+def profile_scores(group, pairs, weights):
+    """For each column of weights, the score of every candidate: the profile's sum over the candidate's values."""
+    weighed = pd.concat([pairs[["sample", "group", "object_id"]], weights], axis=1)
+    profiles = weighed.merge(values, on=["group", "object_id"]).groupby(["sample", "value"])[list(weights)].sum()
     rows = candidates[group].numpy()
     sample, column = np.indices(rows.shape).reshape(2, -1)
     asked = pd.DataFrame({"sample": sample, "column": column})
     asked["object_id"] = log.objects[group]["object_id"].to_numpy()[rows.ravel()]
     asked = asked.merge(values[values["group"] == group], on="object_id").join(profiles, on=["sample", "value"])
-    scores = torch.zeros(rows.shape, dtype=torch.float64)
-    where = torch.tensor(asked["sample"]), torch.tensor(asked["column"])
-    return scores.index_put_(where, torch.tensor(asked["weight"].fillna(0.0)), accumulate=True)
+    where = torch.tensor(asked["sample"].to_numpy()), torch.tensor(asked["column"].to_numpy())
+    shared = torch.tensor(asked[list(weights)].fillna(0.0).to_numpy())
+    nothing = torch.zeros(rows.shape, dtype=torch.float64)
+    return {name: nothing.index_put(where, part, accumulate=True) for name, part in zip(weights, shared.T, strict=True)}
 
 
 def touched_before(group, pairs):
@@ -555,11 +563,11 @@ def touched_before(group, pairs):
 
 
 # %% [markdown]
-# And the best that *any* scorer can do? For the simulated log we know the true probability of each candidate, given the
-# history. Ranking by it is the best one can do, with one addition that has to do with the test and not with the
-# marketplace: negatives are objects the user *never* touched, so a candidate that was touched before must be the positive. The scorer
-# `touched before` lives on this alone, and the best scorer uses it, too. (On another log no truth is known. There,
-# the ceiling is 1, which says nothing.)
+# And the best that *any* scorer can do? For the simulated log we know the true probability of each candidate, given
+# the history. Ranking by it is the best one can do, with one addition that has to do with the test and not with the
+# marketplace: negatives are objects the user *never* touched, so a candidate that was touched before must be the
+# positive. The scorer `touched before` lives on this alone, and the best scorer uses it, too. (On another log no
+# truth is known. There, the ceiling is 1, which says nothing.)
 
 
 # %%
@@ -571,26 +579,28 @@ def best_scores(group, pairs):
 results, dice = {}, torch.Generator().manual_seed(seed)
 for group, samples in tests.items():
     pairs, catalog = all_histories(group), histories.catalogs[group]
-    own = pairs["group"] == group
-    last = own & (pairs.index == pairs["sample"].map(pairs.index[own].to_series().groupby(pairs["sample"][own]).max()))
+    own, recent = (pairs["group"] == group).astype(float), 0.5 ** (pairs["age"] / 3)
+    newest = pairs[own == 1].groupby("sample").tail(1).index  # pairs are sorted by time
+    weights = {
+        "like the last": own * pairs.index.isin(newest),
+        "counted": own,
+        "counted, recent": own * recent,
+        "all groups, recent": recent,
+    }
     popularity = torch.bincount(parts.train[group].objects, minlength=len(catalog))
-    recent = 0.5 ** (pairs["age"] / 3)
     scores = {
         "random": torch.rand(candidates[group].shape, generator=dice),
         "popular": popularity[candidates[group]],
         "touched before": touched_before(group, pairs),
-        "like the last": profile_scores(group, pairs, last),
-        "counted": profile_scores(group, pairs, own),
-        "counted, recent": profile_scores(group, pairs, own * recent),
-        "all groups, recent": profile_scores(group, pairs, recent),
+        **profile_scores(group, pairs, pd.DataFrame(weights)),
     }
     if market:
         scores["best possible"] = best_scores(group, pairs)
     results[group] = {name: user_auc(samples, score) for name, score in scores.items()}
 
 # %% [markdown]
-# Each result carries the AUC of every user. To see how far another draw of users could have moved the mean, we draw the
-# users again and again, with replacement, and take the range of the middle 95 of 100 means. That is a *bootstrap
+# Each result carries the AUC of every user. To see how far another draw of users could have moved the mean, we draw
+# the users again and again, with replacement, and take the range of the middle 95 of 100 means. That is a *bootstrap
 # interval*, and `interval()` computes it.
 
 # %% mystnb={"figure": {"caption": "Average user AUC of scorers that learn nothing, with bootstrap intervals over users, for each target group. The dashed line is the best AUC any model can reach (known only for the simulated log), the dotted one is guessing. Counting recent behaviors over all groups comes furthest, and stays well short of the line.", "name": "fig-no-learning"}, "image": {"alt": "A dot plot with one panel for each target group and one row for each scorer. The dots move right from random at one half over popularity and similarity to weighted counts; in every panel a gap remains to a dashed line near nine tenths, and it is widest for queries."}} tags=["hide-input"]
@@ -634,15 +644,16 @@ table.round(3)
 #
 # Follow the targets of group {glue:text}`ch1_group`. Guessing gives an AUC of {glue:text}`ch1_random:.3f`, popularity
 # {glue:text}`ch1_popular:.3f`, counting shared values {glue:text}`ch1_counted:.3f`. To forget what is old adds
-# {glue:text}`ch1_gain_recent:.3f`, and to count the other groups, too, {glue:text}`ch1_gain_groups:.3f`. So time matters and
-# other groups matter: two things that a model has to be able to use.
+# {glue:text}`ch1_gain_recent:.3f`, and to count the other groups, too, {glue:text}`ch1_gain_groups:.3f`. So time
+# matters and other groups matter: two things that a model has to be able to use.
 #
-# Then the rules run out. The best of them reaches {glue:text}`ch1_recent_all:.3f`, a perfect model {glue:text}`ch1_best:.3f`. The
-# groups differ, and the reason is instructive. Group {glue:text}`ch1_gain_most` gains most from the other groups
-# ({glue:text}`ch1_gain_most_by:.3f`): in the simulated log a coupon names its shop by the same word as an item does, so a count can cross
-# over. The widest gap ({glue:text}`ch1_gap_most_by:.3f`) is left for group {glue:text}`ch1_gap_most`: queries
-# are words, items have ids of categories and brands, and no count can know that a certain word goes with a certain category. Someone
-# would have to write that feature by hand, or a model has to learn it. That is the gap the rest of this book works on.
+# Then the rules run out. The best of them reaches {glue:text}`ch1_recent_all:.3f`, a perfect model
+# {glue:text}`ch1_best:.3f`. The groups differ, and the reason is instructive. Group {glue:text}`ch1_gain_most` gains
+# most from the other groups ({glue:text}`ch1_gain_most_by:.3f`): in the simulated log a coupon names its shop by the
+# same word as an item does, so a count can cross over. The widest gap ({glue:text}`ch1_gap_most_by:.3f`) is left for
+# group {glue:text}`ch1_gap_most`: queries are words, items have ids of categories and brands, and no count can know
+# that a certain word goes with a certain category. Someone would have to write that feature by hand, or a model has
+# to learn it. That is the gap the rest of this book works on.
 #
 # ## Exercises
 #
@@ -656,8 +667,8 @@ table.round(3)
 # ```{solution} ex-auc-by-hand
 # :class: dropdown
 #
-# Six pairs: 4 beats all three (3 points), 2 loses to 3, ties with 2 and beats 1 (1.5 points). Her AUC is
-# $4.5 / 6 = 3/4$. Dan has no pair, hence no AUC, and is left out; the average over the one remaining user is $3/4$.
+# Six pairs: 4 beats all three (3 points), 2 loses to 3, ties with 2 and beats 1 (1.5 points). Her AUC is $4.5 / 6 =
+# 3/4$. Dan has no pair, hence no AUC, and is left out; the average over the one remaining user is $3/4$.
 # `average_user_auc` reports him in `skipped_users`.
 # ```
 
@@ -665,8 +676,9 @@ table.round(3)
 # ```{exercise-start} The metric
 # :label: ex-user-auc
 # ```
-# Write the average user AUC of {eq}`eq-auc` in your own way. `user_ids`, `scores` and `labels` are lists of equal length. A tie
-# counts half, and a user with only one kind of label is left out. The checker knows a handful of popular slips.
+# Write the average user AUC of {eq}`eq-auc` in your own way. `user_ids`, `scores` and `labels` are lists of equal
+# length. A tie counts half, and a user with only one kind of label is left out. The checker knows a handful of
+# popular slips.
 
 
 # %%
@@ -703,9 +715,9 @@ verdict
 # ```{exercise-start} What was before
 # :label: ex-history
 # ```
-# The behaviors of one user are given as two lists of equal length: the group of each behavior and its time. Inside a group, equal times
-# keep the order of the list; otherwise the list is in no particular order. Return the numbers of the behaviors
-# that are history of behavior number `target`, in ascending order.
+# The behaviors of one user are given as two lists of equal length: the group of each behavior and its time. Inside a
+# group, equal times keep the order of the list; otherwise the list is in no particular order. Return the numbers of
+# the behaviors that are history of behavior number `target`, in ascending order.
 
 
 # %%
@@ -744,9 +756,9 @@ verdict
 # ```{exercise-start} Like the last
 # :label: ex-like-last
 # ```
-# The plainest scorer of all: 1.0 for a candidate in the category of the user's most recent behavior, 0.0 for any other.
-# `history` holds the categories of the user's earlier behaviors, oldest first, and may be empty; `candidates` holds the categories of
-# the candidates. Return a list of floats.
+# The plainest scorer of all: 1.0 for a candidate in the category of the user's most recent behavior, 0.0 for any
+# other. `history` holds the categories of the user's earlier behaviors, oldest first, and may be empty; `candidates`
+# holds the categories of the candidates. Return a list of floats.
 
 
 # %%
@@ -781,37 +793,37 @@ verdict
 # ```{exercise} Break the rule and see
 # :label: ex-leak
 #
-# In `all_histories`, let the history contain everything up to and *including* the moment of the target: replace the first `<` by `<=`.
-# Which scorers rise, and how far? Which of them would you have believed?
+# In `all_histories`, let the history contain everything up to and *including* the moment of the target: replace the
+# first `<` by `<=`. Which scorers rise, and how far? Which of them would you have believed?
 # ```
 #
 # ```{solution} ex-leak
 # :class: dropdown
 #
 # The target is now part of its own history. `touched before` jumps to a perfect score, and with it everything that
-# counts: the target always shares all its features with itself. A perfect score is easy to distrust. The milder leak is the
-# dangerous one: let in only behaviors of *other* groups at the same time, on a log with times in days, and the scores rise a little,
-# to a level that looks like a good model.
+# counts: the target always shares all its features with itself. A perfect score is easy to distrust. The milder leak
+# is the dangerous one: let in only behaviors of *other* groups at the same time, on a log with times in days, and the
+# scores rise a little, to a level that looks like a good model.
 # ```
 #
 # ```{exercise} Design your own log
 # :label: ex-own-log
 #
-# Take a service that you know: a library, a music player, a course platform. Which groups of objects are there, which actions belong
-# to each, which features describe an object, and which of them share a vocabulary? What is a good unit of time
-# for each group? Write a `schema.yaml` and three behaviors, and read it with `read_log`. Then write down one thing that the
-# triple $(a, o, t)$ cannot say about your service.
+# Take a service that you know: a library, a music player, a course platform. Which groups of objects are there, which
+# actions belong to each, which features describe an object, and which of them share a vocabulary? What is a good unit
+# of time for each group? Write a `schema.yaml` and three behaviors, and read it with `read_log`. Then write down one
+# thing that the triple $(a, o, t)$ cannot say about your service.
 # ```
 #
 # ## Summary
 #
 # - A user is a list of behaviors $(a, o, t)$. Summed-up features forget the order and the single behavior.
 # - An event log is a schema and two tables for each group. Reading reports every problem at once and repairs none.
-# - A sample is a user, a moment and a target. Its history lies strictly before the target; equal times in other groups
-#   do not count.
+# - A sample is a user, a moment and a target. Its history lies strictly before the target; equal times in other
+#   groups do not count.
 # - The average user AUC compares only within a user, ties count half, and users with one kind of label are left out.
-# - Rules without learning get part of the way, recent behaviors and other groups carry them further, and a known gap to the best
-#   possible remains.
+# - Rules without learning get part of the way, recent behaviors and other groups carry them further, and a known gap
+#   to the best possible remains.
 #
 # **Where next.** Items, queries and coupons have different features and cannot lie in one table. {ref}`ch-grouping`
 # puts each group into its own flat tensors, and builds a batch out of them without a single loop over samples.

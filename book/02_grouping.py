@@ -14,10 +14,10 @@
 # (ch-grouping)=
 # # Behavior grouping
 #
-# Ana looked at two pairs of shoes, searched for socks, and took a coupon. Ben searched twice. Cleo came yesterday and has done one
-# thing. A neural network wants rectangles of numbers, and here nothing is rectangular: a search has no price, Ana's list is longer
-# than Cleo's, and even a single search is a list of words. How do we store all this so that it stays small, and so that a
-# batch of a thousand users is built without a thousand steps of a Python loop?
+# Ana looked at two pairs of shoes, searched for socks, and took a coupon. Ben searched twice. Cleo came yesterday and
+# has done one thing. A neural network wants rectangles of numbers, and here nothing is rectangular: a search has no
+# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store all this so
+# that it stays small, and so that a batch of a thousand users is built without a thousand steps of a Python loop?
 #
 # ```{admonition} In this chapter
 # You will
@@ -73,21 +73,23 @@ claim("ch2_empty_cells", 1 - filled / (sum(sizes.values()) * len(columns)), low=
 pd.DataFrame({group: ["yes" if f in names else "" for f in columns] for group, names in features.items()}, columns)
 
 # %% [markdown]
-# The share of cells that can hold nothing is {glue:text}`ch2_empty_cells:.2f`. An empty price in the row of a search does not mean that
-# the price is unknown; it means that the question makes no sense. The paper's way out is to **group** behaviors by the type of
-# their object {cite:p}`zhou2018atrank`. The behaviors $U$ of a user are split into groups $bg_1, \dots, bg_n$ with
+# The share of cells that can hold nothing is {glue:text}`ch2_empty_cells:.2f`. An empty price in the row of a search
+# does not mean that the price is unknown; it means that the question makes no sense. The paper's way out is to
+# **group** behaviors by the type of their object {cite:p}`zhou2018atrank`. The behaviors $U$ of a user are split into
+# groups $bg_1, \dots, bg_n$ with
 #
 # $$
 # bg_i \cap bg_j = \emptyset \ \text{ for } i \ne j, \qquad U = \bigcup_{i=1}^{n} bg_i ,
 # $$ (eq-partition)
 #
-# that is, every behavior is in exactly one group. Inside a group all objects have the same features, so each group can have a small network
-# of its own to read them. The groups need not be of one size for a user, or for all users alike: a user may have no behavior at
-# all in one of them.
+# that is, every behavior is in exactly one group. Inside a group all objects have the same features, so each group
+# can have a small network of its own to read them. The groups need not be of one size for a user, or for all users
+# alike: a user may have no behavior at all in one of them.
 #
 # ## Lists as flat tensors
 #
-# Three users, small enough to check with a finger. The times are whole days. The rows lie as they came in, not sorted by user:
+# Three users, small enough to check with a finger. The times are whole days. The rows lie as they came in, not sorted
+# by user:
 
 # %%
 schema = Schema.model_validate(
@@ -133,10 +135,11 @@ objects = {
 tiny = EventLog.from_tables(schema, events, objects)
 
 # %% [markdown]
-# Ana has three item behaviors, Ben one, Cleo none. Sort the rows by user and, for each user, by time, and write all lists end to end.
-# What is lost are the borders between the users, so keep them as **offsets**: the list of user $u$ is
-# `offsets[u]` up to, but not including, `offsets[u + 1]`. There is one offset more than there are users; the first is 0, the last is the number of
-# behaviors. (Linear algebra stores sparse matrices in this way and calls it CSR, compressed sparse rows.)
+# Ana has three item behaviors, Ben one, Cleo none. Sort the rows by user and, for each user, by time, and write all
+# lists end to end. What is lost are the borders between the users, so keep them as **offsets**: the list of user $u$
+# is `offsets[u]` up to, but not including, `offsets[u + 1]`. There is one offset more than there are users; the first
+# is 0, the last is the number of behaviors. (Linear algebra stores sparse matrices in this way and calls it CSR,
+# compressed sparse rows.)
 
 # %%
 user = torch.tensor([0, 1, 0, 0])  # ana, ben, ana, ana: the rows of item_events
@@ -153,9 +156,9 @@ assert time[order].equal(item.timestamps)
 {name: item.timestamps[item.offsets[u] : item.offsets[u + 1]].tolist() for u, name in enumerate(grouped.user_ids)}
 
 # %% [markdown]
-# Nobody needs a case of their own: Cleo's list is the empty range from 4 to 4. The library does this for every group, with
-# flat tensors for times, actions and objects. Does the partition hold on the whole log? Every row of every events table must appear in the
-# flat tensors exactly once, with its user:
+# Nobody needs a case of their own: Cleo's list is the empty range from 4 to 4. The library does this for every group,
+# with flat tensors for times, actions and objects. Does the partition hold on the whole log? Every row of every
+# events table must appear in the flat tensors exactly once, with its user:
 
 # %%
 histories = GroupedHistories.from_log(log)
@@ -168,8 +171,9 @@ histories
 # %% [markdown]
 # ## Words to numbers
 #
-# A behavior does not hold the features of its object. It holds the object's row number, and the objects of a group are encoded once, in a
-# *catalog*. There each categorical value becomes an index into a **vocabulary**, the sorted list of all values that a model knows.
+# A behavior does not hold the features of its object. It holds the object's row number, and the objects of a group
+# are encoded once, in a *catalog*. There each categorical value becomes an index into a **vocabulary**, the sorted
+# list of all values that a model knows.
 
 # %%
 words = Vocabularies.from_objects(schema, objects)
@@ -177,12 +181,14 @@ print(words.words)
 words.index("item.category_id", pd.Series(["shoes", "socks", "tents", None]))
 
 # %% [markdown]
-# Two things to see. Item and coupon name the same vocabulary `shop`, so it exists once, and shop `s2` has the same index wherever it appears.
-# And counting begins at 1: tents, which the vocabulary does not have, and the missing value both get index 0. **Index 0 of every vocabulary
-# means unknown.** It has a row of its own in the embedding table. That row will be needed: a vocabulary is made from what *training*
-# shows, and test users do turn to objects that came later.
+# Two things to see. Item and coupon name the same vocabulary `shop`, so it exists once, and shop `s2` has the same
+# index wherever it appears. And counting begins at 1: tents, which the vocabulary does not have, and the missing
+# value both get index 0. **Index 0 of every vocabulary means unknown.** It has a row of its own in the embedding
+# table. That row will be needed: a vocabulary is made from what *training* shows, and test users do turn to objects
+# that came later.
 #
-# The words of a query are a list again. The same trick stores them: one flat tensor for the words of all queries, and offsets.
+# The words of a query are a list again. The same trick stores them: one flat tensor for the words of all queries, and
+# offsets.
 
 # %%
 tokens = grouped.catalogs["query"].features["words"]  # q1: socks; q2: trail, shoes; q3: nothing at all
@@ -193,15 +199,16 @@ assert taken.offsets.tolist() == [0, 2, 2, 3]
 assert taken.values.tolist() == [*tokens.values[1:3].tolist(), *tokens.values[0:1].tolist()]
 
 # %% [markdown]
-# Where is the index for padding? There is none. Padding is not a word, it is *no word*: it is written down as a mask, a tensor that is True
-# where something real stands. To give padding the index 0 would tell the model that a short history is a long one
-# full of unknown things. The last exercise but one lets you watch that happen.
+# Where is the index for padding? There is none. Padding is not a word, it is *no word*: it is written down as a mask,
+# a tensor that is True where something real stands. To give padding the index 0 would tell the model that a short
+# history is a long one full of unknown things. The last exercise but one lets you watch that happen.
 #
 # ## A sample is a cut
 #
-# A user with 40 behaviors gives some 40 samples, for each behavior may be the target of one. Copy the history of each, and 40 behaviors
-# become 800. But all 40 histories are beginnings of the same list! So a sample stores no history. It stores the user, the target, and
-# for each group a **cut position**: where the history ends in the flat tensor.
+# A user with 40 behaviors gives some 40 samples, for each behavior may be the target of one. Copy the history of
+# each, and 40 behaviors become 800. But all 40 histories are beginnings of the same list! So a sample stores no
+# history. It stores the user, the target, and for each group a **cut position**: where the history ends in the flat
+# tensor.
 
 # %%
 targets = torch.tensor([2, 3])  # positions in the flat item tensor: ana buys i3 on day 6, ben browses i3 on day 4
@@ -215,9 +222,9 @@ samples = Samples(
 )
 
 # %% [markdown]
-# Read the first row of `ends`: Ana's items end before position 2, her queries before 1, her coupons before 1. Ben has no
-# coupon; his range begins at 1 and ends at 1. The library finds the cuts for all samples at once, by a binary search. Ana's is the one test sample
-# of our tiny log:
+# Read the first row of `ends`: Ana's items end before position 2, her queries before 1, her coupons before 1. Ben has
+# no coupon; his range begins at 1 and ends at 1. The library finds the cuts for all samples at once, by a binary
+# search. Ana's is the one test sample of our tiny log:
 
 # %%
 found = split(grouped, "paper", ["item"]).test["item"]
@@ -228,8 +235,8 @@ assert found.ends.equal(samples.ends[:1])
 # ## A batch by indexing
 #
 # Now a batch. For Ana we need item positions 0 and 1, for Ben none; from the queries 0 for Ana, 1 and 2 for Ben. In
-# general: for every sample $i$ all numbers from `starts[i]` to `starts[i] + lengths[i] - 1`, end to end, and besides the number of the sample that
-# each belongs to. A loop would say it plainly:
+# general: for every sample $i$ all numbers from `starts[i]` to `starts[i] + lengths[i] - 1`, end to end, and besides
+# the number of the sample that each belongs to. A loop would say it plainly:
 
 
 # %%
@@ -246,9 +253,10 @@ lengths = samples.ends[:, 1] - starts  # [1, 2]
 ranges_by_loop(starts, lengths)
 
 # %% [markdown]
-# And without a loop? First the owners: repeat sample $i$ as often as it has behaviors. Then observe that the positions are *almost*
-# 0, 1, 2, 3, ...: inside one sample they count up by one. Only at the border between two samples do they jump, and the jump is the same for
-# all behaviors of one sample: where its list starts in the flat tensor, minus where it starts in the batch.
+# And without a loop? First the owners: repeat sample $i$ as often as it has behaviors. Then observe that the
+# positions are *almost* 0, 1, 2, 3, ...: inside one sample they count up by one. Only at the border between two
+# samples do they jump, and the jump is the same for all behaviors of one sample: where its list starts in the flat
+# tensor, minus where it starts in the batch.
 
 # %%
 owner = torch.repeat_interleave(torch.arange(2), lengths)  # [0, 1, 1]
@@ -262,9 +270,9 @@ for by_hand, by_loop, by_library in zip(
     assert by_hand.equal(by_library)
 
 # %% [markdown]
-# These three lines are the whole trick. Everything else is a lookup: `timestamps[positions]`, `actions[positions]`, and so on. A batch keeps the
-# behaviors *packed*, without any padding, together with a number for each: its **slot**, the place where it belongs in a
-# rectangle `[samples, length]`, once an attention layer needs one.
+# These three lines are the whole trick. Everything else is a lookup: `timestamps[positions]`, `actions[positions]`,
+# and so on. A batch keeps the behaviors *packed*, without any padding, together with a number for each: its **slot**,
+# the place where it belongs in a rectangle `[samples, length]`, once an attention layer needs one.
 
 # %%
 batch = build_batch(grouped, samples, candidates=samples.objects[:, None])
@@ -310,8 +318,9 @@ for ax, lines in ((top, 3), (bottom, 2)):
     ax.axis("off")
 
 # %% [markdown]
-# The rows of the rectangle are not in the order of time; they list the groups one after the other. That is on purpose. In ATRank, a behavior carries its
-# age with it ({ref}`ch-time`), and attention does not look at the order of its inputs ({ref}`ch-attention`).
+# The rows of the rectangle are not in the order of time; they list the groups one after the other. That is on
+# purpose. In ATRank, a behavior carries its age with it ({ref}`ch-time`), and attention does not look at the order of
+# its inputs ({ref}`ch-attention`).
 #
 # Does the same hold on the large log? Plain loops over {glue:text}`ch2_checked` random samples, against the library:
 
@@ -336,8 +345,9 @@ for number, (group, flat) in enumerate(histories.groups.items()):
 # %% [markdown]
 # ## The future cannot leak
 #
-# A cut is a promise: whatever happens at the target or after it has no way into the batch. A promise can be tested. We take one sample, change the object of
-# *every* behavior of that user from the target on, in all groups, and build the batch again.
+# A cut is a promise: whatever happens at the target or after it has no way into the batch. A promise can be tested.
+# We take one sample, change the object of *every* behavior of that user from the target on, in all groups, and build
+# the batch again.
 
 # %%
 sample = train[train.positions == train.positions.max()]  # one sample
@@ -362,14 +372,15 @@ for group, part in before.histories.items():
 # %% [markdown]
 # ## What do copies and padding cost?
 #
-# How much memory does it take to keep all samples ready? Three ways, each built for real with the same columns (time, action, object), and
-# weighed in bytes:
+# How much memory does it take to keep all samples ready? Three ways, each built for real with the same columns (time,
+# action, object), and weighed in bytes:
 #
 # - **cuts**: flat tensors, once, and a `Samples` with its cut positions;
 # - **copied lists**: a history of its own for each sample, end to end;
 # - **padded**: a rectangle with one row a sample, as wide as the longest history.
 #
-# To see how they grow, we take some of the users with long lives and look at only the first 5, 10, 20, 40, ... behaviors of each.
+# To see how they grow, we take some of the users with long lives and look at only the first 5, 10, 20, 40, ...
+# behaviors of each.
 
 
 # %%
@@ -418,17 +429,19 @@ claim("ch2_padded_over_copied", memory["padded"].iloc[-1] / memory["copied lists
 _ = claim("ch2_short_copied_over_cuts", memory["copied lists"].iloc[0] / memory["cuts"].iloc[0], high=1)
 
 # %% [markdown]
-# The measured slopes are {glue:text}`ch2_slope_cuts:.2f` for cuts and {glue:text}`ch2_slope_copied:.2f` for copied lists. With
-# {glue:text}`ch2_longest:.0f` behaviors a user, copies take {glue:text}`ch2_copied_over_cuts:.0f` times the memory of cuts, and padding takes
-# {glue:text}`ch2_padded_over_copied:.1f` times that of copies. For very short histories the picture is another one: at the left end,
-# the ratio of copies to cuts is {glue:text}`ch2_short_copied_over_cuts:.2f`, so there the copies are the smaller ones. A cut, a user,
-# a time and a target take room as well. Whoever has five behaviors a user may copy them without regret.
+# The measured slopes are {glue:text}`ch2_slope_cuts:.2f` for cuts and {glue:text}`ch2_slope_copied:.2f` for copied
+# lists. With {glue:text}`ch2_longest:.0f` behaviors a user, copies take {glue:text}`ch2_copied_over_cuts:.0f` times
+# the memory of cuts, and padding takes {glue:text}`ch2_padded_over_copied:.1f` times that of copies. For very short
+# histories the picture is another one: at the left end, the ratio of copies to cuts is
+# {glue:text}`ch2_short_copied_over_cuts:.2f`, so there the copies are the smaller ones. A cut, a user, a time and a
+# target take room as well. Whoever has five behaviors a user may copy them without regret.
 #
 # ## How much of a batch is padding?
 #
 # Storing without padding is one thing. Attention still works on rectangles, and a rectangle is as wide as its longest
-# row. If samples are drawn at random, one long history makes the whole batch wide. If a batch holds histories of similar length, little is
-# wasted. That is called **bucketing by length**. Here are 32 samples drawn at random, beside a batch of 32 similar ones.
+# row. If samples are drawn at random, one long history makes the whole batch wide. If a batch holds histories of
+# similar length, little is wasted. That is called **bucketing by length**. Here are 32 samples drawn at random,
+# beside a batch of 32 similar ones.
 
 # %%
 small = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:4000]]  # 125 batches of 32
@@ -447,8 +460,9 @@ def padding(plan):
 
 
 # %% [markdown]
-# `batches` does not sort everything. It shuffles the samples, cuts them into *pools* of so many batches, sorts inside each pool, and shuffles the batches. A
-# pool of one batch is plain random order; a pool that holds everything is a full sort.
+# `batches` does not sort everything. It shuffles the samples, cuts them into *pools* of so many batches, sorts inside
+# each pool, and shuffles the batches. A pool of one batch is plain random order; a pool that holds everything is a
+# full sort.
 
 # %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample: colored is history, by group, grey is padding. Left, samples drawn at random; right, from a pool sorted by length. The area in color is all that carries information.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is grey; on the right all bars have nearly the same length and almost no grey is left."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharex=True, sharey=True)
@@ -470,7 +484,8 @@ axes[0].set_ylabel("samples")
 _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(histories.groups))
 
 # %% [markdown]
-# How does that depend on the size of a batch? We count over a whole epoch, for both orders and several batch sizes, each with three seeds.
+# How does that depend on the size of a batch? We count over a whole epoch, for both orders and several batch sizes,
+# each with three seeds.
 
 # %%
 orders = {"random": 1, "pools of 50": 50}
@@ -500,14 +515,16 @@ claim("ch2_padding_saved", (share["random"] - share["pools of 50"]).min(), low=0
 _ = claim("ch2_padding_growth", (share["random"][:, -1] - share["random"][:, 0]).min(), low=0.1)
 
 # %% [markdown]
-# With 128 samples in a batch, the share of padding is {glue:text}`ch2_padding_random:.2f` in random order and {glue:text}`ch2_padding_pools:.2f` in pools. The
-# cost of an attention layer grows even faster than that, with the *square* of the width.
+# With 128 samples in a batch, the share of padding is {glue:text}`ch2_padding_random:.2f` in random order and
+# {glue:text}`ch2_padding_pools:.2f` in pools. The cost of an attention layer grows even faster than that, with the
+# *square* of the width.
 #
 # ### What is the price?
 #
-# Training wants batches that are random: each gradient should be a fair guess of the whole. Sorting works against that. Samples of equal length
-# meet in the same batch, and a batch of beginners says nothing about old customers. In the extreme, nearly the same samples meet in every epoch.
-# So let us measure it: of all pairs of samples that share a batch in the first epoch, how many share one again in the second?
+# Training wants batches that are random: each gradient should be a fair guess of the whole. Sorting works against
+# that. Samples of equal length meet in the same batch, and a batch of beginners says nothing about old customers. In
+# the extreme, nearly the same samples meet in every epoch. So let us measure it: of all pairs of samples that share a
+# batch in the first epoch, how many share one again in the second?
 
 
 # %%
@@ -545,17 +562,19 @@ claim("ch2_saved_by_8", ((waste[:, 0] - waste[:, eight]) / (waste[:, 0] - waste[
 _ = claim("ch2_paid_by_8", ((price[:, eight] - price[:, 0]) / (price[:, -1] - price[:, 0])).mean(), high=0.25)
 
 # %% [markdown]
-# In random order {glue:text}`ch2_meet_random:.3f` of the pairs meet again, fully sorted {glue:text}`ch2_meet_sorted:.2f`. (Not all of them, because many
-# samples have the same length, and the shuffle decides among those.) The two curves do not move together, and that is the good news: pools of 8 batches bring
-# {glue:text}`ch2_saved_by_8:.2f` of all the saving for {glue:text}`ch2_paid_by_8:.2f` of the price. Whether the price is paid in AUC
-# at all is another question, and one that needs a model; with {ref}`ch-ranking` behind you, you can answer it.
+# In random order {glue:text}`ch2_meet_random:.3f` of the pairs meet again, fully sorted
+# {glue:text}`ch2_meet_sorted:.2f`. (Not all of them, because many samples have the same length, and the shuffle
+# decides among those.) The two curves do not move together, and that is the good news: pools of 8 batches bring
+# {glue:text}`ch2_saved_by_8:.2f` of all the saving for {glue:text}`ch2_paid_by_8:.2f` of the price. Whether the price
+# is paid in AUC at all is another question, and one that needs a model; with {ref}`ch-ranking` behind you, you can
+# answer it.
 #
 # ## What we learned
 #
-# Grouping keeps features that belong together in one place, and makes an empty cell mean *unknown* and nothing else. Flat tensors with offsets hold
-# lists of any length without loss, cuts turn one list into many samples for the price of a few numbers, and three lines of indexing
-# build any batch. Copies are affordable for short lives only. Padding is unavoidable in attention, but most of it can be avoided by
-# batching like with like, if one does not overdo it.
+# Grouping keeps features that belong together in one place, and makes an empty cell mean *unknown* and nothing else.
+# Flat tensors with offsets hold lists of any length without loss, cuts turn one list into many samples for the price
+# of a few numbers, and three lines of indexing build any batch. Copies are affordable for short lives only. Padding
+# is unavoidable in attention, but most of it can be avoided by batching like with like, if one does not overdo it.
 #
 # ## Exercises
 #
@@ -596,9 +615,9 @@ verdict
 # ```{exercise-start} Only the latest
 # :label: ex-latest
 # ```
-# A batch with a limit: of each list keep only the latest `limit` behaviors. `offsets` are the offsets of the users, `users` the user of each
-# sample, `ends` its cut. Return the positions in the flat tensor, end to end, oldest first. `ranges` may help; a loop over samples
-# is right as well, only slower.
+# A batch with a limit: of each list keep only the latest `limit` behaviors. `offsets` are the offsets of the users,
+# `users` the user of each sample, `ends` its cut. Return the positions in the flat tensor, end to end, oldest first.
+# `ranges` may help; a loop over samples is right as well, only slower.
 
 
 # %%
@@ -634,8 +653,9 @@ verdict
 # ```{exercise-start} The share of padding
 # :label: ex-padding
 # ```
-# `lengths` holds the history lengths of all samples, in the order in which they are batched. Consecutive samples share a batch of `batch_size`,
-# the last batch may be smaller, and each batch is as wide as its longest history. Which share of all cells is padding?
+# `lengths` holds the history lengths of all samples, in the order in which they are batched. Consecutive samples
+# share a batch of `batch_size`, the last batch may be smaller, and each batch is as wide as its longest history.
+# Which share of all cells is padding?
 
 
 # %%
@@ -670,8 +690,8 @@ verdict
 # ```{exercise-start} Break it and see: padding as an id
 # :label: ex-padding-id
 # ```
-# Here padding *is* an id, index 0, and a user is described by the mean of the embedding rows of a history. Look at what happens to Cleo, who did one
-# thing, when a batch mate has a longer history.
+# Here padding *is* an id, index 0, and a user is described by the mean of the embedding rows of a history. Look at
+# what happens to Cleo, who did one thing, when a batch mate has a longer history.
 
 # %%
 embeddings = torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))  # rows: unknown, shoes, socks, trail
@@ -680,9 +700,9 @@ with_ana = torch.tensor([[2, UNKNOWN, UNKNOWN], [1, 1, 2]])  # Cleo's list is fi
 assert not torch.allclose(embeddings[alone].mean(1)[0], embeddings[with_ana].mean(1)[0])
 
 # %% [markdown]
-# Cleo's description depends on who shares her batch. Repair it: `ids` has shape `[samples, length]`, `mask` is True where
-# something real stands, `embeddings` has one row for each index. Return the means, `[samples, dimensions]`. Mind that a *real* behavior may have index 0, and that a
-# history may be empty: its mean shall be all zeros.
+# Cleo's description depends on who shares her batch. Repair it: `ids` has shape `[samples, length]`, `mask` is True
+# where something real stands, `embeddings` has one row for each index. Return the means, `[samples, dimensions]`.
+# Mind that a *real* behavior may have index 0, and that a history may be empty: its mean shall be all zeros.
 
 
 # %%
@@ -718,8 +738,9 @@ verdict
 # ```{exercise} Another way to sort
 # :label: ex-another-sort
 #
-# `batches` sorts by the number of behaviors over all groups. Suppose that the model had a rectangle of its own for each group. By which length would you sort
-# then? Measure the padding of your order beside random order on the simulated log, and explain what you find by {numref}`fig-two-batches`.
+# `batches` sorts by the number of behaviors over all groups. Suppose that the model had a rectangle of its own for
+# each group. By which length would you sort then? Measure the padding of your order beside random order on the
+# simulated log, and explain what you find by {numref}`fig-two-batches`.
 # ```
 #
 # ## Summary
@@ -728,8 +749,8 @@ verdict
 # - Flat tensors with offsets store lists of any length. A sample is a user, a target, and one cut for each group.
 # - Index 0 is the unknown, a value that training never showed. Padding is a mask and has no index.
 # - `ranges` builds a batch by indexing alone. Nothing at or behind the cut can reach it, and a test proves that.
-# - Memory of cuts grows with the behaviors, that of copies with their square. Pools of similar lengths save most of the padding; the larger
-#   the pool, the less random the batches.
+# - Memory of cuts grows with the behaviors, that of copies with their square. Pools of similar lengths save most of
+#   the padding; the larger the pool, the less random the batches.
 #
-# **Where next.** A batch holds the age of every behavior as a plain number of seconds. {ref}`ch-time` asks in which form a network can
-# make use of it.
+# **Where next.** A batch holds the age of every behavior as a plain number of seconds. {ref}`ch-time` asks in which
+# form a network can make use of it.

@@ -96,7 +96,8 @@ def bucketize(answer: Callable[..., Any]) -> str:
     if (found != 0).any():
         first = int((found != 0).argmax())
         raise Mistake(
-            f"{young[first]:g} units gave bucket {found[first]}: all of [0, 1) is bucket 0, though log2 is negative there"
+            f"{young[first]:g} units gave bucket {found[first]}: "
+            "all of [0, 1) is bucket 0, though its logarithm is negative"
         )
 
     old = np.array([64.0, 127.0, 128.0, 1e4, 1e9])

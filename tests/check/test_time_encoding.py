@@ -70,7 +70,7 @@ def test_a_loop_passes():
         (lambda units, buckets: solution(units + 1e-9, buckets), "rounded across the edge"),
         (lambda units, buckets: torch.log2(units.clamp(min=1.0)), "whole number"),
         (lambda units, buckets: solution(units, buckets)[:2], "came out"),
-        (lambda units, buckets: [math.log2(unit) for unit in units.tolist()][0], "your code raised"),
+        (lambda units, buckets: math.log2(units), "your code raised"),
         (lambda units, buckets: torch.zeros(len(units)), "1 units gave bucket 0"),
     ],
 )

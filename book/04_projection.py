@@ -1,0 +1,305 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-projection)=
+# # Semantic projection
+#
+# Ben bought red sneakers and looked at a blue backpack. Tonight a red backpack is on offer. It takes its color from the
+# one and its kind from the other. Can a model that gives *one* weight to each behavior see that? And before that: sneakers
+# have a brand, a price and a shop, a search has only its words. How can such unlike things be compared at all?
+#
+# ```{admonition} In this chapter
+# You will
+#
+# - bring behaviors of different widths into one common space,
+# - split that space into several semantic spaces, and write K perceptrons as one,
+# - show with two behaviors why one weight for each behavior must compromise,
+# - test in a controlled experiment whether several spaces help, and on which task they do not.
+#
+# *Needs:* {ref}`ch-time`. *Runs in* under a minute on a laptop (fast profile).
+# *Code:* `atrank_lib.projection`. *Paper:* "Latent Semantic Spaces", equations 1 and 2.
+# ```
+
+# %% tags=["parameters"]
+profile = "fast"
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("04_projection", profile=profile, seed=seed)
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.colors import to_rgb
+from torch import nn
+
+import atrank_lib.check.projection
+from atrank_lib import GroupProjection, SemanticProjection, TargetAttention, check
+from atrank_lib.attention import Layout, SpaceAttention
+from atrank_lib.figures import INK, direct_label, group_color, space_color
+from atrank_lib.projection import perceptron, space_sizes
+from atrank_lib.ranking import pairwise_loss
+
+# %% [markdown]
+# ## One common space
+#
+# After {ref}`ch-time` every behavior is a vector, but the width $b_i$ depends on its group $i$: more features, more
+# numbers. Take two items with three numbers and one search with two:
+
+# %%
+item = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])  # [n_item = 2, b_item = 3]
+query = torch.tensor([[2.0, 1.0]])  # [n_query = 1, b_query = 2]
+
+# %% [markdown]
+# They cannot be compared, or even put into one table. So each group gets a map of its own into an overall space with
+# $d = s_{all}$ dimensions. The results of all groups are placed below each other:
+#
+# $$
+# S = \operatorname{concat}^{(0)}\bigl(\mathcal{F}_{M_1}(u_{bg_1}), \dots, \mathcal{F}_{M_n}(u_{bg_n})\bigr)
+# $$ (eq-projection)
+#
+# This is equation 1 of {cite:t}`zhou2018atrank`. $u_{bg_i}$ holds the embedded behaviors of group $i$, one a row. The superscript says
+# along which axis the parts are joined. $\mathcal{F}_\theta$ is the same building block in the whole paper: a perceptron with
+# a single layer, $\mathcal{F}_\theta(x) = \operatorname{relu}(x\,\theta^\top + \text{bias})$.
+#
+# By hand, without biases, with $d = 2$. The first map adds an item's first and third number, and subtracts the second
+# from the third. The second map keeps a query's first number, and subtracts it from the second.
+
+# %%
+M_item = torch.tensor([[1.0, 0.0, 1.0], [0.0, -1.0, 1.0]])  # [d, b_item]
+M_query = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])  # [d, b_query]
+
+S = torch.cat([(item @ M_item.T).relu(), (query @ M_query.T).relu()], dim=0)  # [n = 3, d = 2]
+assert S.tolist() == [[3, 2], [1, 0], [2, 0]]
+S
+
+# %% [markdown]
+# The query's second number would be $-2 + 1 = -1$; the relu makes it $0$. Now all three behaviors live in the same space,
+# and can be compared. Through the library:
+
+# %%
+projection = GroupProjection({"item": 3, "query": 2}, hidden=2)
+with torch.no_grad():
+    for group, matrix in (("[item]", M_item), ("[query]", M_query)):
+        projection.maps[group][0].weight.copy_(matrix)
+        projection.maps[group][0].bias.zero_()
+
+torch.testing.assert_close(projection({"item": item, "query": query}), S)
+
+# %% [markdown]
+# ## Several semantic spaces
+#
+# {cite:t}`zhou2018atrank` explain the next step with colors. A behavior is a *composite* color. A glass of red, one of green and
+# one of blue split it into *atomic* colors. Seen through one glass, any two composite colors can be compared, in
+# that respect and no other. {numref}`fig-colors` does it with the colors that the groups have in this book.
+
+# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color of this book, split into its shares of red, green and blue. Item and coupon share some blue and green, item and query share nothing but a little green: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, one for item, query and coupon. On the left a patch in the composite color of the group; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.2), width_ratios=[1, 1, 1, 1], sharey=True)
+groups = ("coupon", "query", "item")
+axes[0].barh(groups, [1] * 3, color=[group_color(g) for g in groups])
+axes[0].set(title="composite", xticks=[], xlim=(0, 1.05))
+for ax, name, shade, part in zip(
+    axes[1:], ("red", "green", "blue"), ("#c0392b", "#2e8b57", "#2c5fa8"), range(3), strict=True
+):
+    ax.barh(groups, [to_rgb(group_color(g))[part] for g in groups], color=shade, height=0.5)
+    ax.set(title=name, xlim=(0, 1.05), xticks=[0, 1])
+for ax in axes:
+    ax.grid(False)
+    ax.tick_params(length=0)
+
+# %% [markdown]
+# In the model the glasses are learned. Each of $K$ semantic spaces has its own perceptron:
+#
+# $$
+# S_k = \mathcal{F}_{P_k}(S), \qquad k = 1, \dots, K
+# $$ (eq-spaces)
+#
+# That is equation 2. $S_k$ is `[n, s_k]`, and the sizes add up to the overall one, $s_1 + \dots + s_K = d$. Two spaces of one dimension
+# for our three behaviors:
+
+# %%
+P = [torch.tensor([[1.0, -1.0]]), torch.tensor([[0.0, 1.0]])]  # K = 2, each [s_k = 1, d = 2]
+S_1, S_2 = ((S @ P_k.T).relu() for P_k in P)
+S_1.T, S_2.T
+
+# %% [markdown]
+# K perceptrons that read the same $S$ are one perceptron whose matrix holds their rows, one block below the other. Its
+# outputs come out block by block, and `split` hands them back to their spaces. One large product is faster
+# than $K$ small ones, so this is how the library does it:
+
+# %%
+spaces = SemanticProjection(hidden=2, sizes=(1, 1))
+with torch.no_grad():
+    spaces.map[0].weight.copy_(torch.cat(P))  # [s_1 + s_2, d]
+    spaces.map[0].bias.zero_()
+
+for ours, theirs in zip((S_1, S_2), spaces.spaces(S), strict=True):
+    torch.testing.assert_close(ours, theirs)
+
+# %% [markdown]
+# Does a larger $K$ cost more? No. The blocks share the same $d$ rows among more spaces:
+
+# %%
+sizes = {K: sum(p.numel() for p in SemanticProjection(32, space_sizes(32, K)).parameters()) for K in (1, 2, 4, 8)}
+assert len(set(sizes.values())) == 1
+sizes
+
+# %% [markdown]
+# So if the numbers are the same, what do several spaces buy?
+#
+# ## Why one weight must compromise
+#
+# To attend is to take a weighted mean of the behaviors, $C = \sum_i a_i \vec v_i$, with weights that sum to one
+# ({ref}`ch-attention` shows where they come from). The paper's argument: "each element in $\vec v_i$ will multiply by the same
+# $a_i$, such that different semantics of $\vec v_i$ can only compromise" ({cite:t}`zhou2018atrank`).
+#
+# Ben's sneakers and backpack, with two numbers for the color and two for the kind:
+
+# %%
+#                         red  blue | shoe  bag
+sneakers = torch.tensor([1.0, 0.0, 1.0, 0.0])
+backpack = torch.tensor([0.0, 1.0, 0.0, 1.0])
+wanted = torch.tensor([1.0, 0.0, 0.0, 1.0])  # the red of one, the bag of the other
+
+a = torch.linspace(0, 1, 101)[:, None]  # every weight the sneakers can have; the backpack has the rest
+C = a * sneakers + (1 - a) * backpack  # [101, 4]
+distance = (C - wanted).norm(dim=1)
+claim("ch4_best_scalar_distance", distance.min().item(), low=0.99, high=1.01)
+# %% [markdown]
+# No weight comes closer than {glue:text}`ch4_best_scalar_distance:.1f`. It is worse than that: look at the *match*, the inner product of $C$ with
+# what is wanted. It is $a$ for the color plus $1 - a$ for the kind, always exactly one. A backpack that matches only in kind gets as much with $a = 0$.
+# To this mean, the perfect offer and the half-matching one look the same. With a weight of its own in each space nothing has to give:
+
+# %%
+assert torch.allclose(C @ wanted, torch.ones(101))
+
+color_space = 1.0 * sneakers[:2] + 0.0 * backpack[:2]  # weights (1, 0)
+kind_space = 0.0 * sneakers[2:] + 1.0 * backpack[2:]  # weights (0, 1)
+torch.testing.assert_close(torch.cat([color_space, kind_space]), wanted)
+
+# %% mystnb={"figure": {"caption": "What a weighted mean keeps of the sneakers' color and of the backpack's kind. One weight for each behavior can only move along the line; two spaces reach the corner.", "name": "fig-compromise"}, "image": {"alt": "A square with the kept color on the horizontal axis and the kept kind on the vertical axis. A straight falling diagonal from the top left to the bottom right is labeled one space. A point at the top right corner is labeled two spaces."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(3.6, 3.4))
+ax.plot(C[:, 0], C[:, 3], color=space_color(0), linewidth=3)
+ax.text(0.28, 0.32, "one space", color=space_color(0), rotation=-45, ha="center", va="center")
+ax.plot(1, 1, "*", color=space_color(3), markersize=16, clip_on=False)
+ax.annotate("two spaces", (1, 1), xytext=(-10, -2), textcoords="offset points", ha="right", va="center", color=INK)
+ax.set(
+    xlabel="red kept, of the sneakers",
+    ylabel="bag kept, of the backpack",
+    xlim=(0, 1.05),
+    ylim=(0, 1.05),
+    aspect="equal",
+)
+# %% [markdown]
+# ## Does it show in a trained model?
+#
+# The argument is about one mean. A network has ways around it: the feedforward layer after the mean may bend
+# it, and values may be mapped so that what matters is kept. So we ask experimentally, on a task made for the purpose.
+#
+# A user has four behaviors. Each has one of ten colors and one of ten kinds, and none repeats. There are two tasks:
+#
+# - **two behaviors**: the right offer has the color of one behavior and the kind of *another*. A wrong offer has only
+#   the color, or only the kind, of some behavior; its other half occurs nowhere in the history.
+# - **one behavior**: the right offer has color and kind of *the same* behavior. A wrong offer takes one
+#   half from it and the other half from another behavior.
+#
+# The second task is the control. There a single weight is all one needs, so several spaces have no reason to win.
+
+# %%
+VALUES, LENGTH = 10, 4
+
+
+def draw(task, users, generator):
+    """Histories [users, 4, 2] of (color, kind), and offers [users, 3, 2]: the right one first."""
+    order = torch.rand(users, 2, VALUES, generator=generator).argsort(dim=2)  # two shuffled decks a user
+    history = order[:, :, :LENGTH].transpose(1, 2)
+    color, kind = order[:, 0], order[:, 1]  # places 0 to 3 are in the history, place 4 is not
+    if task == "two behaviors":
+        pairs = [(color[:, 0], kind[:, 1]), (color[:, 0], kind[:, 4]), (color[:, 4], kind[:, 1])]
+    else:
+        pairs = [(color[:, 0], kind[:, 0]), (color[:, 0], kind[:, 1]), (color[:, 1], kind[:, 0])]
+    place = torch.rand(users, LENGTH, generator=generator).argsort(dim=1)  # in no particular order
+    history = history.gather(1, place[:, :, None].expand(-1, -1, 2))
+    return history, torch.stack([torch.stack(pair, dim=1) for pair in pairs], dim=1)
+
+
+# %% [markdown]
+# The model is the target's half of ATRank: embed, project ({eq}`eq-projection`), attend in $K$ spaces, compare with the offer.
+# Only $K$ changes. The number of parameters does not.
+
+
+# %%
+class Matcher(nn.Module):
+    def __init__(self, K, hidden=32, size=8):
+        super().__init__()
+        self.color, self.kind = nn.Embedding(VALUES, size), nn.Embedding(VALUES, size)
+        self.project = perceptron(2 * size, hidden)
+        self.attend = TargetAttention(hidden, SpaceAttention(hidden, space_sizes(hidden, K)))
+
+    def embed(self, things):  # [..., 2] -> [..., d]
+        return self.project(torch.cat([self.color(things[..., 0]), self.kind(things[..., 1])], dim=-1))
+
+    def forward(self, history, offers):
+        users, n, _ = history.shape
+        layout = Layout.of(torch.arange(users * n), users, n)
+        keys, values = self.attend.read(self.embed(history).flatten(0, 1), layout)
+        h = self.embed(offers)  # [users, 3, d]
+        return (h * self.attend(h, keys, values, None)).sum(dim=-1)  # [users, 3]
+
+
+# %%
+steps = 400 if profile == "fast" else 1_500
+
+
+def run(task, K, number, hidden=32):
+    """AUC after training: how often the right offer beats a wrong one; a tie counts half."""
+    torch.manual_seed(number)
+    generator = torch.Generator().manual_seed(number)
+    model = Matcher(K, hidden)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, fused=True)
+    for _ in range(steps):
+        loss = pairwise_loss(model(*draw(task, 64, generator)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        scores = model(*draw(task, 4_000, torch.Generator().manual_seed(1_000 + seed)))
+    right, wrong = scores[:, :1], scores[:, 1:]
+    return ((right > wrong).float() + 0.5 * (right == wrong).float()).mean().item()
+
+
+# %%
+seeds = range(seed, seed + 5)
+two = pd.DataFrame({K: [run("two behaviors", K, number) for number in seeds] for K in (1, 2, 4, 8)}, index=seeds)
+one = pd.DataFrame({K: [run("one behavior", K, number) for number in seeds[:3]] for K in (1, 2, 8)}, index=seeds[:3])
+wide = [run("two behaviors", 1, number, hidden=64) for number in seeds[:3]]
+summary = pd.concat({"two behaviors": two.agg(["mean", "std"]), "one behavior": one.agg(["mean", "std"])})
+summary.round(3)
+
+# %% tags=["hide-input"]
+claim("ch4_auc_one_space", two[1].mean(), low=0.75, high=0.92)
+claim("ch4_auc_two_spaces", two[2].mean(), low=0.92)
+claim("ch4_auc_four_spaces", two[4].mean(), low=0.90)
+claim("ch4_auc_eight_spaces", two[8].mean(), low=0.90)
+claim("ch4_gain_two_spaces", two[2].mean() - two[1].mean(), low=0.04)
+claim("ch4_worst_of_two", two[2].min())
+claim("ch4_best_of_one", two[1].max())
+claim("ch4_auc_one_space_wide", np.mean(wide), low=0.70, high=0.95)
+claim("ch4_control_one_space", one[1].mean(), low=0.80)
+claim("ch4_control_gain_two_spaces", one[2].mean() - one[1].mean(), low=-0.2, high=0.05)
+claim("ch4_control_gain_eight_spaces", one[8].mean() - one[1].mean(), low=-0.4, high=0.05)
+print(summary, wide)
