@@ -17,7 +17,7 @@ from rich.table import Table
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.ranking import top_objects
-from atrank_lib.runs import MODELS, load_run, train_run
+from atrank_lib.runs import MODELS, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
 from atrank_lib.training import RECIPES
 
@@ -130,14 +130,19 @@ def evaluate(
     data: DataOption,
     negatives: Annotated[int, typer.Option(min=1, help="Negatives drawn for each test behavior.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the negatives.")] = 0,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the result with its provenance, as JSON.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""
     with _plain_errors():
-        trained = load_run(run)
-        histories = trained.histories_of(EventLog.read(data))
+        trained, log = load_run(run), EventLog.read(data)
+        histories = trained.histories_of(log)
         test = split(histories, trained.config.protocol, trained.config.targets).test
         result = evaluate_model(trained.model, histories, test, negatives=negatives, seed=seed)
+        if record is not None:
+            record_run(run, trained.config, log, result, record)
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
         return

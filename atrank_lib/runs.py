@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import load_model, save_model
 
+from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.provenance import commit, hardware, versions
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
-from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, write_text
+from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weights, save_weights, write_text
 
 MODELS = {"atrank": ATRank}
 
@@ -117,7 +118,7 @@ def train_run(
         seed=seed,
         data_name=log.schema.name,
         data_fingerprint=log.fingerprint(),
-        versions={"python": platform.python_version(), "torch": torch.__version__},
+        versions=versions(),
     )
     network = _build(config, grouped.vocabularies)
     existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
@@ -139,7 +140,7 @@ def train_run(
                 out.mkdir()
         raise
     beside = out / "model.safetensors.unfinished"
-    save_model(network, str(beside))
+    save_weights(network, beside)
     beside.replace(out / "model.safetensors")
     return result
 
@@ -148,7 +149,7 @@ def _check_same(out: Path, config: RunConfig) -> None:
     """A run may be resumed with another number of epochs, unless more are done already; nothing else may change."""
 
     def settings(c: RunConfig) -> dict[str, object]:
-        content = c.model_dump(mode="json")
+        content = c.model_dump(mode="json", exclude={"versions"})
         parts = {f"{part}.{name}": v for part in ("options", "recipe") for name, v in content.pop(part).items()}
         return content | parts
 
@@ -202,8 +203,31 @@ def load_run(run: Path | str) -> Run:
     except (ValueError, KeyError) as error:
         raise RunError(f"{run}: no model can be built from config.json and vocabularies.json ({error})") from None
     try:
-        load_model(model, str(run / "model.safetensors"))
+        load_weights(model, run / "model.safetensors")
     except Exception as error:  # safetensors raises its own type, torch RuntimeError
         raise RunError(f"{run / 'model.safetensors'} does not fit config.json ({error}); train the run again") from None
     model.eval()
     return Run(config, vocabularies, model)
+
+
+def record_run(run: Path, config: RunConfig, log: EventLog, evaluation: Evaluation, file: Path) -> None:
+    """Write a result with all that is needed to judge and to repeat it: the records in ``results/`` are such files."""
+    metrics = FitResult.model_validate_json((run / "metrics.json").read_text(encoding="utf-8"))
+    content = {
+        "model": config.model,
+        "seed": config.seed,
+        **evaluation.as_dict(),
+        "protocol": config.protocol,
+        "options": config.options.model_dump(mode="json"),
+        "recipe": config.recipe.model_dump(mode="json"),
+        "best_epoch": metrics.best_epoch,
+        "epochs": metrics.epochs,
+        "wall_seconds": sum(epoch["seconds"] for epoch in metrics.epochs),
+        "data_name": log.schema.name,
+        "data_fingerprint": log.fingerprint(),
+        "commit": commit(Path.cwd()),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(content, indent=1) + "\n")

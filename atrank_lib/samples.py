@@ -140,8 +140,9 @@ def split(
         else:
             part = 2 - 2 * from_end.clamp(max=1)
         part[positions == own.offsets[users]] = -1  # nothing of its own group before it
+        everything = _samples(histories, group, positions)
         for number, samples in enumerate(parts):
-            samples[group] = _samples(histories, group, positions[part == number])
+            samples[group] = everything[part == number]
         for number, name in ((0, "training"), (2, "test")):
             if len(parts[number][group]) == 0:
                 raise ValueError(

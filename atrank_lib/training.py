@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -89,14 +89,14 @@ class Checkpoints:
         beside = self.folder / f"unfinished-{epoch:04d}"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        save_model(model, str(beside / "weights.safetensors"))
+        save_weights(model, beside / "weights.safetensors")
         save_file(_flatten(optimizer), beside / "optimizer.safetensors")
         (beside / "state.json").write_text(result.model_dump_json(indent=1))
         beside.rename(self.path(epoch))
         (self.path(epoch - 1) / "optimizer.safetensors").unlink(missing_ok=True)
 
     def load(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> FitResult:
-        load_model(model, str(self.path(epoch) / "weights.safetensors"))
+        load_weights(model, self.path(epoch) / "weights.safetensors")
         state = load_file(self.path(epoch) / "optimizer.safetensors")
         per_parameter: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
@@ -118,6 +118,23 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for name, value in state.items()
         if isinstance(value, Tensor)
     }
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write every parameter once, under its first name: equal weights are equal bytes."""
+    save_file({name: value.detach().contiguous() for name, value in model.named_parameters()}, path)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Read what ``save_weights`` wrote.
+
+    Raises:
+        ValueError: the file's parameters are not the model's.
+    """
+    weights, wanted = load_file(path), {name for name, _ in model.named_parameters()}
+    if weights.keys() != wanted:
+        raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
+    model.load_state_dict(weights, strict=False)  # shared parameters have further names
 
 
 def write_text(path: Path, text: str) -> None:
@@ -196,7 +213,7 @@ def fit(
         _judge(result, recipe)
         result.finished = result.finished and not done
         if result.best_epoch == len(result.epochs):
-            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            best = {name: value.detach().clone() for name, value in model.named_parameters()}
         if checkpoints is not None:
             if not done:
                 checkpoints.save(model, optimizer, result)

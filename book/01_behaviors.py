@@ -51,8 +51,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, split
-from atrank_lib.check import behaviors as check
+import atrank_lib.check.behaviors  # noqa: F401
+from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, check, split
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.figures import FAINT, INK, group_color
 from data_scripts.simulate import MarketplaceConfig, simulate
@@ -202,7 +202,7 @@ planted.assign(**{"half-life (days)": pd.Series(config.half_lives)})
 # %%
 market = None if data else simulate(config)
 log = EventLog.read(data) if data else market.log
-log.summary().T
+log.summary().round(1).T
 
 # %% [markdown]
 # ```{list-table} The paper's logs: multi-behavior (its Table 2) and Amazon (its Table 1)
@@ -346,7 +346,10 @@ last_row = life.loc[life["group"] == main, "row"].iloc[-1]
 histories = GroupedHistories.from_log(log)
 splits = {name: split(histories, name, [main]) for name in ("paper", "validated", "global_time")}
 own = histories.groups[main]
-enough = torch.nonzero((own.offsets.diff() >= 5) & (own.offsets.diff() <= 12)).flatten()
+lengths = own.offsets.diff()
+enough = torch.nonzero((lengths >= 5) & (lengths <= 12)).flatten()
+if not len(enough):  # a log of very short or very long lives
+    enough = torch.nonzero(lengths >= 2).flatten()
 early_to_late = enough[own.timestamps[own.offsets[enough + 1] - 1].argsort(stable=True)]  # by the last behavior
 chosen = [int(early_to_late[int(q * (len(early_to_late) - 1))]) for q in (0.3, 0.6, 0.9, 0.98, 1.0)]
 start = min(int(own.timestamps[own.offsets[user]]) for user in chosen)
@@ -382,7 +385,7 @@ _ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", 
 
 # %%
 test = splits["validated"].test[main]
-for sample in range(0, len(test), len(test) // 20):
+for sample in range(0, len(test), max(1, len(test) // 20)):
     user, ends = test.users[sample], test.ends[sample]
     by_hand = history_of(main, int(histories.groups[main].rows[test.positions[sample]]))
     for number, (name, group) in enumerate(histories.groups.items()):
@@ -685,7 +688,7 @@ table.round(3)
 def user_auc_of_mine(user_ids, scores, labels): ...  # your turn
 
 
-check.user_auc(user_auc_of_mine)
+check.behaviors.user_auc(user_auc_of_mine)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -704,7 +707,7 @@ def user_auc_of_mine(user_ids, scores, labels):
     return points.groupby(pairs["user"]).mean().mean()  # over pairs, then over users
 
 
-verdict = check.user_auc(user_auc_of_mine)
+verdict = check.behaviors.user_auc(user_auc_of_mine)
 assert verdict
 verdict
 
@@ -724,7 +727,7 @@ verdict
 def history(groups, times, target): ...  # your turn
 
 
-check.history(history)
+check.behaviors.history(history)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -745,7 +748,7 @@ def history(groups, times, target):
     return before
 
 
-verdict = check.history(history)
+verdict = check.behaviors.history(history)
 assert verdict
 verdict
 
@@ -765,7 +768,7 @@ verdict
 def like_last(history, candidates): ...  # your turn
 
 
-check.like_last(like_last)
+check.behaviors.like_last(like_last)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -782,7 +785,7 @@ def like_last(history, candidates):
     return [float(category == last) for category in candidates]
 
 
-verdict = check.like_last(like_last)
+verdict = check.behaviors.like_last(like_last)
 assert verdict
 verdict
 

@@ -50,8 +50,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, split
-from atrank_lib.check import grouping as check
+import atrank_lib.check.grouping  # noqa: F401
+from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, check, split
 from atrank_lib.figures import FAINT, INK, direct_label, group_color
 from atrank_lib.grouping import UNKNOWN, Ragged, ranges
 from data_scripts.simulate import MarketplaceConfig, simulate
@@ -281,7 +281,7 @@ print("rectangle", (batch.size, batch.length), "slots", batch.slots.tolist())
 mask = torch.zeros(batch.size * batch.length, dtype=torch.bool).index_fill(0, batch.slots, True)
 mask.view(batch.size, batch.length)  # True: a behavior; False: padding
 
-# %% mystnb={"figure": {"caption": "From flat tensors to a batch. Top: the flat tensors of the three groups with the borders between users; full cells are history of the two samples, pale cells are not (the targets, and Cleo). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cell is padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "From flat tensors to a batch. Top: the flat tensors of the three groups with the borders between users; full cells are history of the two samples, pale cells are not (the two targets, and Cleo's search). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cells are padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
 fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 4), height_ratios=[3, 2])
 
 
@@ -588,7 +588,7 @@ _ = claim("ch2_paid_by_8", ((price[:, eight] - price[:, 0]) / (price[:, -1] - pr
 def offsets_of(counts): ...  # your turn
 
 
-check.offsets(offsets_of)
+check.grouping.offsets(offsets_of)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -604,7 +604,7 @@ def offsets_of(counts):
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-verdict = check.offsets(offsets_of)
+verdict = check.grouping.offsets(offsets_of)
 assert verdict
 verdict
 
@@ -624,7 +624,7 @@ verdict
 def latest(offsets, users, ends, limit): ...  # your turn
 
 
-check.latest(latest)
+check.grouping.latest(latest)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -642,7 +642,7 @@ def latest(offsets, users, ends, limit):
     return positions
 
 
-verdict = check.latest(latest)
+verdict = check.grouping.latest(latest)
 assert verdict
 verdict
 
@@ -662,7 +662,7 @@ verdict
 def padding_share(lengths, batch_size): ...  # your turn
 
 
-check.padding_share(padding_share)
+check.grouping.padding_share(padding_share)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -679,7 +679,7 @@ def padding_share(lengths, batch_size):
     return 1 - int(lengths.sum()) / cells
 
 
-verdict = check.padding_share(padding_share)
+verdict = check.grouping.padding_share(padding_share)
 assert verdict
 verdict
 
@@ -709,7 +709,7 @@ assert not torch.allclose(embeddings[alone].mean(1)[0], embeddings[with_ana].mea
 def mean_embedding(embeddings, ids, mask): ...  # your turn
 
 
-check.mean_embedding(mean_embedding)
+check.grouping.mean_embedding(mean_embedding)
 
 # %% [markdown]
 # ```{exercise-end}
@@ -727,7 +727,7 @@ def mean_embedding(embeddings, ids, mask):
     return total / real.sum(1).clamp(min=1)  # an empty history: 0 / 1
 
 
-verdict = check.mean_embedding(mean_embedding)
+verdict = check.grouping.mean_embedding(mean_embedding)
 assert verdict
 verdict
 

@@ -48,6 +48,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+import atrank_lib.check.time_encoding
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -60,11 +61,13 @@ from atrank_lib import (
     Vocabularies,
     bucketize_elapsed,
     build_batch,
+    check,
     evaluate,
     fit,
 )
 from atrank_lib.embedding import shared_tables
-from atrank_lib.figures import INK
+from atrank_lib.evaluation import fixed_candidates, user_auc
+from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.runs import prepare
 from atrank_lib.samples import GroupBatch
 from data_scripts.simulate import MarketplaceConfig, simulate
@@ -220,7 +223,7 @@ coupon.time.table.weight.grad  # an hour is bucket 1 when the unit is the hour
 half_lives = {"item": 2.0, "query": 0.4, "coupon": 0.1}  # days
 category, shop_link = {"category": 1.0}, {"shop": 1.0}
 config = MarketplaceConfig(
-    users=500 if profile == "fast" else 4_000,
+    users=400 if profile == "fast" else 4_000,
     seed=seed,
     items=100, queries=40, coupons=40, categories=10, brands=10, shops=10,
     half_lives=half_lives, session_gap=3.0, behavior_gap=0.05,
@@ -291,9 +294,10 @@ claim("ch3_auc_weeks", mean["continuous, weeks"], low=0.83, high=0.93)
 claim("ch3_auc_continuous", mean["continuous"], low=0.78, high=0.91)
 claim("ch3_auc_none", mean["none"], low=0.80, high=0.88)
 claim("ch3_gain_from_time", mean["lookup"] - mean["none"], low=0.01)
-claim("ch3_gain_over_continuous", mean["lookup"] - mean["continuous"], low=0.002)
+claim("ch3_gain_over_continuous", mean["lookup"] - mean["continuous"], low=0.005)
+claim("ch3_continuous_against_none", mean["continuous"] - mean["none"], low=-0.05, high=0.02)
 claim("ch3_gain_over_weeks", mean["lookup"] - mean["continuous, weeks"], low=-0.03, high=0.03)
-# %% mystnb={"figure": {"caption": "Average user AUC on the test behaviors for four forms of time: a dot for each seed, a bar at the mean. The dashed lines are the best that can be reached with time and without it. Buckets and small continuous inputs pass what is possible without time or come close to it; raw hours and days do not.", "name": "fig-time-forms"}, "image": {"alt": "Four rows of dots on an AUC axis. Lookup and continuous time in weeks lie to the right, continuous time in hours and days further left, and no time at all furthest left; two dashed vertical lines mark the reachable AUC without and with time."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Average user AUC on the test behaviors for four forms of time: a dot for each seed, a bar at the mean. The dashed lines are the best that can be reached with time and without it. Buckets and time in weeks gain over no time at all; time in hours and days hardly does.", "name": "fig-time-forms"}, "image": {"alt": "Four rows of dots on an AUC axis. Lookup and continuous time in weeks lie to the right, continuous time in hours and days further left, and no time at all furthest left; two dashed vertical lines mark the reachable AUC without and with time."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for row, form in enumerate(reversed(forms)):
     ax.plot(auc[form], [row] * len(auc), "o", color=INK, alpha=0.55, markersize=7, markeredgewidth=0)
@@ -311,8 +315,8 @@ ax.set_xlabel("average user AUC, items")
 # difference of {glue:text}`ch3_gain_from_time:.3f`. The two optima differ by {glue:text}`ch3_reach_difference:.3f`.
 #
 # **Its form matters, but for a plainer reason than one might think.** Continuous time in the group's own units reaches
-# {glue:text}`ch3_auc_continuous:.3f`, and its seeds lie far apart. Merely measuring in weeks lifts it to
-# {glue:text}`ch3_auc_weeks:.3f`, {glue:text}`ch3_gain_over_weeks:+.3f` away from the lookup. So here the paper's
+# {glue:text}`ch3_auc_continuous:.3f`, {glue:text}`ch3_continuous_against_none:+.3f` from no time at all. Merely measuring in weeks lifts it to
+# {glue:text}`ch3_auc_weeks:.3f`; the lookup's lead over that is {glue:text}`ch3_gain_over_weeks:+.3f`, less than seeds differ. So here the paper's
 # "very difficult" is a matter of *scale*: inputs of a few hundred hours drown everything else that is in the vector.
 #
 # Why does one direction not hurt? Our marketplace is the best case for it. The planted weight is $2^{-t/h}$, and a softmax

@@ -50,7 +50,7 @@ from torch import nn
 import atrank_lib.check.projection
 from atrank_lib import GroupProjection, SemanticProjection, TargetAttention, check
 from atrank_lib.attention import Layout, SpaceAttention
-from atrank_lib.figures import INK, direct_label, group_color, space_color
+from atrank_lib.figures import INK, group_color, space_color
 from atrank_lib.projection import perceptron, space_sizes
 from atrank_lib.ranking import pairwise_loss
 
@@ -262,7 +262,7 @@ class Matcher(nn.Module):
 
 
 # %%
-steps = 400 if profile == "fast" else 1_500
+steps = 500 if profile == "fast" else 1_500
 
 
 def run(task, K, number, hidden=32):
@@ -270,7 +270,7 @@ def run(task, K, number, hidden=32):
     torch.manual_seed(number)
     generator = torch.Generator().manual_seed(number)
     model = Matcher(K, hidden)
-    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     for _ in range(steps):
         loss = pairwise_loss(model(*draw(task, 64, generator)))
         optimizer.zero_grad()
@@ -291,15 +291,188 @@ summary = pd.concat({"two behaviors": two.agg(["mean", "std"]), "one behavior": 
 summary.round(3)
 
 # %% tags=["hide-input"]
-claim("ch4_auc_one_space", two[1].mean(), low=0.75, high=0.92)
-claim("ch4_auc_two_spaces", two[2].mean(), low=0.92)
-claim("ch4_auc_four_spaces", two[4].mean(), low=0.90)
-claim("ch4_auc_eight_spaces", two[8].mean(), low=0.90)
-claim("ch4_gain_two_spaces", two[2].mean() - two[1].mean(), low=0.04)
-claim("ch4_worst_of_two", two[2].min())
-claim("ch4_best_of_one", two[1].max())
-claim("ch4_auc_one_space_wide", np.mean(wide), low=0.70, high=0.95)
-claim("ch4_control_one_space", one[1].mean(), low=0.80)
-claim("ch4_control_gain_two_spaces", one[2].mean() - one[1].mean(), low=-0.2, high=0.05)
-claim("ch4_control_gain_eight_spaces", one[8].mean() - one[1].mean(), low=-0.4, high=0.05)
-print(summary, wide)
+claim("ch4_auc_one_space", two[1].mean(), low=0.75, high=0.88)
+claim("ch4_auc_two_spaces", two[2].mean(), low=0.88)
+claim("ch4_auc_four_spaces", two[4].mean(), low=0.88)
+claim("ch4_auc_eight_spaces", two[8].mean(), low=0.88)
+claim("ch4_gain_two_spaces", two[2].mean() - two[1].mean(), low=0.05)
+claim("ch4_gap_between_seeds", two[2].min() - two[1].max(), low=-0.05)
+claim("ch4_auc_one_space_wide", np.mean(wide), low=0.70, high=0.90)
+claim("ch4_control_one_space", one[1].mean(), low=0.95)
+claim("ch4_control_gain_eight_spaces", one[8].mean() - one[1].mean(), low=-0.1, high=0.02)
+# %% mystnb={"figure": {"caption": "AUC for one to eight spaces with the same number of parameters, a dot for each seed, a line through the means. Left: two behaviors have to be combined, and several spaces help; the dashed line is what color or kind alone can reach. Right: the control, where one behavior holds everything, and several spaces help nothing.", "name": "fig-spaces"}, "image": {"alt": "Two panels with the number of spaces on the horizontal axis and AUC on the vertical axis. Left, one space lies clearly below two, four and eight spaces, which lie close together near the top, all above a dashed line at three quarters. Right, all numbers of spaces lie at the top."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
+for ax, table, title in ((axes[0], two, "two behaviors"), (axes[1], one, "one behavior (control)")):
+    x = np.log2(table.columns.to_numpy(float))
+    ax.plot(x, table.mean(), color=INK)
+    for _, row in table.iterrows():
+        ax.plot(x, row, "o", color=INK, alpha=0.45, markersize=6, markeredgewidth=0)
+    ax.set(title=title, xlabel="semantic spaces K", xticks=range(4), xticklabels=[1, 2, 4, 8], xlim=(-0.3, 3.3))
+axes[0].axhline(0.75, color=INK, linestyle="--", linewidth=1)
+axes[0].text(3.3, 0.745, "color or kind alone", ha="right", va="top", fontsize=9)
+axes[0].set(ylabel="AUC", ylim=(0.68, 1.02))
+
+# %% [markdown]
+# On the left of {numref}`fig-spaces` one space reaches {glue:text}`ch4_auc_one_space:.3f`, two reach
+# {glue:text}`ch4_auc_two_spaces:.3f`, a gain of {glue:text}`ch4_gain_two_spaces:.3f` at the same number of parameters. Four
+# ({glue:text}`ch4_auc_four_spaces:.3f`) and eight ({glue:text}`ch4_auc_eight_spaces:.3f`) add little: the task has two
+# semantics. Is one space merely too small? Twice as wide, and with more than three times the parameters, it reaches
+# {glue:text}`ch4_auc_one_space_wide:.3f`. It is not size that is missing.
+#
+# Is one space then at the mercy of its single mean? Not entirely. A scorer that sees color or kind alone wins against one of the two wrong offers
+# and ties with the other: three quarters. One space gets above that, since the layer after the mean is not linear and can
+# bend a compromise into something useful. It compensates in part, as a skeptic would have guessed, and slowly.
+#
+# The control on the right came out as it should have: with one behavior to match, one space reaches {glue:text}`ch4_control_one_space:.3f`,
+# and eight change that by {glue:text}`ch4_control_gain_eight_spaces:+.3f`. Several spaces are no free lunch and no magic. They help where
+# *different behaviors matter in different respects*. Whether a marketplace is like that is a question for data, not for algebra.
+#
+# ## What we learned
+#
+# - Each group has its own map into the common space; only there can behaviors of all groups stand in one table.
+# - $K$ perceptrons are one matrix, cut into blocks. $K$ costs no parameters.
+# - One weight for each behavior is a point on a line between compromises; several spaces can leave that line.
+#
+# ## Exercises
+#
+# ```{exercise-start} Stack the perceptrons
+# :label: ex-stack
+# ```
+# Make one perceptron out of $K$. You get a list of weights `[s_k, d]` and one of biases `[s_k]`; return the weight and the bias whose output
+# `split` would hand out to space 1, space 2, and so on.
+
+
+# %%
+def stack(weights, biases): ...  # your turn
+
+
+check.projection.stack(stack)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-stack
+# :class: dropdown
+# ```
+
+
+# %%
+def stack(weights, biases):
+    return torch.cat(weights, dim=0), torch.cat(biases, dim=0)  # [d, d], [d]
+
+
+verdict = check.projection.stack(stack)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Every group through its own map
+# :label: ex-project
+# ```
+# Write {eq}`eq-projection`. `groups` maps a name to `[n_i, b_i]`, `maps` a name to a weight `[d, b_i]` and a bias `[d]`.
+# Then break it: send every group through the first group's map. When does PyTorch complain, and when does it stay silent? The checker knows both cases.
+
+
+# %%
+def project(groups, maps): ...  # your turn
+
+
+check.projection.project(project)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-project
+# :class: dropdown
+# ```
+
+
+# %%
+def project(groups, maps):
+    parts = [(u @ maps[name][0].T + maps[name][1]).relu() for name, u in groups.items()]  # each [n_i, d]
+    return torch.cat(parts, dim=0)
+
+
+def broken(groups, maps):
+    first = next(iter(maps))
+    return project(groups, {name: maps[first] for name in groups})
+
+
+verdict = check.projection.project(project)
+assert verdict
+assert not check.projection.project(broken)
+verdict, check.projection.project(broken)
+
+# %% [markdown]
+# With different widths the product of matrices fails, which is lucky. With equal widths nothing complains, and the numbers
+# are wrong. Widths are no type check: the library looks maps up by the group's name.
+#
+# ```{solution-end}
+# ```
+#
+# ```{exercise-start} Count the parameters
+# :label: ex-count
+# ```
+# How many numbers do {eq}`eq-projection` and {eq}`eq-spaces` learn, for groups of the given widths and $K$ equal spaces?
+
+
+# %%
+def parameters(widths, hidden, spaces): ...  # your turn
+
+
+check.projection.parameters(parameters)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-count
+# :class: dropdown
+# ```
+# Every output has one weight for each input, and a bias. The $K$ spaces have $d$ outputs together, whatever $K$ is.
+
+
+# %%
+def parameters(widths, hidden, spaces):
+    groups = sum((b + 1) * hidden for b in widths)
+    return groups + (hidden + 1) * hidden
+
+
+verdict = check.projection.parameters(parameters)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+#
+# ````{exercise} On paper: no single weight
+# :label: ex-no-single-weight
+#
+# Let $v_1 = (x_1, y_1)$ and $v_2 = (x_2, y_2)$, where each half is a vector, $x_1 \ne x_2$ and $y_1 \ne y_2$. Show that no weights
+# $a$ and $1 - a$ make the weighted mean equal to $(x_1, y_2)$. Then: does it help to drop the condition that weights sum to one?
+# ````
+#
+# ````{solution} ex-no-single-weight
+# :class: dropdown
+#
+# The first half asks for $a x_1 + (1 - a) x_2 = x_1$, that is $(1 - a)(x_2 - x_1) = 0$, so $a = 1$. The second half asks for
+# $a (y_1 - y_2) = 0$, so $a = 0$. Both cannot be. With free weights $a_1, a_2$: if $x_1, x_2$ are linearly independent, the first half still forces
+# $a_1 = 1, a_2 = 0$, and if $y_1, y_2$ are, the second forces the opposite. It is the *sharing* of the weight that hurts, not its sum.
+# ````
+#
+# ## Summary
+#
+# You can now
+#
+# - bring groups of different widths into one table ({eq}`eq-projection`);
+# - split it into $K$ semantic spaces, and do so with one matrix ({eq}`eq-spaces`);
+# - show what a single weight cannot do;
+# - say where several spaces help, where they do not, and how you would find out.
+#
+# So far the weights came from nowhere. {ref}`ch-attention` lets the behaviors decide themselves how much they take from each other.

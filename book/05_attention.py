@@ -292,7 +292,7 @@ layer.residual = "input"
 # for the same topic in the one and for the same occasion in the other. {numref}`fig-attention-spaces` gives our
 # three behaviors the matrix $W$ from above, and beside it one that asks for the opposite.
 
-# %% mystnb={"figure": {"caption": "The same three behaviors in two spaces. Each row shows what one behavior takes, and sums to one. Left: with the matrix $W$ from above everyone looks for the outdoors first. Right: with another matrix everyone looks for what they are not.", "name": "fig-attention-spaces"}, "image": {"alt": "Two matrices of three by three shares. In the left one the tent takes nearly everything from itself; in the right one the tent takes nearly everything from the guitar, and the guitar from the tent."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same three behaviors in two spaces. Each row shows what one behavior takes, and sums to one. Left: with the matrix $W$ from above tent and boots look for the outdoors. Right: with another matrix tent and guitar look for what they are not.", "name": "fig-attention-spaces"}, "image": {"alt": "Two matrices of three by three shares. In the left one the tent takes nearly everything from itself; in the right one the tent takes nearly everything from the guitar, and the guitar from the tent."}} tags=["hide-input"]
 W_other = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
 fig, axes = plt.subplots(1, 2, figsize=(6.8, 2.9))
 for k, (ax, matrix) in enumerate(zip(axes, [W, W_other], strict=True)):
@@ -370,7 +370,7 @@ claim("ch5_moved_largest", probe.groupby("user")["moved"].max().median(), low=0.
 claim("ch5_share_moved_correlation", agreement, low=0.1)
 probe.groupby("group")[["share", "moved"]].mean().loc[list(histories.groups)].round(3)
 
-# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, in the color of its group. Right: 100 users, one dot for each neighbor. How far the vector moves goes with the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a cloud of dots that rises from lower left to upper right: neighbors with a larger share of attention move the vector further."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, in the color of its group, oldest first within a group. Right: 100 users, one dot for each neighbor. How far the vector moves goes with the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a cloud of dots that rises from lower left to upper right: neighbors with a larger share of attention move the vector further."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3), width_ratios=[1, 1.1])
 one = probe[probe["user"] == probe["user"].value_counts().index[50]].reset_index(drop=True)
 left.bar(one.index, one["moved"], color=[group_color(name) for name in one["group"]])
@@ -504,13 +504,14 @@ gain = claim("ch5_tent_gain_of_block", gain, low=0.1)
 
 # %% mystnb={"figure": {"caption": "How often the right accessory is ranked above another one. Each dot is one training run; the dashed line is guessing. Without time no model does better than guessing. With time the question about single behaviors is solved without self-attention; the question about a pair is not.", "name": "fig-attention-order"}, "image": {"alt": "Two panels with four columns of dots. Left, the last one: the two columns without time lie at one half, the two with time near one. Right, the one before the tent: without time at one half, with time but without self-attention a little above it, with time and self-attention far above."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.4), sharey=True)
+titles = {"the last": "Which came last?", "before the tent": "Which came right before the tent?"}
 labels = ["neither", "only\nself-attention", "only\ntime", "both"]
 for ax, rule in zip(axes, ("the last", "before the tent"), strict=True):
     ax.axhline(0.5, color=INK, linestyle="--", linewidth=1)
     for x, variant in enumerate(variants):
         dots = outcomes.set_index(["rule", "time", "blocks"])["right"].sort_index().loc[(rule, *variant)]
         ax.scatter(x + np.linspace(-0.15, 0.15, len(dots)), dots, color=space_color(x), s=36, zorder=3)
-    ax.set(xticks=range(4), xlim=(-0.5, 3.5), ylim=(0.4, 1.03), title=f"which came: {rule}?")
+    ax.set(xticks=range(4), xlim=(-0.5, 3.5), ylim=(0.4, 1.03), title=titles[rule])
     ax.set_xticklabels(labels, fontsize=9)
 _ = axes[0].set_ylabel("share of pairs in the right order")
 

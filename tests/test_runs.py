@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from atrank_lib.evaluation import evaluate
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRankConfig
+from atrank_lib.provenance import versions
 from atrank_lib.ranking import top_objects
-from atrank_lib.runs import RunError, load_run, prepare, train_run
+from atrank_lib.runs import RunError, load_run, prepare, record_run, train_run
 from atrank_lib.samples import build_batch, moments, seen_objects, split
 from atrank_lib.training import FitResult, Recipe
 from tests.random_logs import random_log
@@ -66,7 +68,7 @@ def test_files_of_a_run(run: Path, log: EventLog) -> None:
     assert config["targets"] == config["histories"] == ["item", "query", "coupon"]
     assert config["options"]["hidden"] == 8
     assert config["recipe"]["batch_size"] == 16
-    assert set(config["versions"]) == {"python", "torch"}
+    assert config["versions"] == versions()
     metrics = json.loads((run / "metrics.json").read_text())
     assert len(metrics["epochs"]) == 2
     for entry in metrics["epochs"]:
@@ -305,3 +307,17 @@ def test_top_objects_of_a_user_who_saw_everything(tiny_log: EventLog, tmp_path: 
     assert few["object_id"].tolist() == ["i6"]
     histories.groups["query"].objects[:2] = torch.tensor([0, 1], dtype=torch.int32)
     assert len(top_objects(trained.model, histories, "anna", "query")) == 1
+
+
+def test_a_record_holds_the_result_and_where_it_comes_from(run: Path, log: EventLog, tmp_path: Path) -> None:
+    trained = load_run(run)
+    histories = trained.histories_of(log)
+    result = evaluate(trained.model, histories, split(histories, "validated", trained.config.targets).test)
+    file = tmp_path / "results" / "record.json"
+    record_run(run, trained.config, log, result, file)
+    record = json.loads(file.read_text())
+    assert record["average_user_auc"] == result.average_user_auc
+    assert record["data_fingerprint"] == log.fingerprint()
+    assert record["recipe"] == trained.config.recipe.model_dump(mode="json")
+    assert len(record["epochs"]) == len(json.loads((run / "metrics.json").read_text())["epochs"])
+    assert {"model", "seed", "ci95", "options", "commit", "versions", "hardware", "wall_seconds"} <= record.keys()
