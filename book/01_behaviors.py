@@ -803,10 +803,10 @@ verdict
 # ```{solution} ex-leak
 # :class: dropdown
 #
-# The target is now part of its own history. `touched before` jumps to a perfect score, and with it everything that
-# counts: the target always shares all its features with itself. A perfect score is easy to distrust. The milder leak
-# is the dangerous one: let in only behaviors of *other* groups at the same time, on a log with times in days, and the
-# scores rise a little, to a level that looks like a good model.
+# The target is now part of its own history. `touched before` becomes perfect, and whatever counts comes close to it,
+# since the target shares all its features with itself. A perfect score is easy to distrust. The milder leak is the
+# dangerous one: let in only behaviors of *other* groups at the same time, on a log with times in days, and the scores
+# rise a little, to a level that looks like a good model.
 # ```
 #
 # ```{exercise} Design your own log

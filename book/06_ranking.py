@@ -171,11 +171,12 @@ print(f"point-wise {point:.3f}, pair-wise {pair:.3f}")
 #
 # In {eq}`eq-target` the expensive part, the behaviors $C$, does not depend on the target. So the model has two
 # halves: `encode(histories)` reads a user once, `score(encoding, candidates)` may be called as often as we like.
-# Here is the whole model on two samples of the simulated marketplace, with every shape.
+# Here is the whole model on two samples of the simulated marketplace, with every shape. The shop is small this time,
+# 300 items, so that a short training meets each of them often.
 
 # %%
-users, steps, runs = (4000, 1160, 1) if profile == "fast" else (20_000, 12_000, 3)
-market = simulate(MarketplaceConfig(users=users, seed=seed))
+users, steps, runs = (4000, 1000, 1) if profile == "fast" else (20_000, 12_000, 3)
+market = simulate(MarketplaceConfig(users=users, items=300, seed=seed))
 log = market.log
 histories, parts = prepare(log, "validated", ["item"])
 test = parts.test["item"]
