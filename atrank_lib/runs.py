@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -231,3 +232,15 @@ def record_run(run: Path, config: RunConfig, log: EventLog, evaluation: Evaluati
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(content, indent=1) + "\n")
+
+
+def recorded_runs(log: str, model: str = "atrank") -> list[dict[str, Any]]:
+    """The records ``results/<log>/<model>-seed*.json``, by seed; empty where no such folder is at hand.
+
+    ``results/`` is looked for in the current folder, in those above it, and beside this package.
+    """
+    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[1]):
+        files = sorted((folder / "results" / log).glob(f"{model}-seed*.json"))
+        if files:
+            return sorted((json.loads(file.read_text(encoding="utf-8")) for file in files), key=lambda r: r["seed"])
+    return []

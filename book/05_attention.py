@@ -623,7 +623,7 @@ verdict
 
 # %% [markdown]
 # ```{exercise-start} Count the multiplications
-# :label: ex-count
+# :label: ex-count-products
 # ```
 # Let there be $b$ users with $n$ behaviors each, and $K$ spaces of $s$ dimensions, $d = K s$. How many
 # multiplications does one layer spend on *comparing and mixing*, that is on `queries @ keys.T` and on `A @ values` in
@@ -643,7 +643,7 @@ check.attention.comparing(comparing)
 # ```
 
 # %% [markdown]
-# ```{solution-start} ex-count
+# ```{solution-start} ex-count-products
 # :class: dropdown
 # ```
 # Each space compares $n \times n$ pairs in $s$ dimensions and mixes as many values: $2 n^2 s$. Over all spaces that

@@ -27,7 +27,7 @@ def write_ledger(project: Project) -> None:
     claims = [
         claim for chapter in project.chapters() for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
     ]
-    page = ledger_page(claims, commit(project.root), hardware())
+    page = ledger_page(claims, commit(project.root), hardware(), project.root / "results")
     (project.notebooks / "ledger.md").write_text(page)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -32,8 +33,8 @@ def read_claims(notebook: Path) -> list[Claim]:
     return [cast(Claim, claim) for claim in found if claim]
 
 
-def ledger_page(claims: list[Claim], commit: str, hardware: str) -> str:
-    """The page as MyST Markdown."""
+def ledger_page(claims: list[Claim], commit: str, hardware: str, results: Path | None = None) -> str:
+    """The page as MyST Markdown: the claims, and the recorded runs in the folder `results`."""
     libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
     header = f"""# Results ledger
 
@@ -44,11 +45,41 @@ outside its range stops the build, so what the text says about it still holds.
 - Libraries: {libraries}
 - Hardware: {hardware}
 """
+    recorded = records(results) if results is not None else ""
     if not claims:
-        return header + "\nNo chapter has recorded a number.\n"
+        return header + "\nNo chapter has recorded a number.\n" + recorded
     rows = ["| name | value | range | chapter | profile | seed | data |", "|---|---:|---|---|---|---:|---|"]
     rows += [row(claim) for claim in claims]
-    return header + "\n" + "\n".join(rows) + "\n"
+    return header + "\n" + "\n".join(rows) + "\n" + recorded
+
+
+def records(results: Path) -> str:
+    """A table of the runs that were made beforehand: one line for each JSON file below `results`."""
+    files = sorted(results.rglob("*.json"))
+    if not files:
+        return ""
+    lines = [
+        "\n## Recorded runs\n",
+        "Made beforehand at full size and read from `results/`; each file also holds the recipe and the curve.\n",
+        "| file | model | seed | test AUC | 95 % interval | negatives | data | commit | hardware |",
+        "|---|---|---:|---:|---|---:|---|---|---|",
+    ]
+    for file in files:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        low, high = run["ci95"]
+        cells = [
+            f"`{file.relative_to(results)}`",
+            run["model"],
+            str(run["seed"]),
+            f"{run['average_user_auc']:.4f}",
+            f"{low:.4f} to {high:.4f}",
+            str(run["negatives"]),
+            f"{run['data_name']} ({run['data_fingerprint']})",
+            f"`{run['commit'][:10]}`",
+            run["hardware"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def row(claim: Claim) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from tools.ledger import Claim, ledger_page
 
 CLAIM: Claim = {
@@ -24,6 +27,15 @@ def test_a_claim_is_one_row():
     assert "| `kind` | a\\|b | recorded only | {doc}`05_attention` | fast | 3 | my log (0a1b) |" in page
     assert "Commit: abc" in page
     assert "Hardware: CPU" in page
+
+
+def test_recorded_runs_are_listed_with_their_interval_and_origin(tmp_path: Path):
+    run = {"model": "atrank", "seed": 2, "average_user_auc": 0.83456, "ci95": [0.83, 0.84], "negatives": 1}
+    run |= {"data_name": "Sports", "data_fingerprint": "0a1b", "commit": "c" * 40, "hardware": "CPU"}
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "atrank-seed2.json").write_text(json.dumps(run))
+    page = ledger_page([CLAIM], "abc", "CPU", tmp_path)
+    assert "| `log/atrank-seed2.json` | atrank | 2 | 0.8346 | 0.8300 to 0.8400 | 1 | Sports (0a1b) |" in page
 
 
 def test_a_book_without_claims_says_so():
