@@ -17,7 +17,7 @@ from rich.table import Table
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.ranking import top_objects
-from atrank_lib.runs import MODELS, load_run, record_run, train_run
+from atrank_lib.runs import MODELS, OPTIONS, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
 from atrank_lib.training import RECIPES
 
@@ -106,6 +106,7 @@ def train(
             EventLog.read(data),
             out,
             model=model,
+            options=OPTIONS[recipe],
             targets=_names(targets),
             histories=_names(histories),
             protocol=protocol,

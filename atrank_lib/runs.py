@@ -22,6 +22,8 @@ from atrank_lib.schema import Schema
 from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weights, save_weights, write_text
 
 MODELS = {"atrank": ATRank}
+# the options of the model that go with a recipe: the paper names no dropout, the modern recipe needs it
+OPTIONS = {"paper": ATRankConfig(), "modern": ATRankConfig(embedding_dropout=0.3)}
 
 
 class RunError(ValueError):

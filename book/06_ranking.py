@@ -511,6 +511,7 @@ for run in runs_on_sports:
 if runs_on_sports:
     direct_label(ax, len(curve), curve[-1], "Amazon Sports\n(recorded)", group_color("query"))
 ax.margins(x=0.15)
+ax.xaxis.get_major_locator().set_params(integer=True)
 _ = ax.set(xlabel="epoch", ylabel="validation AUC")
 
 # %% tags=["hide-input"]
