@@ -30,7 +30,6 @@ class Recipe(BaseModel):
     learning_rate: float = Field(1e-3, gt=0)
     decay_rate: float = Field(1.0, gt=0, le=1, description="learning rate x decay_rate^(step / decay_steps)")
     decay_steps: int = Field(336_000, ge=1)
-    decay_epochs: float | None = Field(None, gt=0, description="instead of decay_steps, counted in epochs")
     weight_decay: float = Field(0.0, ge=0)
     l2: float = Field(0.0, ge=0, description="weight of half the squared norms of e_u and h_t, summed over the batch")
     gradient_clip: float | None = Field(5.0, gt=0, description="largest global norm of the gradient")
@@ -48,7 +47,7 @@ RECIPES = {
     "paper": Recipe(
         optimizer="sgd", learning_rate=1.0, decay_rate=0.1, l2=5e-5, batch_size=32, epochs=20, patience=None
     ),
-    "modern": Recipe(learning_rate=3e-3, decay_rate=0.1, decay_epochs=8),
+    "modern": Recipe(batch_size=256),
 }
 
 
@@ -186,9 +185,6 @@ def fit(
         recipe = RECIPES[recipe]
     if not any(len(samples) for samples in split.train.values()):
         raise ValueError("no training samples; choose other targets or another protocol")
-    if recipe.decay_epochs is not None:
-        per_epoch = sum(math.ceil(len(samples) / recipe.batch_size) for samples in split.train.values())
-        recipe = recipe.model_copy(update={"decay_steps": max(round(recipe.decay_epochs * per_epoch), 1)})
     optimizer = _optimizer(model, recipe)
     samplers = {
         name: NegativeSampler(histories, name, recipe.negative_kind, samples) for name, samples in split.train.items()

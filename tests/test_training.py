@@ -452,17 +452,3 @@ def test_killed_and_resumed_equals_straight(tmp_path: Path, optimizer: str) -> N
     assert same(weights(resumed), weights(straight))
     assert comparable(tmp_path / "killed") == comparable(tmp_path / "straight")
     assert len(comparable(tmp_path / "killed")["epochs"]) == 3
-
-
-def test_decay_counted_in_epochs_is_decay_counted_in_steps() -> None:
-    histories = GroupedHistories.from_log(random_log(4, users=7, behaviors=60, objects=30, times=40))
-    parts = split(histories, "validated", ["item"])
-    steps = -(-len(parts.train["item"]) // 4)
-    weights = []
-    for change in ({"decay_epochs": 2}, {"decay_steps": 2 * steps}, {"decay_steps": 2 * steps + 1}):
-        torch.manual_seed(0)
-        model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=4, hidden=8, spaces=2))
-        fit(model, histories, parts, Recipe(batch_size=4, epochs=1, decay_rate=0.1, **change), progress=False)
-        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
