@@ -1,4 +1,4 @@
-"""Take the picture of a page that README.md shows: python -m tools.screenshot 05_attention."""
+"""Take the picture of a page that README.md shows: python -m tools.screenshot 04_projection --scroll 1830."""
 
 from __future__ import annotations
 
