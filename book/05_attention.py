@@ -478,7 +478,7 @@ def share_right(rule, time, blocks, seed, users):
 
 
 # %%
-seeds, size = (range(seed, seed + 3), 3000) if profile == "fast" else (range(seed, seed + 5), 6000)
+seeds, size = (range(seed, seed + 3), 2200) if profile == "fast" else (range(seed, seed + 5), 6000)
 variants = [("none", 0), ("none", 1), ("lookup", 0), ("lookup", 1)]
 outcomes = pd.DataFrame(
     [
