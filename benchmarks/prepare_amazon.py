@@ -3,7 +3,7 @@
 The files are generated: 1,689,188 reviews of 192,403 users and 63,001 items (lines of about 800 bytes) and
 498,196 products (lines of about 1 KB, Python literals with lists of related products and quoted text)::
 
-    python benchmarks/prepare_amazon.py --folder /tmp/amazon_size
+    python benchmarks/prepare_amazon.py --folder FOLDER
 
 Memory is the sum of resident memory over the preparing process and its workers, sampled 20 times a second.
 Processor time tells a slow preparation from a busy machine.
