@@ -1,15 +1,16 @@
 """Attention in several semantic spaces: behaviors to behaviors (eq. 3-6), and a target to behaviors (eq. 7).
 
 Everything that concerns one behavior runs on packed tensors ``[n, d]`` (all behaviors of a batch, no padding);
-only the scores need each user's behaviors side by side, in a padded table ``[b, t, d]``. A mask is True where a
-behavior is real.
+only the scores need each user's behaviors side by side, in a padded table ``[b, t, d]``. So that one long history
+does not stretch the table of all, samples of similar length share a table of their own, a *strip*. A mask is True
+where a behavior is real.
 
 Shapes: ``b`` samples, ``t`` places, ``n`` behaviors, ``d`` hidden size, ``k`` spaces of ``s`` dimensions each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,21 +23,103 @@ from atrank_lib.projection import SemanticProjection, perceptron
 AttentionForm = Literal["bilinear", "dot"]
 
 
+# a strip takes shorter samples in while its empty places stay below both a share of the real ones and a number that
+# costs less than one more call
+_WASTED_SHARE, _WASTED_PLACES = 0.1, 256
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Samples of similar length, side by side in a table ``[b_i, t_i]``. ``slots`` is None when no place is empty."""
+
+    size: int
+    length: int
+    behaviors: int
+    slots: Int[Tensor, " n_i"] | None
+    visible: Bool[Tensor, "b_i t_i"] | None
+
+    def pad(self, x: Float[Tensor, "n_i c"]) -> Float[Tensor, "b_i t_i c"]:
+        """Packed to padded; empty places hold zeros."""
+        if self.slots is not None:
+            x = x.new_zeros(self.size * self.length, x.shape[1]).index_copy_(0, self.slots, x)
+        return x.view(self.size, self.length, x.shape[1])
+
+    def pack(self, x: Float[Tensor, "b_i t_i c"]) -> Float[Tensor, "n_i c"]:
+        """Padded to packed."""
+        x = x.flatten(0, 1)
+        return x if self.slots is None else x.index_select(0, self.slots)
+
+
+def _visible(mask: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"] | None:
+    if bool(mask.all()):
+        return None
+    visible = mask.clone()
+    visible[:, 0] |= ~mask.any(dim=1)
+    return visible
+
+
+@dataclass(frozen=True)
+class Order:
+    """A way to line things up, and back; None where they are lined up already."""
+
+    there: Int[Tensor, " n"] | None
+    back: Int[Tensor, " n"] | None
+
+    @classmethod
+    def by(cls, keys: Int[Tensor, " n"]) -> Order:
+        if bool((keys[1:] >= keys[:-1]).all()):
+            return cls(None, None)
+        there = keys.argsort(stable=True)
+        return cls(there, torch.empty_like(there).index_copy_(0, there, torch.arange(len(there), device=there.device)))
+
+    def apart(self, x: Float[Tensor, "n *c"], sizes: list[int]) -> Sequence[Float[Tensor, "_ *c"]]:
+        """Lined up, and cut into parts of these sizes."""
+        x = x if self.there is None else x.index_select(0, self.there)
+        return x.split(sizes) if len(sizes) > 1 else [x]
+
+    def together(self, parts: Sequence[Float[Tensor, "_ *c"]]) -> Float[Tensor, "n *c"]:
+        """The inverse of ``apart``."""
+        x = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+        return x if self.back is None else x.index_select(0, self.back)
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where the packed behaviors of a batch sit in its padded table."""
+    """Where the packed behaviors of a batch sit in its padded table, and in its strips."""
 
     slots: Int[Tensor, " n"]
     mask: Bool[Tensor, "b t"]
+    strips: tuple[Strip, ...]
+    behaviors: Order  # packed behaviors, strip by strip
+    samples: Order  # samples, strip by strip
 
     @classmethod
     def of(cls, slots: Int[Tensor, " n"], size: int, length: int) -> Layout:
         mask = torch.zeros(size * length, dtype=torch.bool, device=slots.device)
         mask[slots] = True
-        return cls(slots, mask.view(size, length))
+        mask = mask.view(size, length)
+        lengths = mask.sum(dim=1)
+        samples = Order.by(lengths)
+        by_length = lengths if samples.there is None else lengths[samples.there]
+        place = torch.arange(size, device=slots.device) if samples.back is None else samples.back
+        sample = slots // length
+        at = place[sample] * length + slots % length  # slots once the samples are sorted by length
+        behaviors = Order.by(at)
+        at = at if behaviors.there is None else at[behaviors.there]
+        strips, first, done = [], 0, 0
+        for count, real, longest in _runs(by_length):
+            if real == count * longest:
+                strips.append(Strip(count, longest, real, None, None))
+            else:
+                inside = at[done : done + real] - first * length
+                own = inside // length * longest + inside % length
+                table = torch.zeros(count * longest, dtype=torch.bool, device=slots.device).index_fill_(0, own, True)
+                strips.append(Strip(count, longest, real, own, _visible(table.view(count, longest))))
+            first, done = first + count, done + real
+        return cls(slots, mask, tuple(strips), behaviors, samples)
 
     def pad(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "b t c"]:
-        """Packed to padded; empty places hold zeros."""
+        """Packed to padded, in one table; empty places hold zeros."""
         b, t = self.mask.shape
         return x.new_zeros(b * t, x.shape[1]).index_copy_(0, self.slots, x).view(b, t, -1)
 
@@ -50,11 +133,29 @@ class Layout:
         A sample without any behavior sees its first empty place: its value is zero, and so is the result, where a
         softmax over nothing would be NaN.
         """
-        if bool(self.mask.all()):
-            return None
-        visible = self.mask.clone()
-        visible[:, 0] |= ~self.mask.any(dim=1)
-        return visible
+        return _visible(self.mask)
+
+    def apart(self, x: Float[Tensor, "n c"]) -> Iterator[Float[Tensor, "_ _ c"]]:
+        """Packed behaviors as the padded table of every strip."""
+        parts = self.behaviors.apart(x, [strip.behaviors for strip in self.strips])
+        return (strip.pad(part) for strip, part in zip(self.strips, parts, strict=True))
+
+
+def _runs(lengths: Int[Tensor, " b"]) -> list[tuple[int, int, int]]:
+    """Cut ascending lengths into strips: (samples, behaviors, longest) of each."""
+    values, counts = torch.unique_consecutive(lengths, return_counts=True)
+    runs: list[tuple[int, int, int]] = []
+    wasted = 0
+    for value, count in zip(reversed(values.tolist()), reversed(counts.tolist()), strict=True):
+        if runs:
+            samples, real, longest = runs[-1]
+            wasted += (longest - value) * count
+            if wasted <= max(_WASTED_PLACES, _WASTED_SHARE * real):
+                runs[-1] = (samples + count, real + value * count, longest)
+                continue
+        runs.append((count, value * count, max(value, 1)))
+        wasted = count if value == 0 else 0
+    return runs[::-1]
 
 
 def split_spaces(x: Float[Tensor, "b q d"], sizes: Sequence[int]) -> Float[Tensor, "b k q s"]:
@@ -149,24 +250,22 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.residual = residual
 
-    def _spaces(
-        self, s: Float[Tensor, "n d"], layout: Layout
-    ) -> tuple[Float[Tensor, "b k t s"], Float[Tensor, "b k t s"], Float[Tensor, "b k t s"]]:
-        a = self.attention
-        padded = layout.pad(torch.cat([a.queries(s), a.keys(s), a.values(s)], dim=1))  # [b, t, 3d]
-        q, k, v = (split_spaces(part, a.sizes) for part in padded.chunk(3, dim=-1))
-        return q, k, v
-
     def forward(self, s: Float[Tensor, "n d"], layout: Layout) -> Float[Tensor, "n d"]:
-        q, k, v = self._spaces(s, layout)
-        c = layout.pack(join_spaces(attend(q, k, v, layout.visible(), self.attention.scale), self.attention.sizes))
+        a = self.attention
+        tables = (layout.apart(x) for x in (a.queries(s), a.keys(s), a.values(s)))  # of every strip, [b_i, t_i, d]
+        attended = []
+        for strip, *qkv in zip(layout.strips, *tables, strict=True):
+            q, k, v = (split_spaces(x, a.sizes) for x in qkv)
+            attended.append(strip.pack(join_spaces(attend(q, k, v, strip.visible, a.scale), a.sizes)))
+        c = layout.behaviors.together(attended)  # [n, d]
         residual = s if self.residual == "input" else c
         return self.norm(residual + self.dropout(self.feed_forward(c)))
 
     def weights(self, s: Float[Tensor, "n d"], layout: Layout) -> Float[Tensor, "b k t t"]:
         """``A_k`` of eq. 3: row ``i`` says how much behavior ``i`` takes from each behavior."""
-        q, k, _ = self._spaces(s, layout)
-        return attention_weights(q, k, layout.visible(), self.attention.scale)
+        a = self.attention
+        q, k = (split_spaces(layout.pad(x), a.sizes) for x in (a.queries(s), a.keys(s)))
+        return attention_weights(q, k, layout.visible(), a.scale)
 
 
 class TargetAttention(nn.Module):
@@ -190,30 +289,31 @@ class TargetAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(hidden) if residual else None
 
-    def read(
-        self, c: Float[Tensor, "n d"], layout: Layout
-    ) -> tuple[Float[Tensor, "b k t s"], Float[Tensor, "b k t s"]]:
-        """Keys and values of the behaviors, computed once for any number of targets."""
-        a = self.attention
-        keys, values = layout.pad(torch.cat([a.keys(c), a.values(c)], dim=1)).chunk(2, dim=-1)
-        return split_spaces(keys, a.sizes), split_spaces(values, a.sizes)
+    def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """Keys and values of the behaviors, all spaces side by side, computed once for any number of targets."""
+        return self.attention.keys(c), self.attention.values(c)
 
     def forward(
         self,
         h: Float[Tensor, "b c d"],
-        keys: Float[Tensor, "b k t s"],
-        values: Float[Tensor, "b k t s"],
-        visible: Bool[Tensor, "b t"] | None,
+        keys: Float[Tensor, "n d"],
+        values: Float[Tensor, "n d"],
+        layout: Layout,
     ) -> Float[Tensor, "b c d"]:
         """The user vectors ``e_u^t``, one for each target."""
         a = self.attention
-        context = join_spaces(attend(split_spaces(a.queries(h), a.sizes), keys, values, visible, a.scale), a.sizes)
-        e = self.feed_forward(context)
+        queries = layout.samples.apart(a.queries(h), [strip.size for strip in layout.strips])
+        told = []
+        for strip, *qkv in zip(layout.strips, queries, layout.apart(keys), layout.apart(values), strict=True):
+            q, k, v = (split_spaces(x, a.sizes) for x in qkv)
+            told.append(join_spaces(attend(q, k, v, strip.visible, a.scale), a.sizes))
+        e = self.feed_forward(layout.samples.together(told))
         return e if self.norm is None else self.norm(h + self.dropout(e))
 
     def weights(
-        self, h: Float[Tensor, "b c d"], keys: Float[Tensor, "b k t s"], visible: Bool[Tensor, "b t"] | None
+        self, h: Float[Tensor, "b c d"], keys: Float[Tensor, "n d"], layout: Layout
     ) -> Float[Tensor, "b k c t"]:
         """How much each target takes from each behavior, in every space."""
         a = self.attention
-        return attention_weights(split_spaces(a.queries(h), a.sizes), keys, visible, a.scale)
+        k = split_spaces(layout.pad(keys), a.sizes)
+        return attention_weights(split_spaces(a.queries(h), a.sizes), k, layout.visible(), a.scale)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -65,9 +65,8 @@ class Encoding:
 
     behaviors: Float[Tensor, "n d"]  # C, packed
     layout: Layout
-    keys: Float[Tensor, "b k t s"]
-    values: Float[Tensor, "b k t s"]
-    visible: Bool[Tensor, "b t"] | None
+    keys: Float[Tensor, "n d"]
+    values: Float[Tensor, "n d"]
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,8 @@ class ATRank(nn.Module):
         c = self.project(batch)  # [n, d]
         for number in range(len(self.blocks)):
             c = self.block(number)(c, layout)
-        keys, values = self.target.read(c, layout)  # [b, k, t, s]
-        return Encoding(c, layout, keys, values, layout.visible())
+        keys, values = self.target.read(c)  # [n, d]
+        return Encoding(c, layout, keys, values)
 
     def targets(self, candidates: Candidates) -> tuple[Float[Tensor, "b c d"], Float[Tensor, "b c _"]]:
         """``h_t = F_{M_g}(q_t)`` of every candidate, and ``q_t`` itself."""
@@ -182,7 +181,7 @@ class ATRank(nn.Module):
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
         h, q = self.targets(candidates)
-        e = self.target(h, encoding.keys, encoding.values, encoding.visible)  # [b, c, d]
+        e = self.target(h, encoding.keys, encoding.values, encoding.layout)  # [b, c, d]
         ranked = q if self.config.ranked == "raw" else h
         scores = self.rank(ranked, e)
         if key(candidates.group) in self.biases:
@@ -202,9 +201,9 @@ class ATRank(nn.Module):
         for number in range(len(self.blocks)):
             matrices.append(self.block(number).weights(c, layout) * layout.mask[:, None, :, None])
             c = self.block(number)(c, layout)
-        keys, _ = self.target.read(c, layout)
+        keys, _ = self.target.read(c)
         h, _ = self.targets(batch.candidates)
-        target = self.target.weights(h, keys, layout.visible()) * layout.mask[:, None, None, :]
+        target = self.target.weights(h, keys, layout) * layout.mask[:, None, None, :]
         order = list(self.schema.groups)
         numbers = torch.cat([torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()])
         slots = batch.slots.cpu()  # positions never leave the CPU

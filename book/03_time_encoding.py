@@ -363,7 +363,7 @@ def odds(model, group):
         moved = torch.where(is_cause, int(age * 86_400), behaviors.elapsed)
         encoding = model.encode(replace(batch, histories={**batch.histories, group: replace(behaviors, elapsed=moved)}))
         h, _ = model.targets(batch.candidates)
-        a = model.target.weights(h, encoding.keys, encoding.visible).mean(dim=1)[:, 0]  # [b, t], over spaces
+        a = model.target.weights(h, encoding.keys, encoding.layout).mean(dim=1)[:, 0]  # [b, t], over spaces
         weight = a.flatten()[slots]
         curve.append(weight.mean() / (1 - weight.mean()))
     return np.array(curve)

@@ -256,9 +256,9 @@ class Matcher(nn.Module):
     def forward(self, history, offers):
         users, n, _ = history.shape
         layout = Layout.of(torch.arange(users * n), users, n)
-        keys, values = self.attend.read(self.embed(history).flatten(0, 1), layout)
+        keys, values = self.attend.read(self.embed(history).flatten(0, 1))
         h = self.embed(offers)  # [users, 3, d]
-        return (h * self.attend(h, keys, values, None)).sum(dim=-1)  # [users, 3]
+        return (h * self.attend(h, keys, values, layout)).sum(dim=-1)  # [users, 3]
 
 
 # %%

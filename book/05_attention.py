@@ -243,7 +243,8 @@ assert layer(S, layout).isfinite().all()
 
 # %% [markdown]
 # Everything that concerns one behavior alone, such as the projections, is computed on the *packed* behaviors
-# `[n, d]`, without any padding. Only the comparison needs the table.
+# `[n, d]`, without any padding. Only the comparison needs the table, and so that one long history does not stretch it
+# for everybody, `Layout` cuts a batch into a few tables, each for samples of similar length.
 #
 # ## The whole layer
 #

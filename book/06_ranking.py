@@ -122,8 +122,8 @@ for k in (slice(0, 2), slice(2, 4)):
 by_hand = vanilla.feed_forward(torch.cat(read, dim=1))  # [c, d]
 
 layout = Layout.of(torch.arange(3), size=1, length=3)
-keys, values = vanilla.read(C4, layout)
-torch.testing.assert_close(vanilla(h4[None], keys, values, layout.visible())[0], by_hand)
+keys, values = vanilla.read(C4)
+torch.testing.assert_close(vanilla(h4[None], keys, values, layout)[0], by_hand)
 
 # %% [markdown]
 # Two remarks on what the paper leaves open. Its symbols say that eq. 7 uses the same $P_k$, $W_k$, $Q_k$ as
@@ -202,7 +202,7 @@ shapes = [
 shapes += [
     ("S", "projected into one space, eq. 1", list(model.project(batch).shape), "n, d"),
     ("C", "after self-attention, eq. 2-6", list(encoding.behaviors.shape), "n, d"),
-    ("C W_k^T", "keys for the target, side by side", list(encoding.keys.shape), "b, K, t, s_k"),
+    ("C W_k^T", "keys for the target, all spaces side by side", list(encoding.keys.shape), "n, d"),
     ("q_t", "embedded targets", list(raw.shape), "b, c, b_i"),
     ("h_t", "projected targets", list(target.shape), "b, c, d"),
     ("e_u^t", "the user in view of each target, eq. 7", list(result.users.shape), "b, c, d"),
@@ -650,7 +650,7 @@ nobody = Layout.of(torch.zeros(0, dtype=torch.long), size=1, length=1)
 for residual in (False, True):
     vanilla = TargetAttention(64, SpaceAttention(64, [16] * 4), residual=residual)
     with torch.no_grad():
-        e = vanilla(h_random, *vanilla.read(torch.zeros(0, 64), nobody), nobody.visible())
+        e = vanilla(h_random, *vanilla.read(torch.zeros(0, 64)), nobody)
     correlation = np.corrcoef((h_random * e).sum(-1)[0], h_random.norm(dim=-1)[0])[0, 1]
     print(f"residual {residual!s:5}: correlation of score and length {correlation:+.2f}")
 assert correlation > 0.9

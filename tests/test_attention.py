@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from atrank_lib import attention
 from atrank_lib.attention import (
     FeedForward,
     Layout,
@@ -29,6 +30,15 @@ M = TypeVar("M", bound=nn.Module)
 HIDDEN = 6
 LENGTHS = (3, 0, 1, 5)  # behaviors of each sample
 FORMS = [("bilinear", (2, 2, 2)), ("bilinear", (1, 3, 2)), ("dot", (3, 3))]
+
+
+@pytest.fixture(autouse=True, params=["one strip", "a strip for every length"])
+def strips(request, monkeypatch):
+    """Everything here holds however a batch is cut into strips."""
+    if request.param == "a strip for every length":
+        monkeypatch.setattr(attention, "_WASTED_PLACES", 0)
+        monkeypatch.setattr(attention, "_WASTED_SHARE", 0.0)
+    return request.param
 
 
 def ragged(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Layout, list[list[int]]]:
@@ -64,6 +74,28 @@ def test_padding_and_packing_are_inverse():
     assert not padded[~layout.mask].any()
     for b, numbers in enumerate(places):
         assert torch.equal(padded[b, : len(numbers)], s[numbers])
+
+
+def test_strips_hold_every_behavior_once_in_its_place(strips):
+    s, layout, places = ragged(lengths=(3, 0, 1, 5, 1, 3))
+    assert len(layout.strips) == (1 if strips == "one strip" else 4)
+    order = range(6) if layout.samples.there is None else layout.samples.there.tolist()
+    tables = [row for table in layout.apart(s) for row in table]
+    assert len(tables) == 6
+    for sample, table in zip(order, tables, strict=True):
+        n = len(places[sample])
+        assert torch.equal(table[:n], s[places[sample]])
+        assert not table[n:].any()
+    packed = [strip.pack(table) for strip, table in zip(layout.strips, layout.apart(s), strict=True)]
+    assert torch.equal(layout.behaviors.together(packed), s)
+
+
+def test_one_long_history_has_a_strip_of_its_own():
+    lengths = [4] * 500 + [300]
+    slots = torch.tensor([b * 300 + t for b, n in enumerate(lengths) for t in range(n)])
+    layout = Layout.of(slots, 501, 300)
+    assert [(s.size, s.length, s.behaviors) for s in layout.strips] == [(500, 4, 2000), (1, 300, 300)]
+    assert all(s.slots is None for s in layout.strips)  # nothing is padded
 
 
 def test_only_a_sample_without_behaviors_sees_an_empty_place():
@@ -147,9 +179,9 @@ def test_target_attention_agrees_with_loops(form, sizes, residual):
     layer = scrambled(TargetAttention(HIDDEN, SpaceAttention(HIDDEN, sizes, form), residual))
     c, layout, places = ragged(4)
     h = torch.randn(len(LENGTHS), 2, HIDDEN, dtype=torch.float64)
-    keys, values = layer.read(c, layout)
-    found = layer(h, keys, values, layout.visible()).detach().numpy()
-    weights = layer.weights(h, keys, layout.visible()).detach().numpy()
+    keys, values = layer.read(c)
+    found = layer(h, keys, values, layout).detach().numpy()
+    weights = layer.weights(h, keys, layout).detach().numpy()
     p = arrays(layer, "x")
     for b, numbers in enumerate(places):
         targets = list(h[b].numpy())
@@ -173,7 +205,7 @@ def test_gradients_are_those_of_finite_differences(form, sizes):
 
     def whole(s: Tensor, h: Tensor, *parameters: Tensor) -> Tensor:
         c = torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (s, layout))
-        return target(h, *target.read(c, layout), layout.visible())
+        return target(h, *target.read(c), layout)
 
     inputs = (s.requires_grad_(), h, *layer.parameters())
     assert torch.autograd.gradcheck(whole, inputs, fast_mode=True)

@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from atrank_lib.attention import split_spaces
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, Ragged
 from atrank_lib.model import ATRank, ATRankConfig
@@ -319,10 +318,8 @@ def test_explanations_rebuild_the_scores(name):
 def test_the_encoding_holds_what_its_fields_say():
     case = make(random_log(9), {"spaces": (1, 3, 2)}, "items")
     encoding, a = case.model.encode(case.batch), case.model.target.attention
-    keys = encoding.layout.pad(a.keys(encoding.behaviors))
-    close(encoding.keys, split_spaces(keys, (1, 3, 2)).detach().numpy())
-    assert encoding.visible is not None
-    assert torch.equal(encoding.visible.sum(dim=1), encoding.layout.mask.sum(dim=1).clamp(min=1))
+    close(encoding.keys, a.keys(encoding.behaviors).detach().numpy())
+    close(encoding.values, a.values(encoding.behaviors).detach().numpy())
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
