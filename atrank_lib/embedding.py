@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.grouping import Features, Ragged, Vocabularies
+from atrank_lib.grouping import UNKNOWN, Features, Ragged, Vocabularies
 from atrank_lib.samples import GroupBatch
 from atrank_lib.schema import Schema
 from atrank_lib.time_encoding import TimeEncoding, TimeForm
@@ -41,11 +41,16 @@ class ObjectEmbedding(nn.Module):
 
     A categorical feature is looked up, tokens are the mean of their rows (zero without tokens), a continuous
     feature is a linear map of its standardized value and of whether it is missing.
+
+    In training an ``object_id`` becomes *unknown* with probability ``id_dropout``. So the unknown embedding is trained,
+    which objects unseen in training will need, and the other features learn to do without the id (Volkovs et al.,
+    2017, drop the preference input of a recommender in this way).
     """
 
-    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int) -> None:
+    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
         super().__init__()
         self.features = schema.groups[group].features
+        self.id_dropout = id_dropout
         self.vocabularies = {
             name: key(schema.vocabulary(group, name))
             for name, spec in self.features.items()
@@ -69,6 +74,8 @@ class ObjectEmbedding(nn.Module):
             if isinstance(value, Ragged):
                 parts.append(nn.functional.embedding_bag(value.values, table.weight, value.offsets[:-1], mode="mean"))
             else:
+                if name == "object_id" and self.training and self.id_dropout:
+                    value = value.masked_fill(torch.rand(value.shape, device=value.device) < self.id_dropout, UNKNOWN)
                 parts.append(table(value))
         return torch.cat(parts, dim=1)
 
@@ -83,9 +90,10 @@ class BehaviorEmbedding(nn.Module):
         tables: nn.ModuleDict,
         size: int,
         time: TimeForm = "lookup",
+        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.objects = ObjectEmbedding(schema, group, tables, size)
+        self.objects = ObjectEmbedding(schema, group, tables, size, id_dropout)
         spec = schema.groups[group]
         self.time = TimeEncoding(spec.time, self.objects.size, time, schema.timestamp_unit)
         self.actions = nn.Embedding(len(spec.actions), self.objects.size)

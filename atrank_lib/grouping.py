@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +60,18 @@ Features = dict[str, Tensor | Ragged]
 class Vocabularies:
     """Every value a model knows: text to index (from 1; 0 is *unknown*), and the scale of continuous features.
 
-    ``words`` maps a vocabulary's name to its values; ``scales`` maps ``group.feature`` to (mean, deviation).
+    ``words`` maps a vocabulary's name to its values; ``scales`` maps ``group.feature`` to (mean, deviation);
+    ``users`` are the users that training showed, for models that give each user an embedding (ATRank does not).
     """
 
     words: dict[str, tuple[str, ...]]
     scales: dict[str, tuple[float, float]]
+    users: tuple[str, ...] = ()
 
     @classmethod
-    def from_objects(cls, schema: Schema, objects: Mapping[str, pd.DataFrame]) -> Vocabularies:
+    def from_objects(
+        cls, schema: Schema, objects: Mapping[str, pd.DataFrame], users: Iterable[str] = ()
+    ) -> Vocabularies:
         """Collect the values of objects tables; groups that share a vocabulary pool their values."""
         words: dict[str, set[str]] = {}
         scales = {}
@@ -82,7 +86,7 @@ class Vocabularies:
                 else:
                     flat = column.explode() if spec.kind == "tokens" else column
                     words.setdefault(schema.vocabulary(name, feature), set()).update(flat.dropna().unique())
-        return cls({name: tuple(sorted(values)) for name, values in words.items()}, scales)
+        return cls({name: tuple(sorted(values)) for name, values in words.items()}, scales, tuple(users))
 
     def size(self, vocabulary: str) -> int:
         """Rows that a table of this vocabulary needs, the unknown one included."""
@@ -93,8 +97,13 @@ class Vocabularies:
         found = pd.Index(self.words[vocabulary], dtype="str").get_indexer(pd.Index(values, dtype="str"))
         return torch.from_numpy(np.where(values.isna(), UNKNOWN, found + 1).astype(np.int64))
 
+    @property
+    def users_size(self) -> int:
+        """Rows that a table of users needs, the unknown one included."""
+        return len(self.users) + 1
+
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps({"words": self.words, "scales": self.scales}, ensure_ascii=False), encoding="utf-8")
+        path.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Vocabularies:
@@ -102,6 +111,7 @@ class Vocabularies:
         return cls(
             {name: tuple(values) for name, values in content["words"].items()},
             {name: (mean, deviation) for name, (mean, deviation) in content["scales"].items()},
+            tuple(content["users"]),
         )
 
 
@@ -169,6 +179,10 @@ def _group_history(events: pd.DataFrame, users: pd.Index, objects: pd.DataFrame)
     )
 
 
+def _known_users(users: pd.Index, vocabularies: Vocabularies) -> Int[Tensor, " users"]:
+    return torch.from_numpy(pd.Index(vocabularies.users, dtype="str").get_indexer(users).astype(np.int64) + 1)
+
+
 @dataclass(frozen=True)
 class GroupedHistories:
     """Every user's behaviors, grouped by object type: the model's whole input, stored once."""
@@ -179,15 +193,18 @@ class GroupedHistories:
     tables: dict[str, pd.DataFrame]  # the log's objects tables
     vocabularies: Vocabularies
     catalogs: dict[str, Catalog]
+    users: Int[Tensor, " users"]  # index of every user in the vocabularies' users
 
     @classmethod
     def from_log(cls, log: EventLog, vocabularies: Vocabularies | None = None) -> GroupedHistories:
         """Group a log. Without ``vocabularies`` every value in the log's objects tables is known."""
         users = pd.Index(np.unique(np.concatenate([e["user_id"].unique() for e in log.events.values()])), dtype="str")
         groups = {g: _group_history(log.events[g], users, log.objects[g]) for g in log.schema.groups}
-        vocabularies = vocabularies or Vocabularies.from_objects(log.schema, log.objects)
+        vocabularies = vocabularies or Vocabularies.from_objects(log.schema, log.objects, users)
         catalogs = {g: _catalog(log.schema, g, log.objects[g], vocabularies) for g in log.schema.groups}
-        return cls(log.schema, users, groups, dict(log.objects), vocabularies, catalogs)
+        return cls(
+            log.schema, users, groups, dict(log.objects), vocabularies, catalogs, _known_users(users, vocabularies)
+        )
 
     def __len__(self) -> int:
         """Number of users."""
@@ -196,12 +213,16 @@ class GroupedHistories:
     def encode(self, vocabularies: Vocabularies) -> GroupedHistories:
         """The same histories, seen by a model that knows only ``vocabularies``."""
         catalogs = {g: _catalog(self.schema, g, self.tables[g], vocabularies) for g in self.groups}
-        return replace(self, vocabularies=vocabularies, catalogs=catalogs)
+        known = _known_users(self.user_ids, vocabularies)
+        return replace(self, vocabularies=vocabularies, catalogs=catalogs, users=known)
 
-    def vocabularies_of(self, seen: Mapping[str, Bool[Tensor, " objects"]]) -> Vocabularies:
-        """Vocabularies of the objects marked ``seen`` in every group (see ``samples.seen_objects``)."""
+    def vocabularies_of(
+        self, seen: Mapping[str, Bool[Tensor, " objects"]], users: Int[Tensor, " m"] | None = None
+    ) -> Vocabularies:
+        """Vocabularies of ``users``, and of the objects marked ``seen`` in each group (``samples.seen_objects``)."""
         tables = {g: table[seen[g].numpy()] for g, table in self.tables.items()}
-        return Vocabularies.from_objects(self.schema, tables)
+        names = () if users is None else self.user_ids[users.unique().numpy()]
+        return Vocabularies.from_objects(self.schema, tables, names)
 
     def user(self, user_id: str) -> int:
         """Number of a user; ``KeyError`` with a remedy when the log has no such user."""

@@ -46,6 +46,7 @@ class ATRankConfig(BaseModel):
     blocks: int = Field(1, ge=0, description="layers of self-attention; 0 leaves it out")
     dropout: float = Field(0.0, ge=0, lt=1, description="after F_self (and F_vanilla with target_residual)")
     embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on behavior and target embeddings")
+    id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
     attention: AttentionForm = "bilinear"
     time: TimeForm = "lookup"
     residual: Literal["input", "attended"] = "input"
@@ -104,6 +105,8 @@ class ATRank(nn.Module):
     Every group's target can be scored, whichever groups the histories hold.
     """
 
+    Config = ATRankConfig
+
     def __init__(
         self,
         schema: Schema,
@@ -119,7 +122,7 @@ class ATRank(nn.Module):
         self.tables = shared_tables(schema, vocabularies, config.embedding_size)
         self.embeddings = nn.ModuleDict(
             {
-                key(g): BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time)
+                key(g): BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time, config.id_dropout)
                 for g in schema.groups
             }
         )

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
-from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.model import ATRank
 from atrank_lib.provenance import commit, hardware, versions
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
 from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weights, save_weights, write_text
 
-MODELS = {"atrank": ATRank}
-# the options of the model that go with a recipe: the paper names no dropout, the modern recipe needs it
-OPTIONS = {"paper": ATRankConfig(), "modern": ATRankConfig(embedding_dropout=0.3)}
+# every model has a Config and is built from (schema, vocabularies, config, histories)
+MODELS: dict[str, Any] = {"atrank": ATRank}
+# the options of any model that go with a recipe: the paper names no dropout, the modern recipe needs it
+OPTIONS: dict[str, dict[str, Any]] = {"paper": {}, "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5}}
 
 
 class RunError(ValueError):
@@ -36,7 +37,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "atrank"
-    options: ATRankConfig = ATRankConfig()
+    options: SerializeAsAny[BaseModel]
     log_schema: Schema
     histories: tuple[str, ...]
     targets: tuple[str, ...]
@@ -47,6 +48,17 @@ class RunConfig(BaseModel):
     data_fingerprint: str
     versions: dict[str, str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_model(cls, content: Any) -> Any:
+        """Options are those of the model that is named beside them."""
+        if isinstance(content, dict) and not isinstance(content.get("options"), BaseModel):
+            name = content.get("model", "atrank")
+            if name not in MODELS:
+                raise ValueError(f"model {name!r}; use one of {sorted(MODELS)}")
+            content = {**content, "options": MODELS[name].Config.model_validate(content.get("options") or {})}
+        return content
+
 
 @dataclass(frozen=True)
 class Run:
@@ -54,7 +66,7 @@ class Run:
 
     config: RunConfig
     vocabularies: Vocabularies
-    model: ATRank
+    model: Any  # of the class that config.model names
 
     def histories_of(self, log: EventLog) -> GroupedHistories:
         """Group a log as this run's model sees it.
@@ -73,7 +85,7 @@ class Run:
         return GroupedHistories.from_log(log, self.vocabularies)
 
 
-def _build(config: RunConfig, vocabularies: Vocabularies) -> ATRank:
+def _build(config: RunConfig, vocabularies: Vocabularies) -> Any:
     torch.manual_seed(config.seed)
     return MODELS[config.model](config.log_schema, vocabularies, config.options, config.histories)
 
@@ -82,7 +94,8 @@ def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = N
     """Group a log and cut it into samples; the vocabularies hold only what training shows."""
     histories = GroupedHistories.from_log(log)
     parts = split(histories, protocol, targets)
-    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train))), parts
+    users = torch.cat([samples.users for samples in parts.train.values()])
+    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train), users)), parts
 
 
 def train_run(
@@ -90,7 +103,7 @@ def train_run(
     out: Path,
     *,
     model: str = "atrank",
-    options: ATRankConfig | None = None,
+    options: BaseModel | Mapping[str, Any] | None = None,
     targets: Sequence[str] | None = None,
     histories: Sequence[str] | None = None,
     protocol: Protocol = "validated",
@@ -112,7 +125,7 @@ def train_run(
     grouped, parts = prepare(log, protocol, targets)
     config = RunConfig(
         model=model,
-        options=options or ATRankConfig(),
+        options=MODELS[model].Config() if options is None else options,  # a dict is validated
         log_schema=log.schema,
         histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
         targets=tuple(parts.train),

@@ -247,13 +247,15 @@ class Batch:
     """Histories and candidates of ``b`` samples.
 
     ``slots`` says where each packed behavior (groups end to end, in the schema's order) sits in a padded
-    ``[b, length]`` table: ``sample * length + place``. ``length`` is at least 1.
+    ``[b, length]`` table: ``sample * length + place``. ``length`` is at least 1. ``users`` are indices of the
+    vocabularies' users.
     """
 
     histories: dict[str, GroupBatch]
     slots: Int[Tensor, " n"]
     size: int
     length: int
+    users: Int[Tensor, " b"]
     candidates: Candidates
 
     def to(self, device: torch.device | str) -> Batch:
@@ -270,6 +272,7 @@ class Batch:
             self.slots.to(device),
             self.size,
             self.length,
+            self.users.to(device),
             Candidates(self.candidates.group, move(self.candidates.features), self.candidates.shape),
         )
 
@@ -314,6 +317,7 @@ def build_batch(
         slots=torch.cat(owners) * length + torch.cat(places),
         size=len(samples),
         length=length,
+        users=histories.users[samples.users],
         candidates=Candidates(
             target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])
         ),

@@ -13,12 +13,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import LOSSES, Loss
 from atrank_lib.samples import NegativeSampler, Popularity, Samples, Split, batches, draw_candidates
+
+Parameters = tuple[Tensor, ...] | list[Tensor]
 
 
 class Recipe(BaseModel):
@@ -32,6 +35,7 @@ class Recipe(BaseModel):
     decay_steps: int = Field(336_000, ge=1)
     weight_decay: float = Field(0.0, ge=0)
     l2: float = Field(0.0, ge=0, description="weight of half the squared norms of e_u and h_t, summed over the batch")
+    average: float = Field(0.0, ge=0, lt=1, description="evaluate weights averaged over steps with this decay; 0: off")
     gradient_clip: float | None = Field(5.0, gt=0, description="largest global norm of the gradient")
     batch_size: int = Field(512, ge=1)
     negatives: int = Field(1, ge=1)
@@ -47,7 +51,7 @@ RECIPES = {
     "paper": Recipe(
         optimizer="sgd", learning_rate=1.0, decay_rate=0.1, l2=5e-5, batch_size=32, epochs=20, patience=None
     ),
-    "modern": Recipe(batch_size=256),
+    "modern": Recipe(learning_rate=2e-3, batch_size=256, average=0.999),
 }
 
 
@@ -57,6 +61,16 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """``w <- decay w + (1 - decay) w_step``, with a smaller decay in the first steps so that the start is forgotten."""
+
+    def update(averaged: Parameters, current: Parameters, count: Tensor | int) -> None:
+        steps = float(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, steps / (steps + 10)))
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
 class FitResult(BaseModel):
@@ -71,8 +85,11 @@ class FitResult(BaseModel):
 class Checkpoints:
     """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch written beside, then renamed.
 
-    Weights of every epoch are kept; the optimizer's state only for the latest, from which training resumes.
+    Weights of every epoch are kept; what resuming needs besides (the optimizer's state and, where the kept weights
+    are averages, the ones in training) only for the latest.
     """
+
+    RESUMING = ("optimizer.safetensors", "training.safetensors")
 
     def __init__(self, run: Path) -> None:
         self.folder, self.metrics = run / "checkpoints", run / "metrics.json"
@@ -84,26 +101,42 @@ class Checkpoints:
         """The last complete epoch on disk; 0 when there is none."""
         return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, result: FitResult) -> None:
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        result: FitResult,
+        average: AveragedModel | None = None,
+    ) -> None:
         epoch = len(result.epochs)
         beside = self.folder / f"unfinished-{epoch:04d}"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        save_weights(model, beside / "weights.safetensors")
+        save_weights(model if average is None else average.module, beside / "weights.safetensors")
+        if average is not None:
+            save_weights(model, beside / "training.safetensors")
         save_file(_flatten(optimizer), beside / "optimizer.safetensors")
         (beside / "state.json").write_text(result.model_dump_json(indent=1))
         beside.rename(self.path(epoch))
-        (self.path(epoch - 1) / "optimizer.safetensors").unlink(missing_ok=True)
+        for name in self.RESUMING:
+            (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
-    def load(self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> FitResult:
-        load_weights(model, self.path(epoch) / "weights.safetensors")
+    def load(
+        self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None
+    ) -> FitResult:
+        load_weights(model if average is None else average.module, self.path(epoch) / "weights.safetensors")
+        if average is not None:
+            load_weights(model, self.path(epoch) / "training.safetensors")
         state = load_file(self.path(epoch) / "optimizer.safetensors")
         per_parameter: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             number, part = name.split(".", 1)
             per_parameter.setdefault(int(number), {})[part] = value
         optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
-        return FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
+        result = FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
+        if average is not None:
+            average.n_averaged.fill_(result.steps)
+        return result
 
     def write_metrics(self, result: FitResult) -> None:
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +219,8 @@ def fit(
     if not any(len(samples) for samples in split.train.values()):
         raise ValueError("no training samples; choose other targets or another protocol")
     optimizer = _optimizer(model, recipe)
+    average = _average(model, recipe.average) if recipe.average else None
+    evaluated = model if average is None else average.module
     samplers = {
         name: NegativeSampler(histories, name, recipe.negative_kind, samples) for name, samples in split.train.items()
     }
@@ -196,15 +231,15 @@ def fit(
     if checkpoints is not None and checkpoints.latest():
         if not resume:
             raise FileExistsError(f"{run} already holds a trained run; resume it, or choose another folder")
-        result = checkpoints.load(checkpoints.latest(), model, optimizer)
+        result = checkpoints.load(checkpoints.latest(), model, optimizer, average)
         _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
-            model, optimizer, histories, split.train, samplers, recipe, seed, result, max_steps, progress
+            model, optimizer, average, histories, split.train, samplers, recipe, seed, result, max_steps, progress
         )
         if validation:
-            scores = score_candidates(model, histories, validation, fixed)
+            scores = score_candidates(evaluated, histories, validation, fixed)
             aucs = {name: float(user_auc(samples, scores[name])) for name, samples in validation.items()}
             entry["validation_auc"] = sum(aucs.values()) / len(aucs)
             entry["validation_auc_by_target"] = aucs
@@ -213,10 +248,10 @@ def fit(
         _judge(result, recipe)
         result.finished = result.finished and not done
         if result.best_epoch == len(result.epochs):
-            best = {name: value.detach().clone() for name, value in model.named_parameters()}
+            best = {name: value.detach().clone() for name, value in evaluated.named_parameters()}
         if checkpoints is not None:
             if not done:
-                checkpoints.save(model, optimizer, result)
+                checkpoints.save(model, optimizer, result, average)
             checkpoints.write_metrics(result)
     model.load_state_dict(best, strict=False)
     return result
@@ -234,6 +269,7 @@ def _judge(result: FitResult, recipe: Recipe) -> None:
 def _epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    average: AveragedModel | None,
     histories: GroupedHistories,
     tasks: Mapping[str, Samples],
     samplers: Mapping[str, NegativeSampler],
@@ -280,6 +316,8 @@ def _epoch(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             optimizer.step()
+            if average is not None:
+                average.update_parameters(model)
             value = loss.item()
             if not math.isfinite(value):
                 raise FloatingPointError(

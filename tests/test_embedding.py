@@ -132,6 +132,22 @@ def test_values_that_are_unknown_share_row_zero(tiny_log):
     assert torch.equal(found[1, :SIZE], parts.table("item.object_id")[0])  # i6 was never seen
 
 
+def test_id_dropout_makes_a_share_of_the_ids_unknown_in_training_alone(tiny_log):
+    histories = GroupedHistories.from_log(tiny_log)
+    parts = Parts(tiny_log.schema, histories.vocabularies)
+    item = BehaviorEmbedding(tiny_log.schema, "item", parts.tables, SIZE, id_dropout=0.3).double().objects
+    rows = torch.arange(6).repeat(1_000)
+    features = histories.catalogs["item"].take(rows)
+    torch.manual_seed(0)
+    found, ids = item(features), parts.table("item.object_id")
+    unknown = (found[:, :SIZE] == ids[0]).all(dim=1)
+    assert abs(float(unknown.double().mean()) - 0.3) < 4 * (0.3 * 0.7 / 6_000) ** 0.5
+    plain = item.eval()(features)
+    assert torch.equal(plain[:, :SIZE], ids[rows + 1])
+    assert torch.equal(found[~unknown], plain[~unknown])
+    assert torch.equal(found[:, SIZE:], plain[:, SIZE:])  # the other features keep their values
+
+
 def test_groups_with_one_vocabulary_read_and_train_the_same_rows(tiny_log):
     histories = GroupedHistories.from_log(tiny_log)
     parts = Parts(tiny_log.schema, histories.vocabularies)

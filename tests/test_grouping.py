@@ -208,8 +208,21 @@ def test_catalog_take(tiny_log: EventLog) -> None:
     assert taken.offsets.tolist() == [0, 3, 5, 8]
 
 
+def test_users_are_numbered_by_the_vocabularies(tiny_log: EventLog) -> None:
+    histories = GroupedHistories.from_log(tiny_log)
+    assert histories.vocabularies.users == tuple(histories.user_ids)
+    assert histories.users.tolist() == list(range(1, len(histories) + 1))
+    seen = {name: torch.ones(len(c), dtype=torch.bool) for name, c in histories.catalogs.items()}
+    some = histories.encode(histories.vocabularies_of(seen, torch.tensor([2, 0, 2])))
+    assert some.vocabularies.users == (histories.user_ids[0], histories.user_ids[2])
+    assert some.users.tolist() == [1, 0, 2] + [0] * (len(histories) - 3)
+    assert some.vocabularies.users_size == 3
+
+
 def test_vocabularies_survive_the_disk(tmp_path: Path) -> None:
-    vocabularies = Vocabularies({"shop": ("0", "Zoë", "用户", '"'), "empty": ()}, {"item.price": (0.1, 1 / 3)})
+    vocabularies = Vocabularies(
+        {"shop": ("0", "Zoë", "用户", '"'), "empty": ()}, {"item.price": (0.1, 1 / 3)}, ("Ann", "用户")
+    )
     vocabularies.write(tmp_path / "v.json")
     assert Vocabularies.read(tmp_path / "v.json") == vocabularies
     indices = vocabularies.index("shop", pd.Series(["用户", None, "00", "0"], dtype="str"))

@@ -213,8 +213,12 @@ def test_damaged_runs(run: Path, log: EventLog, tmp_path: Path) -> None:
         ("config.json", b"{}", r"config.json: log_schema: Field required"),
         ("vocabularies.json", b'{"words": {', "vocabularies.json is damaged"),
         ("vocabularies.json", b"\xff", "vocabularies.json is damaged"),
-        ("vocabularies.json", b'{"words": {}, "scales": {"item.price": [1]}}', "vocabularies.json is damaged"),
-        ("vocabularies.json", b'{"words": {}, "scales": {}}', "no model can be built"),
+        (
+            "vocabularies.json",
+            b'{"words": {}, "scales": {"item.price": [1]}, "users": []}',
+            "vocabularies.json is damaged",
+        ),
+        ("vocabularies.json", b'{"words": {}, "scales": {}, "users": []}', "no model can be built"),
         ("model.safetensors", b"", "model.safetensors does not fit"),
         ("model.safetensors", good["model.safetensors"][:-9], "model.safetensors does not fit"),
         ("model.safetensors", None, "model.safetensors is missing; training did not finish"),
@@ -228,7 +232,7 @@ def test_damaged_runs(run: Path, log: EventLog, tmp_path: Path) -> None:
             load_run(run)
         (run / name).write_bytes(good[name])
     for changes, message in (
-        ({"model": "other"}, "no model can be built"),
+        ({"model": "other"}, "model .other.; use one of"),
         ({"histories": ["shop"]}, "no model can be built"),
         ({"options": {"hidden": 16, "spaces": 2, "embedding_size": 4}}, "model.safetensors does not fit"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),

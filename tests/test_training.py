@@ -157,6 +157,25 @@ def test_adam_by_hand(
         torch.testing.assert_close(value, by_hand.get_parameter(name), rtol=1e-3, atol=2e-4)
 
 
+def test_averaged_weights_by_hand(histories: GroupedHistories, parts: Split) -> None:
+    """The average moves less and less, down to a share of 1 - decay, towards the weights of each step."""
+
+    def after(steps: int, average: float) -> dict[str, Tensor]:
+        model = new_model(histories)
+        recipe = Recipe(learning_rate=0.05, batch_size=4, average=average)
+        fit(model, histories, parts, recipe, max_steps=steps, progress=False)
+        return {name: value.double() for name, value in weights(model).items()}
+
+    expected = after(1, 0.0)
+    for step in range(2, 5):
+        keep = min(0.2, (step - 1) / (step + 9))
+        expected = {name: keep * expected[name] + (1 - keep) * value for name, value in after(step, 0.0).items()}
+    found = after(4, 0.2)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    assert not same(found, after(4, 0.0))
+
+
 def test_learning_rate_formula() -> None:
     recipe = Recipe(learning_rate=2.0, decay_rate=0.1, decay_steps=1_000)
     assert [learning_rate(recipe, s) for s in (0, 500, 1_000, 3_000)] == pytest.approx([2.0, 2 * 0.1**0.5, 0.2, 0.002])
@@ -419,6 +438,7 @@ def run_of_three_epochs(run: Path | str, optimizer: str, resume: bool = False) -
             "l2": 1e-4,
             "decay_rate": 0.5,
             "decay_steps": 99,
+            "average": 0.9 if optimizer == "adam" else 0.0,
         }
     )
     fit(model, histories, split(histories), recipe, seed=2, run=run, resume=resume, progress=False)
