@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import nbformat
 
@@ -54,18 +54,21 @@ outside its range stops the build, so what the text says about it still holds.
 
 
 def records(results: Path) -> str:
-    """A table of the runs that were made beforehand: one line for each JSON file below `results`."""
-    files = sorted(results.rglob("*.json"))
-    if not files:
-        return ""
+    """Two tables of what was made beforehand, one line for each JSON file below `results`: runs, and the rest."""
+    contents = {file: json.loads(file.read_text(encoding="utf-8")) for file in sorted(results.rglob("*.json"))}
+    runs = {file: content for file, content in contents.items() if "average_user_auc" in content}
+    others = {file: content for file, content in contents.items() if file not in runs}
+    return (_runs(runs, results) if runs else "") + (_others(others, results) if others else "")
+
+
+def _runs(runs: dict[Path, dict[str, Any]], results: Path) -> str:
     lines = [
         "\n## Recorded runs\n",
         "Made beforehand at full size and read from `results/`; each file also holds the recipe and the curve.\n",
         "| file | model | seed | test AUC | 95 % interval | negatives | data | commit | hardware |",
         "|---|---|---:|---:|---|---:|---|---|---|",
     ]
-    for file in files:
-        run = json.loads(file.read_text(encoding="utf-8"))
+    for file, run in runs.items():
         low, high = run["ci95"]
         cells = [
             f"`{file.relative_to(results)}`",
@@ -78,6 +81,19 @@ def records(results: Path) -> str:
             f"`{run['commit'][:10]}`",
             run["hardware"],
         ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _others(others: dict[Path, dict[str, Any]], results: Path) -> str:
+    lines = [
+        "\n## Recorded searches and timings\n",
+        "| file | data | commit | hardware |",
+        "|---|---|---|---|",
+    ]
+    for file, content in others.items():
+        data = f"{content['data_name']} ({content['data_fingerprint']})"
+        cells = [f"`{file.relative_to(results)}`", data, f"`{content['commit'][:10]}`", content["hardware"]]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -38,5 +38,14 @@ def test_recorded_runs_are_listed_with_their_interval_and_origin(tmp_path: Path)
     assert "| `log/atrank-seed2.json` | atrank | 2 | 0.8346 | 0.8300 to 0.8400 | 1 | Sports (0a1b) |" in page
 
 
+def test_searches_and_timings_are_listed_by_themselves(tmp_path: Path):
+    speed = {"data_name": "Sports", "data_fingerprint": "0a1b", "commit": "c" * 40, "hardware": "CPU", "rows": []}
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "speed" / "cpu.json").write_text(json.dumps(speed))
+    page = ledger_page([CLAIM], "abc", "CPU", tmp_path)
+    assert "| `speed/cpu.json` | Sports (0a1b) | `cccccccccc` | CPU |" in page
+    assert "Recorded runs" not in page
+
+
 def test_a_book_without_claims_says_so():
     assert "No chapter has recorded a number" in ledger_page([], "abc", "CPU")
