@@ -23,7 +23,7 @@ from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weight
 
 # every model has a Config and is built from (schema, vocabularies, config, histories)
 MODELS: dict[str, Any] = {"atrank": ATRank}
-# the options of any model that go with a recipe: the paper names no dropout, the modern recipe needs it
+# the options of any model that go with a recipe: the paper names no dropout, Adam needs it
 OPTIONS: dict[str, dict[str, Any]] = {"paper": {}, "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5}}
 
 

@@ -51,7 +51,7 @@ RECIPES = {
     "paper": Recipe(
         optimizer="sgd", learning_rate=1.0, decay_rate=0.1, l2=5e-5, batch_size=32, epochs=20, patience=None
     ),
-    "modern": Recipe(learning_rate=2e-3, batch_size=256, average=0.999),
+    "modern": Recipe(learning_rate=1.5e-3, batch_size=256, average=0.999, loss="pairwise", negatives=8),
 }
 
 
