@@ -30,12 +30,16 @@ _WASTED_SHARE, _WASTED_PLACES = 0.1, 256
 
 @dataclass(frozen=True)
 class Strip:
-    """Samples of similar length, side by side in a table ``[b_i, t_i]``. ``slots`` is None when no place is empty."""
+    """Samples of similar length, side by side in a table ``[b_i, t_i]``.
+
+    ``slots``, ``mask`` and ``visible`` (see ``Layout``) are None when no place is empty.
+    """
 
     size: int
     length: int
     behaviors: int
     slots: Int[Tensor, " n_i"] | None
+    mask: Bool[Tensor, "b_i t_i"] | None
     visible: Bool[Tensor, "b_i t_i"] | None
 
     def pad(self, x: Float[Tensor, "n_i c"]) -> Float[Tensor, "b_i t_i c"]:
@@ -109,12 +113,13 @@ class Layout:
         strips, first, done = [], 0, 0
         for count, real, longest in _runs(by_length):
             if real == count * longest:
-                strips.append(Strip(count, longest, real, None, None))
+                strips.append(Strip(count, longest, real, None, None, None))
             else:
                 inside = at[done : done + real] - first * length
                 own = inside // length * longest + inside % length
-                table = torch.zeros(count * longest, dtype=torch.bool, device=slots.device).index_fill_(0, own, True)
-                strips.append(Strip(count, longest, real, own, _visible(table.view(count, longest))))
+                flat = torch.zeros(count * longest, dtype=torch.bool, device=slots.device)
+                here = flat.index_fill_(0, own, True).view(count, longest)
+                strips.append(Strip(count, longest, real, own, here, _visible(here)))
             first, done = first + count, done + real
         return cls(slots, mask, tuple(strips), behaviors, samples)
 

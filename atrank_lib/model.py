@@ -31,24 +31,31 @@ from atrank_lib.schema import Schema
 from atrank_lib.time_encoding import TimeForm
 
 
-class ATRankConfig(BaseModel):
-    """Sizes and choices of the model; the defaults are the paper's.
-
-    Where the paper is ambiguous or its code differs, the choice is an option: ``attention``, ``time``, ``residual``,
-    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``.
-    """
+class BehaviorConfig(BaseModel):
+    """What every model of behaviors may choose; the sizes are the paper's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
     hidden: int = Field(128, ge=1, description="s_all, the sum of the spaces' sizes")
-    spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
-    blocks: int = Field(1, ge=0, description="layers of self-attention; 0 leaves it out")
-    dropout: float = Field(0.0, ge=0, lt=1, description="after F_self (and F_vanilla with target_residual)")
+    dropout: float = Field(0.0, ge=0, lt=1, description="inside the model, after its own layers")
     embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on behavior and target embeddings")
     id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
-    attention: AttentionForm = "bilinear"
     time: TimeForm = "lookup"
+    linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
+
+
+class ATRankConfig(BehaviorConfig):
+    """Sizes and choices of the model; the defaults are the paper's.
+
+    Where the paper is ambiguous or its code differs, the choice is an option: ``attention``, ``time``, ``residual``,
+    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Dropout comes after
+    F_self (and after F_vanilla with ``target_residual``).
+    """
+
+    spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
+    blocks: int = Field(1, ge=0, description="layers of self-attention; 0 leaves it out")
+    attention: AttentionForm = "bilinear"
     residual: Literal["input", "attended"] = "input"
     target_attention: Literal["shared", "separate"] = "separate"
     target_residual: bool = False
@@ -56,7 +63,6 @@ class ATRankConfig(BaseModel):
         "projected", description="f reads h_t (eq. 8) or q_t (the text after it)"
     )
     object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
-    linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
     ranking: Literal["dot", "mlp"] = "dot"
 
 
@@ -93,7 +99,56 @@ class Explanation:
     positions: Int[Tensor, "b t"]  # its position in the flat tensors of its group (-1: no behavior)
 
 
-class ATRank(nn.Module):
+class BehaviorModel(nn.Module):
+    """What all models share: behaviors of every group embedded and projected into one space (eq. 1), and targets.
+
+    Args:
+        schema: groups, features and time scales of the event log.
+        vocabularies: what the model knows; sizes its tables.
+        config: sizes and options.
+        histories: groups a history may contain; all by default.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        config: BehaviorConfig,
+        histories: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.schema = schema
+        self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
+        self.tables = shared_tables(schema, vocabularies, config.embedding_size)
+        self.embeddings = nn.ModuleDict(
+            {
+                key(g): BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time, config.id_dropout)
+                for g in schema.groups
+            }
+        )
+        widths = {g: self.embedding(g).size for g in schema.groups}
+        self.projection = GroupProjection(widths, config.hidden, config.linear_projection)
+        self.dropout = nn.Dropout(config.embedding_dropout)
+
+    def embedding(self, group: str) -> BehaviorEmbedding:
+        module = self.embeddings[key(group)]
+        assert isinstance(module, BehaviorEmbedding)
+        return module
+
+    def project(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """Eq. 1: the behaviors of all groups, embedded and projected, end to end."""
+        return self.projection(
+            {g: self.dropout(self.embedding(g)(behaviors)) for g, behaviors in batch.histories.items()}
+        )
+
+    def targets(self, candidates: Candidates) -> tuple[Float[Tensor, "b c d"], Float[Tensor, "b c _"]]:
+        """``h_t = F_{M_g}(q_t)`` of every candidate, and ``q_t`` itself."""
+        q = self.dropout(self.embedding(candidates.group).target(candidates.features))
+        h = self.projection.one(candidates.group, q)
+        return h.unflatten(0, candidates.shape), q.unflatten(0, candidates.shape)
+
+
+class ATRank(BehaviorModel):
     """The model of the paper for any schema.
 
     Args:
@@ -114,20 +169,10 @@ class ATRank(nn.Module):
         config: ATRankConfig | None = None,
         histories: Sequence[str] | None = None,
     ) -> None:
-        super().__init__()
         config = config or ATRankConfig()
-        self.schema, self.config = schema, config
-        self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
+        super().__init__(schema, vocabularies, config, histories)
+        self.config = config
         sizes = space_sizes(config.hidden, config.spaces)
-        self.tables = shared_tables(schema, vocabularies, config.embedding_size)
-        self.embeddings = nn.ModuleDict(
-            {
-                key(g): BehaviorEmbedding(schema, g, self.tables, config.embedding_size, config.time, config.id_dropout)
-                for g in schema.groups
-            }
-        )
-        widths = {g: self.embedding(g).size for g in schema.groups}
-        self.projection = GroupProjection(widths, config.hidden, config.linear_projection)
         self.blocks = nn.ModuleList(
             SelfAttention(config.hidden, sizes, config.attention, config.residual, config.dropout)
             for _ in range(config.blocks)
@@ -136,13 +181,11 @@ class ATRank(nn.Module):
         attention = SpaceAttention(config.hidden, sizes, config.attention) if own else self.block(-1).attention
         self.target = TargetAttention(config.hidden, attention, config.target_residual, config.dropout)
         self.rank = DotProduct() if config.ranking == "dot" else MLP(config.hidden, config.dropout)
-        self.dropout = nn.Dropout(config.embedding_dropout)
         self.biases = nn.ModuleDict()
         for g, group in schema.groups.items():
-            if config.ranked == "raw" and widths[g] != config.hidden:
-                raise ValueError(
-                    f"ranked='raw' compares q_t of group {g!r} ({widths[g]} wide) with hidden={config.hidden}"
-                )
+            width = self.embedding(g).size
+            if config.ranked == "raw" and width != config.hidden:
+                raise ValueError(f"ranked='raw' compares q_t of group {g!r} ({width} wide) with hidden={config.hidden}")
             if config.object_bias:
                 if "object_id" not in group.features:
                     raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
@@ -150,21 +193,10 @@ class ATRank(nn.Module):
                 nn.init.zeros_(bias.weight)
                 self.biases[key(g)] = bias
 
-    def embedding(self, group: str) -> BehaviorEmbedding:
-        module = self.embeddings[key(group)]
-        assert isinstance(module, BehaviorEmbedding)
-        return module
-
     def block(self, number: int) -> SelfAttention:
         module = self.blocks[number]
         assert isinstance(module, SelfAttention)
         return module
-
-    def project(self, batch: Batch) -> Float[Tensor, "n d"]:
-        """Eq. 1: the behaviors of all groups, embedded and projected, end to end."""
-        return self.projection(
-            {g: self.dropout(self.embedding(g)(behaviors)) for g, behaviors in batch.histories.items()}
-        )
 
     def encode(self, batch: Batch) -> Encoding:
         """Read the histories of a batch; candidates play no part."""
@@ -174,12 +206,6 @@ class ATRank(nn.Module):
             c = self.block(number)(c, layout)
         keys, values = self.target.read(c)  # [n, d]
         return Encoding(c, layout, keys, values)
-
-    def targets(self, candidates: Candidates) -> tuple[Float[Tensor, "b c d"], Float[Tensor, "b c _"]]:
-        """``h_t = F_{M_g}(q_t)`` of every candidate, and ``q_t`` itself."""
-        q = self.dropout(self.embedding(candidates.group).target(candidates.features))
-        h = self.projection.one(candidates.group, q)
-        return h.unflatten(0, candidates.shape), q.unflatten(0, candidates.shape)
 
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
+from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
@@ -22,7 +23,16 @@ from atrank_lib.schema import Schema
 from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weights, save_weights, write_text
 
 # every model has a Config and is built from (schema, vocabularies, config, histories)
-MODELS: dict[str, Any] = {"atrank": ATRank}
+MODELS: dict[str, Any] = {
+    "atrank": ATRank,
+    "bpr-mf": BPRMF,
+    "bi-lstm": BiLSTM,
+    "bi-lstm-attention": BiLSTMAttention,
+    "cnn": CNN,
+    "din": DIN,
+    "bst": BST,
+    "wide-deep": WideDeep,
+}
 # the options of any model that go with a recipe: the paper names no dropout, Adam needs it
 OPTIONS: dict[str, dict[str, Any]] = {"paper": {}, "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5}}
 

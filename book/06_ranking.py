@@ -480,7 +480,7 @@ runs_on_sports = [] if data else recorded_runs("amazon_sports")
 if data:
     shown = train_on(data)
 elif runs_on_sports:
-    claim("ch6_recorded_sports_auc", float(np.mean([run["average_user_auc"] for run in runs_on_sports])), low=0.8)
+    claim("ch6_recorded_sports_auc", float(np.mean([run["average_user_auc"] for run in runs_on_sports])), low=0.83)
     shown = pd.DataFrame(
         {
             "log": run["data_name"],

@@ -193,7 +193,7 @@ def test_max_steps_and_resume(data: Path, tmp_path: Path) -> None:
         (["--targets", ","], ["targets: nothing given"]),
         (["--histories", "shop"], ["history groups: ['shop']"]),
         (["--histories", ""], ["history groups: nothing given"]),
-        (["--model", "atrnak"], ["model 'atrnak'; use one of ['atrank']"]),
+        (["--model", "atrnak"], ["model 'atrnak'; use one of ['atrank', 'bi-lstm'"]),
     ],
 )
 def test_train_refuses(data: Path, tmp_path: Path, options: list[str], parts: list[str]) -> None:

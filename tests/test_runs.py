@@ -121,7 +121,7 @@ def test_refuses_a_folder_that_is_not_empty(run: Path, log: EventLog) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "atrnak"}, r"model 'atrnak'; use one of \['atrank'\]"),
+        ({"model": "atrnak"}, r"model 'atrnak'; use one of \['atrank', 'bi-lstm'"),
         ({"targets": ["shop"]}, r"targets: \['shop'\]; the log's groups are \['item', 'query', 'coupon'\]"),
         ({"targets": []}, "targets: nothing given"),
         ({"histories": ["shop"]}, r"history groups: \['shop'\]"),

@@ -1,0 +1,82 @@
+"""Matrix factorization for ranking (Rendle et al., 2009): a vector for each user, a vector for each object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from jaxtyping import Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from atrank_lib.embedding import ObjectEmbedding, key, shared_tables
+from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.model import Scores
+from atrank_lib.samples import Batch, Candidates
+from atrank_lib.schema import Schema
+
+
+class BPRMFConfig(BaseModel):
+    """Sizes and regularization of BPR-MF."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
+    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on user and object vectors")
+    id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
+
+
+class BPRMF(nn.Module):
+    """``score = p_u . q_o + b_o``, meant for the pair-wise loss.
+
+    The object vector ``q_o`` concatenates the embeddings of the object's features, as in the paper's comparison; the
+    user vector ``p_u`` is as wide and belongs to the target's group. A user unseen in training has the vector of
+    *unknown*. Histories and time play no part.
+    """
+
+    Config = BPRMFConfig
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        config: BPRMFConfig | None = None,
+        histories: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config = config or BPRMFConfig()
+        self.schema = schema
+        self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
+        self.tables = shared_tables(schema, vocabularies, config.embedding_size)
+        self.objects = nn.ModuleDict(
+            {
+                key(g): ObjectEmbedding(schema, g, self.tables, config.embedding_size, config.id_dropout)
+                for g in schema.groups
+            }
+        )
+        self.users, self.biases = nn.ModuleDict(), nn.ModuleDict()
+        for g, group in schema.groups.items():
+            width = config.embedding_size * len(group.features)
+            self.users[key(g)] = nn.Embedding(vocabularies.users_size, width)
+            nn.init.normal_(cast(nn.Embedding, self.users[key(g)]).weight, std=width**-0.5)
+            if "object_id" in group.features:
+                bias = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
+                nn.init.zeros_(bias.weight)
+                self.biases[key(g)] = bias
+        self.dropout = nn.Dropout(config.embedding_dropout)
+
+    def encode(self, batch: Batch) -> Int[Tensor, " b"]:
+        """Who asks: the vector depends on the target's group."""
+        return batch.users
+
+    def score(self, encoding: Int[Tensor, " b"], candidates: Candidates) -> Scores:
+        name = key(candidates.group)
+        q = self.dropout(self.objects[name](candidates.features)).unflatten(0, candidates.shape)  # [b, c, b_i]
+        p = self.dropout(self.users[name](encoding))[:, None].expand_as(q)
+        scores = (p * q).sum(dim=-1)
+        if name in self.biases:
+            scores = scores + self.biases[name](candidates.features["object_id"]).view(candidates.shape)
+        return Scores(scores, q, p)
+
+    def forward(self, batch: Batch) -> Scores:
+        return self.score(self.encode(batch), batch.candidates)

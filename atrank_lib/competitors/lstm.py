@@ -1,0 +1,84 @@
+"""Recurrent competitors: a bidirectional LSTM over the history (Zhang et al., 2014), and one that a target reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from atrank_lib.attention import Layout, SpaceAttention, TargetAttention
+from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
+from atrank_lib.grouping import Vocabularies
+from atrank_lib.model import Encoding, Scores
+from atrank_lib.samples import Batch, Candidates
+from atrank_lib.schema import Schema
+
+
+def run_packed(
+    lstm: nn.LSTM, x: Float[Tensor, "n d"], layout: Layout
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "b d"]]:
+    """States of both directions at every behavior, and the two final ones of every sample (zero without behaviors).
+
+    The sequences are packed: the backward direction begins at a sample's last behavior, never at padding.
+    ``x`` holds the behaviors sample by sample, oldest first.
+    """
+    (b, length), sample = layout.mask.shape, owners(layout)
+    final = x.new_zeros(b, 2 * lstm.hidden_size)
+    if not len(x):
+        return x.new_zeros(0, 2 * lstm.hidden_size), final
+    by_length = layout.mask.sum(dim=1).argsort(descending=True, stable=True)
+    rank = torch.empty_like(by_length).index_copy_(0, by_length, torch.arange(b, device=x.device))
+    place = layout.slots % length
+    order = (place * b + rank[sample]).argsort()  # all first behaviors, longest history first, then all second ones
+    packed, (h, _) = lstm(PackedSequence(x.index_select(0, order), torch.bincount(place).cpu()))
+    states = torch.empty_like(packed.data).index_copy(0, order, packed.data)
+    return states, final.index_copy(0, by_length[: h.shape[1]], torch.cat([h[0], h[1]], dim=1))
+
+
+class BiLSTM(Competitor):
+    """The two final states of a bidirectional LSTM are the user vector: ``e_u = [h_forward; h_backward]``."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        config: CompetitorConfig | None = None,
+        histories: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(schema, vocabularies, config, histories)
+        hidden = self.config.hidden
+        if hidden % 2:
+            raise ValueError(f"hidden={hidden} must be even: half of it for each direction of the LSTM")
+        self.lstm = nn.LSTM(hidden, hidden // 2, bidirectional=True)
+        self.after = nn.Dropout(self.config.dropout)
+
+    def user(self, batch: Batch) -> Float[Tensor, "b d"]:
+        return self.after(run_packed(self.lstm, *self.sequence(batch))[1])
+
+
+class BiLSTMAttention(BiLSTM):
+    """Vanilla attention (eq. 7) of each target over the states of a bidirectional LSTM."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        config: CompetitorConfig | None = None,
+        histories: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(schema, vocabularies, config, histories)
+        hidden = self.config.hidden
+        self.target = TargetAttention(hidden, SpaceAttention(hidden, [hidden]))
+
+    def encode(self, batch: Batch) -> Encoding:
+        s, layout = self.sequence(batch)
+        states = self.after(run_packed(self.lstm, s, layout)[0])
+        return Encoding(states, layout, *self.target.read(states))
+
+    def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
+        h, _ = self.targets(candidates)
+        e = self.target(h, encoding.keys, encoding.values, encoding.layout)
+        return Scores(self.rank(h, e), h, e)

@@ -1,0 +1,93 @@
+"""Wide & Deep (Cheng et al., 2016): a linear model that remembers, and a network that generalizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from atrank_lib.attention import Layout
+from atrank_lib.competitors.base import Competitor, CompetitorConfig, mean_of_samples, owners
+from atrank_lib.embedding import key
+from atrank_lib.grouping import Vocabularies
+from atrank_lib.model import Scores
+from atrank_lib.samples import Batch, Candidates
+from atrank_lib.schema import Schema
+
+
+@dataclass(frozen=True)
+class History:
+    """What both halves read: the mean of the projected behaviors, and every categorical value with its sample."""
+
+    mean: Float[Tensor, "b d"]
+    values: dict[str, tuple[Int[Tensor, " n"], Int[Tensor, " n"]]]  # vocabulary: (index, sample) of each occurrence
+
+
+class WideDeep(Competitor):
+    """``score = wide + deep``.
+
+    Wide: a weight for every categorical value of the candidate, and one for its cross with the history, times
+    ``log(1 + how often the history holds that value)``. Deep: ``MLP([mean_i s_i; h_t])``.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        config: CompetitorConfig | None = None,
+        histories: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(schema, vocabularies, config, histories)
+        d = self.config.hidden
+        self.alone, self.crossed = nn.ModuleDict(), nn.ModuleDict()
+        for group in schema.groups:
+            for name in self.categorical(group).values():
+                if key(name) in self.alone:
+                    continue
+                for weights in (self.alone, self.crossed):
+                    weights[key(name)] = nn.Embedding(vocabularies.size(name), 1)
+                    nn.init.zeros_(cast(nn.Embedding, weights[key(name)]).weight)
+        self.deep = nn.Sequential(
+            nn.Linear(2 * d, d), nn.ReLU(), nn.Dropout(self.config.dropout), nn.Linear(d, d // 2), nn.ReLU()
+        )
+        self.top = nn.Linear(d // 2, 1)
+
+    def categorical(self, group: str) -> dict[str, str]:
+        """The categorical features of a group and their vocabularies."""
+        features = self.schema.groups[group].features
+        return {f: self.schema.vocabulary(group, f) for f, spec in features.items() if spec.kind == "categorical"}
+
+    def encode(self, batch: Batch) -> History:
+        owner = owners(Layout.of(batch.slots, batch.size, batch.length))
+        held: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        first = 0
+        for group, behaviors in batch.histories.items():
+            samples = owner[first : first + len(behaviors.actions)]
+            for feature, name in self.categorical(group).items():
+                held.setdefault(name, []).append((cast(Tensor, behaviors.features[feature]), samples))
+            first += len(behaviors.actions)
+        values = {name: (torch.cat([v for v, _ in p]), torch.cat([s for _, s in p])) for name, p in held.items()}
+        return History(mean_of_samples(self.project(batch), owner, batch.size), values)
+
+    def wide(self, encoding: History, candidates: Candidates) -> Float[Tensor, "b c"]:
+        """The linear half."""
+        total = torch.zeros(candidates.shape, device=encoding.mean.device, dtype=encoding.mean.dtype)
+        for feature, name in self.categorical(candidates.group).items():
+            index = cast(Tensor, candidates.features[feature]).view(candidates.shape)
+            total = total + self.alone[key(name)](index).squeeze(-1)
+            if name in encoding.values:
+                value, owner = encoding.values[name]
+                same = (index[owner] == value[:, None]).to(total.dtype)  # [n, c]
+                times = torch.zeros_like(total).index_add(0, owner, same)
+                total = total + self.crossed[key(name)](index).squeeze(-1) * times.log1p()
+        return total
+
+    def score(self, encoding: History, candidates: Candidates) -> Scores:
+        h, _ = self.targets(candidates)
+        e = encoding.mean[:, None].expand_as(h)
+        deep = self.top(self.deep(torch.cat([e, h], dim=-1))).squeeze(-1)
+        return Scores(self.wide(encoding, candidates) + deep, h, e)
