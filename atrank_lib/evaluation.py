@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
@@ -102,9 +102,35 @@ class Evaluation:
     skipped_users: int
     negatives: int
     targets: dict[str, float]  # average user AUC of each target group
+    per_user: np.ndarray = field(repr=False, compare=False)  # AUC of every user, one target group after the other
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Everything but the users one by one."""
+        return {name: value for name, value in asdict(self).items() if name != "per_user"}
+
+
+def paired_difference(
+    a: Float64[np.ndarray, "seeds users"],
+    b: Float64[np.ndarray, "seeds users"],
+    level: float = 0.95,
+    resamples: int = 1_000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """By how much model ``a`` is better than ``b``: the mean over seeds and users, and its bootstrap interval.
+
+    Both were tested on the same users with the same negatives, so users are resampled in pairs. The interval speaks
+    of users; the seeds at hand are averaged.
+
+    Raises:
+        ValueError: the two do not hold the same users.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"per-user AUCs of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
+    values, counts = np.unique(a.mean(axis=0) - b.mean(axis=0), return_counts=True)
+    total, rng = int(counts.sum()), np.random.default_rng(seed)
+    means = [rng.multinomial(total, counts / total) @ values / total for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(counts @ values / total), float(low), float(high)
 
 
 def fixed_candidates(
@@ -189,4 +215,5 @@ def evaluate(
         skipped_users=total.skipped_users,
         negatives=negatives,
         targets={name: float(part) for name, part in parts.items()},
+        per_user=total.per_user,
     )

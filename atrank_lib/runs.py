@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.model import ATRank
-from atrank_lib.provenance import commit, hardware, versions
+from atrank_lib.provenance import versions
+from atrank_lib.records import provenance, result, write_record
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
 from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weights, save_weights, write_text
@@ -156,7 +156,7 @@ def train_run(
     grouped.vocabularies.write(out / "vocabularies.json")
     write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
     try:
-        result = fit(
+        trained = fit(
             network, grouped, parts, recipe, seed=seed, max_steps=max_steps, run=out, resume=resume, progress=progress
         )
     except Exception:
@@ -168,7 +168,7 @@ def train_run(
     beside = out / "model.safetensors.unfinished"
     save_weights(network, beside)
     beside.replace(out / "model.safetensors")
-    return result
+    return trained
 
 
 def _check_same(out: Path, config: RunConfig) -> None:
@@ -236,36 +236,20 @@ def load_run(run: Path | str) -> Run:
     return Run(config, vocabularies, model)
 
 
-def record_run(run: Path, config: RunConfig, log: EventLog, evaluation: Evaluation, file: Path) -> None:
-    """Write a result with all that is needed to judge and to repeat it: the records in ``results/`` are such files."""
+def record_run(run: Path, config: RunConfig, log: EventLog, evaluation: Evaluation, file: Path, **more: Any) -> None:
+    """Write a run's result with all that is needed to judge and to repeat it; ``more`` goes into the record too."""
     metrics = FitResult.model_validate_json((run / "metrics.json").read_text(encoding="utf-8"))
     content = {
         "model": config.model,
         "seed": config.seed,
-        **evaluation.as_dict(),
+        **result(evaluation),
         "protocol": config.protocol,
         "options": config.options.model_dump(mode="json"),
         "recipe": config.recipe.model_dump(mode="json"),
         "best_epoch": metrics.best_epoch,
         "epochs": metrics.epochs,
         "wall_seconds": sum(epoch["seconds"] for epoch in metrics.epochs),
-        "data_name": log.schema.name,
-        "data_fingerprint": log.fingerprint(),
-        "commit": commit(Path.cwd()),
-        "versions": versions(),
-        "hardware": hardware(),
+        **more,
+        **provenance(log),
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(content, indent=1) + "\n")
-
-
-def recorded_runs(log: str, model: str = "atrank") -> list[dict[str, Any]]:
-    """The records ``results/<log>/<model>-seed*.json``, by seed; empty where no such folder is at hand.
-
-    ``results/`` is looked for in the current folder, in those above it, and beside this package.
-    """
-    for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[1]):
-        files = sorted((folder / "results" / log).glob(f"{model}-seed*.json"))
-        if files:
-            return sorted((json.loads(file.read_text(encoding="utf-8")) for file in files), key=lambda r: r["seed"])
-    return []
+    write_record(file, content)

@@ -54,7 +54,8 @@ from atrank_lib.attention import Layout, SpaceAttention
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.ranking import pairwise_loss, pointwise_loss, top_objects
-from atrank_lib.runs import prepare, recorded_runs
+from atrank_lib.records import recorded_runs
+from atrank_lib.runs import prepare
 from atrank_lib.samples import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
 

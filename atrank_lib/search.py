@@ -1,0 +1,125 @@
+"""Hyperparameters for every model by the same search: one space, one budget, chosen on validation alone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atrank_lib.events import EventLog
+from atrank_lib.records import RecordError, provenance, read_record, slug, write_record
+from atrank_lib.runs import MODELS, prepare
+from atrank_lib.training import Recipe, fit
+
+# what is searched, the same for every model; log means uniform in the logarithm
+SPACE: dict[str, dict[str, Any]] = {
+    "learning_rate": {"low": 3e-4, "high": 2e-2, "log": True},
+    "embedding_dropout": {"choices": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]},
+    "id_dropout": {"choices": [0.0, 0.25, 0.5]},
+    "weight_decay": {"choices": [0.0, 0.01, 0.1]},
+    "batch_size": {"choices": [128, 256, 512]},
+}
+# what is not searched, the same for every model too
+FIXED = {"optimizer": "adamw", "loss": "pairwise", "negatives": 4, "average": 0.999}
+OPTIONS = ("embedding_dropout", "id_dropout")  # belong to the model, the others to the recipe
+
+
+def some_users(log: EventLog, users: int, seed: int) -> EventLog:
+    """The log of ``users`` users drawn by ``seed``, with all their behaviors and all objects."""
+    names = sorted(set().union(*(events["user_id"].unique() for events in log.events.values())))
+    if users >= len(names):
+        return log
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:users]
+    chosen = {names[i] for i in order.tolist()}
+    events = {g: e[e["user_id"].isin(chosen)].reset_index(drop=True) for g, e in log.events.items()}
+    return EventLog.from_tables(log.schema, events, log.objects)
+
+
+def settings(parameters: dict[str, Any], epochs: int) -> tuple[dict[str, Any], Recipe]:
+    """A point of the space as options of a model and a recipe."""
+    options = {name: parameters[name] for name in OPTIONS}
+    rest = {name: value for name, value in parameters.items() if name not in OPTIONS}
+    return options, Recipe.model_validate({**FIXED, **rest, "epochs": epochs})
+
+
+def search(
+    data: Path, model: str, out: Path, *, trials: int = 12, users: int = 6_000, epochs: int = 4, seed: int = 0
+) -> Path:
+    """Search one model's hyperparameters into ``out/search/<log>/<model>.json``; finished trials are kept.
+
+    Trials are proposed by Optuna's TPE sampler, the first four at random and equal for all models. A trial's value is
+    the best validation AUC of its epochs, on the log of ``users`` users.
+
+    Raises:
+        RecordError: the file was made with another budget, seed or log.
+        ValueError: an unknown model.
+    """
+    import optuna  # the extra [search]; nothing else needs it
+
+    if model not in MODELS:
+        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+    log = EventLog.read(data)
+    file = out / "search" / slug(log.schema.name) / f"{model}.json"
+    budget = {"users": users, "epochs": epochs, "seed": seed, "space": SPACE, "fixed": FIXED}
+    origin = provenance(log)
+    content: dict[str, Any] = {"model": model, **budget, "trials": [], "best": None}
+    content |= {"sampler": f"optuna {importlib.metadata.version('optuna')} TPESampler", **origin}
+    if file.exists():
+        content["trials"] = _kept(file, {**budget, "data_fingerprint": origin["data_fingerprint"]})
+    histories, parts = prepare(some_users(log, users, seed), "validated")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    space = {name: _distribution(optuna, spec) for name, spec in SPACE.items()}
+    for trial in content["trials"]:
+        study.add_trial(
+            optuna.trial.create_trial(params=trial["parameters"], distributions=space, value=trial["value"])
+        )
+    while len(content["trials"]) < trials:
+        number = len(content["trials"])
+        # a sampler for each trial, so that an interrupted search proposes what an uninterrupted one would
+        study.sampler = optuna.samplers.TPESampler(seed=1_000 * seed + number, n_startup_trials=4)
+        trial = study.ask(space)
+        options, recipe = settings(trial.params, epochs)
+        torch.manual_seed(seed)
+        network = MODELS[model](histories.schema, histories.vocabularies, MODELS[model].Config(**options))
+        try:
+            curve = [
+                e["validation_auc"] for e in fit(network, histories, parts, recipe, seed=seed, progress=False).epochs
+            ]
+        except FloatingPointError:
+            curve = [0.5]  # diverged
+        study.tell(trial, max(curve))
+        content["trials"].append({"parameters": trial.params, "value": max(curve), "validation_auc": curve})
+        best = max(content["trials"], key=lambda t: t["value"])
+        content["best"] = {"trial": content["trials"].index(best), **best}
+        write_record(file, content)
+    return file
+
+
+def _distribution(optuna: Any, spec: dict[str, Any]) -> Any:
+    if "choices" in spec:
+        return optuna.distributions.CategoricalDistribution(spec["choices"])
+    return optuna.distributions.FloatDistribution(spec["low"], spec["high"], log=spec["log"])
+
+
+def _kept(file: Path, budget: dict[str, Any]) -> list[dict[str, Any]]:
+    """The finished trials of a search that was made in the same way."""
+    found = read_record(file)
+    different = [name for name, value in budget.items() if found.get(name) != value]
+    if different:
+        raise RecordError(
+            f"{file} was searched with another {', '.join(different)}; delete it, or choose another --out"
+        )
+    return found["trials"]
+
+
+def chosen(model: str, log_name: str, out: Path, epochs: int) -> tuple[dict[str, Any], Recipe, str] | None:
+    """The best settings found for a model on a log, and where they come from; None without a search."""
+    file = out / "search" / slug(log_name) / f"{model}.json"
+    if not file.is_file():
+        return None
+    best = read_record(file)["best"]
+    options, recipe = settings(best["parameters"], epochs)
+    return options, recipe, f"search/{slug(log_name)}/{model}.json, trial {best['trial']}"
