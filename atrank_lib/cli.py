@@ -1,10 +1,8 @@
-"""The command line: `atrank check | train | evaluate | rank`."""
+"""The command line: `atrank check | train | evaluate | rank | reproduce`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from atrank_lib import cli_reproduce
+from atrank_lib.cli_errors import plain_errors
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.ranking import top_objects
@@ -28,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(cli_reproduce.app, name="reproduce")
 
 
 def main() -> None:
@@ -58,22 +61,6 @@ def check(
     console.print(_summary_table(log.summary()))
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """What the user can mend is one message on stderr and exit code 1; anything else is a bug and shows itself."""
-    try:
-        yield
-    except EventLogError as error:
-        typer.echo("\n".join(map(str, error.problems)), err=True)
-        raise typer.Exit(1) from None
-    except (ValueError, OSError, FloatingPointError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except KeyError as error:
-        typer.echo(str(error.args[0]), err=True)
-        raise typer.Exit(1) from None
-
-
 def _names(text: str | None) -> list[str] | None:
     """`item,query` as a list; None stays None (all groups)."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
@@ -101,7 +88,7 @@ def train(
 ) -> None:
     """Train a model on an event log. RUN gets config.json, metrics.json, model.safetensors and the checkpoints."""
     changes = {"epochs": epochs, "batch_size": batch_size}
-    with _plain_errors():
+    with plain_errors():
         result = train_run(
             EventLog.read(data),
             out,
@@ -137,7 +124,7 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""
-    with _plain_errors():
+    with plain_errors():
         trained, log = load_run(run), EventLog.read(data)
         histories = trained.histories_of(log)
         test = split(histories, trained.config.protocol, trained.config.targets).test
@@ -166,7 +153,7 @@ def rank(
     as_json: JsonOption = False,
 ) -> None:
     """The top objects of a group for one user."""
-    with _plain_errors():
+    with plain_errors():
         trained = load_run(run)
         histories = trained.histories_of(EventLog.read(data))
         best = top_objects(trained.model, histories, user, group, top, at=at, include_seen=include_seen)

@@ -104,6 +104,23 @@ class Evaluation:
     targets: dict[str, float]  # average user AUC of each target group
     per_user: np.ndarray = field(repr=False, compare=False)  # AUC of every user, one target group after the other
 
+    @classmethod
+    def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int, seed: int) -> Evaluation:
+        """The AUCs of all target groups as one result; with several groups, a user counts once in each."""
+        total = AverageUserAUC(
+            np.concatenate([part.per_user for part in parts.values()]),
+            sum(part.skipped_users for part in parts.values()),
+        )
+        return cls(
+            average_user_auc=float(total),
+            ci95=total.interval(seed=seed),
+            users=total.users,
+            skipped_users=total.skipped_users,
+            negatives=negatives,
+            targets={name: float(part) for name, part in parts.items()},
+            per_user=total.per_user,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Everything but the users one by one."""
         return {name: value for name, value in asdict(self).items() if name != "per_user"}
@@ -204,16 +221,4 @@ def evaluate(
         raise ValueError("no samples to evaluate; this protocol has none for the chosen targets")
     candidates = fixed_candidates(histories, tasks, negatives, seed, kind, training)
     scores = score_candidates(model, histories, tasks, candidates, batch_size)
-    parts = {name: user_auc(samples, scores[name]) for name, samples in tasks.items()}
-    total = AverageUserAUC(
-        np.concatenate([part.per_user for part in parts.values()]), sum(part.skipped_users for part in parts.values())
-    )
-    return Evaluation(
-        average_user_auc=float(total),
-        ci95=total.interval(seed=seed),
-        users=total.users,
-        skipped_users=total.skipped_users,
-        negatives=negatives,
-        targets={name: float(part) for name, part in parts.items()},
-        per_user=total.per_user,
-    )
+    return Evaluation.of({name: user_auc(part, scores[name]) for name, part in tasks.items()}, negatives, seed)

@@ -8,15 +8,18 @@ Figures stand on a light panel of their own, so they look the same on light and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -28,6 +31,17 @@ FAINT = "#d8d5ce"
 GROUPS = {"item": "#00487f", "query": "#c24b00", "coupon": "#009e73"}
 OTHER_GROUPS = ("#bf6ba0", "#51230b", "#1a1a1a")
 SPACES = ("#033862", "#858911", "#077055", "#c7759e", "#4696de", "#51230b", "#675200", "#151515")
+
+MODELS = {
+    "atrank": "#00487f",
+    "bi-lstm": "#c24b00",
+    "bi-lstm-attention": "#bf6ba0",
+    "cnn": "#009e73",
+    "din": "#675200",
+    "bst": "#4696de",
+    "wide-deep": "#51230b",
+    "bpr-mf": "#858911",
+}
 
 _assigned: dict[str, str] = {}
 
@@ -140,3 +154,42 @@ def heatmap(
     )
     ax.grid(False)
     ax.tick_params(length=0, rotation=0)
+
+
+def model_color(name: str) -> str:
+    """The color of a model: ATRank's is the one of items, the paper's competitors and the others follow."""
+    return MODELS.get(name, INK)
+
+
+def label_lines(ax: Axes, ends: Mapping[str, tuple[float, float]], gap: float, colors: Mapping[str, str]) -> None:
+    """Write the names of lines beside their ends (x, y), pushed apart to at least `gap` in y."""
+    placed = -float("inf")
+    right = max(x for x, _ in ends.values())
+    for name, (_, y) in sorted(ends.items(), key=lambda end: end[1][1]):
+        placed = max(y, placed + gap)
+        direct_label(ax, right, placed, name, colors[name])
+
+
+def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -> Figure:
+    """AUC against samples seen, and against seconds: one line a model, the mean over seeds.
+
+    Args:
+        curves: columns model, seed, epoch, samples, seconds, AUC.
+        models: which to show; all by default.
+    """
+    names = list(dict.fromkeys(curves["model"])) if models is None else list(models)
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 4), sharey=True)
+    for ax, column, unit in ((axes[0], "samples", 1e6), (axes[1], "seconds", 60)):
+        ends = {}
+        for name in names:
+            mean = curves[curves["model"] == name].groupby("epoch")[[column, "AUC"]].mean()
+            x = mean[column] / unit
+            ax.plot(x, mean["AUC"], color=model_color(name), linewidth=2.6 if name == "atrank" else 1.3)
+            ends[name] = (float(x.iloc[-1]), float(mean["AUC"].iloc[-1]))
+        if ax is axes[0]:
+            low, high = curves["AUC"].min(), curves["AUC"].max()
+            label_lines(ax, ends, (high - low) / 16, {name: model_color(name) for name in names})
+            ax.margins(x=0.3)
+    axes[0].set(xlabel="samples seen, in millions", ylabel="validation AUC")
+    axes[1].set(xlabel="minutes of training on one core")
+    return figure

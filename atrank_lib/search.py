@@ -54,10 +54,12 @@ def search(
 
     Raises:
         RecordError: the file was made with another budget, seed or log.
-        ValueError: an unknown model.
+        ValueError: an unknown model, or Optuna is not installed.
     """
-    import optuna  # the extra [search]; nothing else needs it
-
+    try:
+        import optuna  # nothing else needs it
+    except ModuleNotFoundError:
+        raise ValueError("a search needs Optuna: pip install 'atrank_lib[search]'") from None
     if model not in MODELS:
         raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
     log = EventLog.read(data)

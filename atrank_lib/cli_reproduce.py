@@ -1,0 +1,166 @@
+"""The command line of `atrank reproduce`: the paper's tables and figures, on any event log."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import torch
+import typer
+from tqdm import tqdm
+
+from atrank_lib import reproduce as tables
+from atrank_lib.cli_errors import plain_errors
+from atrank_lib.events import EventLog
+from atrank_lib.records import provenance, read_record, slug, write_record
+from atrank_lib.runs import MODELS, load_run
+from atrank_lib.samples import split
+from atrank_lib.search import search as search_model
+
+app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on any event log.")
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of an event log.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where records are kept.")]
+Models = Annotated[str, typer.Option(help="Names separated by commas, or 'all'.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")]
+RESULTS, CORES = Path("results"), os.cpu_count() or 1
+
+
+def _show(table: pd.DataFrame) -> None:
+    typer.echo(table.to_string(na_rep="-", float_format=lambda value: f"{value:.4f}"))
+
+
+def _names(text: str, everything: list[str]) -> list[str]:
+    return everything if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+@app.command()
+@plain_errors()
+def table1(data: Data) -> None:
+    """Users, items, categories and samples of a log, beside the paper's Table 1."""
+    summary = EventLog.read(data).summary()
+    _show(summary)
+    columns = ["# Users", "# Items", "# Cates", "# Samples"]
+    typer.echo("\nThe paper's Table 1:")
+    typer.echo(pd.DataFrame.from_dict(tables.PAPER_TABLE_1, orient="index", columns=columns).to_string())
+
+
+@app.command()
+@plain_errors()
+def table2(data: Data) -> None:
+    """Users, objects of every group and behaviors a user, beside the paper's Table 2."""
+    _show(EventLog.read(data).summary())
+    typer.echo("\nThe paper's Table 2:")
+    typer.echo(pd.Series(tables.PAPER_TABLE_2).to_string())
+
+
+@app.command()
+@plain_errors()
+def search(
+    data: Data,
+    models: Models = "all",
+    trials: Annotated[int, typer.Option(min=1, help="Configurations of each model.")] = 12,
+    users: Annotated[int, typer.Option(min=1, help="Users of the subsample that is searched on.")] = 6_000,
+    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Out = RESULTS,
+    workers: Workers = CORES,
+) -> None:
+    """Search every model's hyperparameters with one space and one budget, chosen on validation alone."""
+    names, failures = _names(models, list(MODELS)), []
+    budget = {"trials": trials, "users": users, "epochs": epochs, "seed": seed}
+    context = multiprocessing.get_context("spawn")
+    with tqdm(total=len(names), desc="searches") as bar, ProcessPoolExecutor(workers, context, _one_thread) as pool:
+        waiting = {pool.submit(search_model, data, name, out, **budget): name for name in names}
+        for done in as_completed(waiting):
+            if (error := done.exception()) is not None:
+                failures.append(f"{waiting[done]}: {error}")
+            bar.update()
+    folder = out / "search" / slug(EventLog.read(data).schema.name)
+    best = {name: read_record(folder / f"{name}.json")["best"] for name in names if (folder / f"{name}.json").is_file()}
+    _show(pd.DataFrame({name: {"validation AUC": b["value"], **b["parameters"]} for name, b in best.items()}).T)
+    _fail(failures)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _fail(failures: list[str]) -> None:
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+@plain_errors()
+def table3(
+    data: Data,
+    models: Models = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every model, counted from 0.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most; training stops early on validation.")] = 8,
+    profile: tables.Profile = "full",
+    out: Out = RESULTS,
+    runs: Annotated[Path | None, typer.Option(help="Keep the trained runs here; interrupted ones go on.")] = None,
+    workers: Workers = CORES,
+    force: Annotated[bool, typer.Option("--force", help="Make finished cells again.")] = False,
+) -> None:
+    """Average user AUC of every model, beside the paper's Table 3. Finished cells are not run again."""
+    log = EventLog.read(data)
+    cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs)
+    print_of = log.fingerprint()
+    left = [cell for cell in cells if not tables.is_finished(cell, print_of, force)]
+    typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
+    failures = tables.run_cells(data, left, runs, workers) if left else []
+    found = tables.read_table(tables.table_folder(out, log.schema.name, profile))
+    _show(tables.table3(found))
+    _fail(failures)
+
+
+@app.command()
+@plain_errors()
+def figure2(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) -> None:
+    """Learning curves of the runs of table 3: AUC against samples and seconds, as CSV and as a picture."""
+    from atrank_lib.figures import learning_curves, use_style  # here: matplotlib belongs to the extra [book]
+
+    log = EventLog.read(data)
+    found = tables.read_table(tables.table_folder(out, log.schema.name, profile))
+    curves = tables.curves(found)
+    if curves.empty:
+        raise tables.ReproduceError(f"no runs of table 3 in {out}; make them first: atrank reproduce table3 --help")
+    folder = out / "figure2" / slug(log.schema.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    curves.to_csv(folder / "curves.csv", index=False)
+    use_style()
+    learning_curves(curves).savefig(folder / "curves.png", dpi=150)
+    _show(curves.groupby("model")["AUC"].max().to_frame("best validation AUC"))
+    typer.echo(f"curves.csv and curves.png are in {folder}")
+
+
+@app.command()
+@plain_errors()
+def table4(
+    data: Data,
+    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="A trained run of model atrank.")],
+    out: Out = RESULTS,
+) -> None:
+    """Mean target attention by elapsed time, beside the paper's Table 4."""
+    trained, log = load_run(run), EventLog.read(data)
+    if trained.config.model != "atrank":
+        raise tables.ReproduceError(f"{run} holds model {trained.config.model!r}; attention is read from 'atrank'")
+    histories = trained.histories_of(log)
+    test = split(histories, trained.config.protocol, trained.config.targets).test
+    for group, samples in test.items():
+        found = tables.table4(trained.model, histories, samples)
+        file = out / "table4" / slug(log.schema.name) / f"{group}.json"
+        write_record(
+            file, {"rows": found.to_dict("records"), "seed": trained.config.seed, "target": group, **provenance(log)}
+        )
+        typer.echo(f"{group}; bucket 0 is [0, 1) {log.schema.groups[group].time.unit}, bucket k is [2^(k-1), 2^k)")
+        _show(found.set_index("bucket"))
+    typer.echo(f"The paper's Table 4, from [0, 2) days to [64, 128): {tables.PAPER_TABLE_4}")

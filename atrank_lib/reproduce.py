@@ -1,0 +1,260 @@
+"""The paper's tables and figures, for any event log: cells are trained in parallel, recorded, and never run twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from atrank_lib import search as searching
+from atrank_lib.competitors.floors import FLOORS
+from atrank_lib.evaluation import Evaluation, fixed_candidates, paired_difference, user_auc
+from atrank_lib.evaluation import evaluate as evaluate_model
+from atrank_lib.events import EventLog
+from atrank_lib.records import provenance, read_record, result, slug, unpack, write_record
+from atrank_lib.runs import MODELS, OPTIONS, load_run, prepare, record_run, train_run
+from atrank_lib.samples import Samples, build_batch, split
+from atrank_lib.search import some_users
+from atrank_lib.training import RECIPES, Recipe
+
+Profile = Literal["fast", "full"]
+
+# the order of the paper's Table 3, then the others; its numbers for (Electronics, Clothing)
+PAPER_TABLE_3 = {
+    "bpr-mf": (0.7982, 0.7061),
+    "bi-lstm": (0.8757, 0.7869),
+    "bi-lstm-attention": (0.8769, 0.7835),
+    "cnn": (0.8804, 0.7786),
+    "atrank": (0.8921, 0.7905),
+}
+PAPER_TABLE_1 = {"Electronics": (192_403, 63_001, 801, 1_689_188), "Clothing": (39_387, 23_033, 484, 278_677)}
+PAPER_TABLE_2 = {"users": 30_358, "item": 447_878, "query": 111_646, "coupon": 64_388, "average length": 19.8}
+PAPER_TABLE_4 = (0.2494, 0.1655, 0.1737, 0.1770, 0.1584, 0.1259, 0.1188)  # from [0, 2) days to [64, 128)
+COMPARED = [*FLOORS, "bpr-mf", "wide-deep", "bi-lstm", "bi-lstm-attention", "cnn", "din", "bst", "atrank"]
+
+# what `fast` does instead of a full run: seconds a cell, and recorded as such, beside the full records
+FAST_USERS, FAST_EPOCHS, FAST_SIZES = 400, 2, {"embedding_size": 16, "hidden": 32}
+
+
+class ReproduceError(ValueError):
+    """A table cannot be made as asked."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model trained with one seed, and the file of its record."""
+
+    model: str
+    seed: int
+    options: dict[str, Any]
+    recipe: Recipe
+    chosen_by: str
+    profile: Profile
+    file: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}, seed {self.seed}"
+
+    def settings(self) -> dict[str, Any]:
+        """What a record of this cell must agree with."""
+        if self.model in FLOORS:
+            return {"model": self.model, "profile": self.profile}
+        options = MODELS[self.model].Config(**self.options).model_dump(mode="json")
+        recipe = self.recipe.model_dump(mode="json")
+        return {"model": self.model, "seed": self.seed, "profile": self.profile, "options": options, "recipe": recipe}
+
+
+def table_folder(out: Path, log_name: str, profile: Profile) -> Path:
+    """Where the records of table 3 lie; those of the fast profile never mix with full ones."""
+    return out / "table3" / (slug(log_name) + ("-fast" if profile == "fast" else ""))
+
+
+def plan(log: EventLog, models: list[str], seeds: int, profile: Profile, out: Path, epochs: int) -> list[Cell]:
+    """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
+
+    Raises:
+        ReproduceError: an unknown model.
+    """
+    unknown = [name for name in models if name not in (*MODELS, *FLOORS)]
+    if unknown or not models:
+        raise ReproduceError(f"models {unknown or 'none given'}; use some of {COMPARED}")
+    cells = []
+    for model in models:
+        found = None if model in FLOORS or profile == "fast" else searching.chosen(model, log.schema.name, out, epochs)
+        fields = set(MODELS[model].Config.model_fields) if model in MODELS else set()
+        options = {name: value for name, value in OPTIONS["modern"].items() if name in fields}
+        recipe, chosen_by = RECIPES["modern"].model_copy(update={"epochs": epochs}), "modern recipe, no search"
+        if found is not None:
+            options, recipe, chosen_by = found
+        if profile == "fast":
+            options |= {name: value for name, value in FAST_SIZES.items() if name in fields}
+            recipe = recipe.model_copy(update={"epochs": FAST_EPOCHS, "batch_size": 64})
+        for seed in range(1 if model in FLOORS else seeds):
+            file = table_folder(out, log.schema.name, profile) / f"{model}-seed{seed}.json"
+            cells.append(Cell(model, seed, options, recipe, chosen_by, profile, file))
+    return cells
+
+
+def is_finished(cell: Cell, fingerprint: str, force: bool) -> bool:
+    """Whether the cell's record is there and was made in the same way.
+
+    Raises:
+        ReproduceError: it was made in another way.
+    """
+    if force or not cell.file.exists():
+        return False
+    record = read_record(cell.file)
+    wanted = {**cell.settings(), "data_fingerprint": fingerprint}
+    different = [name for name, value in wanted.items() if record.get(name) != value]
+    if different:
+        raise ReproduceError(
+            f"{cell.file} was made with another {', '.join(different)}; give --force to make it again, or another --out"
+        )
+    return True
+
+
+def run_cell(data: Path, cell: Cell, runs: Path) -> None:
+    """Train, test and record one cell, on one thread. A cut-off training goes on from its last epoch."""
+    torch.set_num_threads(1)
+    log = EventLog.read(data)
+    used = some_users(log, FAST_USERS, 0) if cell.profile == "fast" else log
+    more = {"profile": cell.profile, "chosen_by": cell.chosen_by}
+    if cell.model in FLOORS:
+        content = {"model": cell.model, "seed": cell.seed, **result(test_floor(used, cell.model)), **more}
+        write_record(cell.file, {**content, "protocol": "validated", **provenance(log)})
+        return
+    run = runs / cell.file.parent.name / cell.file.stem
+    train_run(
+        used,
+        run,
+        model=cell.model,
+        options=cell.options,
+        recipe=cell.recipe,
+        seed=cell.seed,
+        resume=True,
+        progress=False,
+    )
+    trained = load_run(run)
+    histories = trained.histories_of(used)
+    test = split(histories, trained.config.protocol, trained.config.targets).test
+    record_run(run, trained.config, log, evaluate_model(trained.model, histories, test), cell.file, **more)
+
+
+def test_floor(log: EventLog, name: str) -> Evaluation:
+    """A floor on the same test users and negatives as the models."""
+    histories, parts = prepare(log, "validated")
+    candidates = fixed_candidates(histories, parts.test)
+    aucs = {g: user_auc(s, FLOORS[name](histories, s, candidates[g], parts.train[g])) for g, s in parts.test.items()}
+    return Evaluation.of(aucs, negatives=1, seed=0)
+
+
+def run_cells(data: Path, cells: list[Cell], runs: Path | None, workers: int) -> list[str]:
+    """Run cells in processes of one thread each; one that fails does not stop the others. Returns what failed."""
+    failures = []
+    with tempfile.TemporaryDirectory() as scratch, tqdm(total=len(cells), desc="cells") as bar:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(cells)) or 1, mp_context=context) as pool:
+            waiting = {pool.submit(run_cell, data, cell, runs or Path(scratch)): cell for cell in cells}
+            for done in as_completed(waiting):
+                error = done.exception()
+                if error is not None:
+                    failures.append(f"{waiting[done].name}: {error}")
+                bar.update()
+                bar.set_postfix_str(waiting[done].name)
+    return failures
+
+
+def read_table(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of a folder by model, each sorted by seed, models in the order of the table."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(folder.glob("*-seed*.json")):
+        record = read_record(file)
+        found.setdefault(record["model"], []).append(record)
+    order = [name for name in COMPARED if name in found] + sorted(set(found) - set(COMPARED))
+    return {name: sorted(found[name], key=lambda r: r["seed"]) for name in order}
+
+
+def table3(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """Average user AUC: mean and spread over seeds, beside the paper's numbers, and the distance to ATRank.
+
+    The difference is ``atrank`` minus the model, over the same users and negatives, with its paired bootstrap interval.
+    """
+    rows = []
+    ours = _wins(records["atrank"]) if "atrank" in records else None
+    for model, runs in records.items():
+        aucs = [run["average_user_auc"] for run in runs]
+        row: dict[str, Any] = {"model": model, "seeds": len(runs), "AUC": float(np.mean(aucs))}
+        row["sd"] = float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan")
+        row["interval"] = f"{np.mean([r['ci95'][0] for r in runs]):.4f} to {np.mean([r['ci95'][1] for r in runs]):.4f}"
+        if ours is not None and model != "atrank":
+            mean, low, high = paired_difference(ours, _wins(runs))
+            row["atrank better by"], row["95 %"] = mean, f"{low:+.4f} to {high:+.4f}"
+        row["paper, Electronics"], row["paper, Clothing"] = PAPER_TABLE_3.get(model, (float("nan"),) * 2)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("model")
+
+
+def _wins(runs: list[dict[str, Any]]) -> np.ndarray:
+    return np.stack([unpack(run["per_user"]) for run in runs])
+
+
+def curves(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """Figure 2 as a table: validation AUC after each epoch, with the samples seen and the seconds spent until then."""
+    rows = []
+    for model, runs in records.items():
+        for run in runs:
+            samples, seconds = 0, 0.0
+            for epoch in run.get("epochs", []):
+                samples, seconds = samples + epoch["samples"], seconds + epoch["seconds"]
+                rows.append((model, run["seed"], epoch["epoch"], samples, seconds, epoch["validation_auc"]))
+    return pd.DataFrame(rows, columns=["model", "seed", "epoch", "samples", "seconds", "AUC"])
+
+
+def table4(model: Any, histories: Any, samples: Samples, resamples: int = 500) -> pd.DataFrame:
+    """Mean target attention by elapsed time, in the time buckets of the target's group, with intervals over users.
+
+    The attention of a behavior is the mean over spaces of what the positive target gives it; behaviors of other
+    groups are left out. A bucket's mean is over its behaviors, and users are resampled.
+    """
+    group = samples.target_group
+    encoding = model.embedding(group).time
+    sums = np.zeros((len(histories), encoding.buckets))
+    counts = np.zeros_like(sums)
+    number = list(histories.groups).index(group)
+    for part in torch.arange(len(samples)).split(512):
+        chosen = samples[part]
+        batch = build_batch(histories, chosen, chosen.objects[:, None], model.histories)
+        seen = model.explain(batch)
+        sample, place = (seen.groups == number).nonzero(as_tuple=True)
+        weight = seen.target_attention[:, :, 0].mean(dim=1)[sample, place].numpy()
+        position = seen.positions[sample, place]
+        elapsed = chosen.times[sample] - histories.groups[group].timestamps[position]
+        bucket = encoding.bucketize(elapsed).numpy()
+        user = chosen.users[sample].numpy()
+        np.add.at(sums, (user, bucket), weight)
+        np.add.at(counts, (user, bucket), 1)
+    rng, draws = np.random.default_rng(0), []
+    for _ in range(resamples):
+        times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            draws.append((times @ sums) / (times @ counts))
+    some = counts.sum(axis=0) > 0
+    low, high = np.nanquantile(np.array(draws)[:, some], [0.025, 0.975], axis=0)
+    return pd.DataFrame(
+        {
+            "bucket": np.flatnonzero(some),
+            "behaviors": counts.sum(axis=0)[some].astype(int),
+            "attention": sums.sum(axis=0)[some] / counts.sum(axis=0)[some],
+            "low": low,
+            "high": high,
+        }
+    )

@@ -1,0 +1,144 @@
+"""How fast models train, side by side in one run: by history length and batch size, and on a real log.
+
+    python benchmarks/speed.py --data LOG --out results/speed/cpu.json [--models atrank,bi-lstm,cnn] [--threads 4]
+
+Every number is samples per second of `fit`, batches included, with the default sizes of all models (embeddings of 64,
+hidden size 128) and one sampled negative. First histories of one length, 10 to 200, on a generated log as wide as
+Amazon Sports; then the histories of the log at `--data` as they are. The models take turns, a repeat each, so that a
+slow minute of the machine hits all of them; medians are compared.
+
+`cnn-500` pads every history to 500 as the original code does, and `bi-lstm-unpacked` reads the padding: its backward
+direction starts there, so its numbers are wrong, and it is here for its speed alone.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from torch import nn
+from tqdm import tqdm
+
+from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib.competitors import CNN, BiLSTM
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.provenance import commit, hardware, versions
+from atrank_lib.runs import MODELS, prepare
+from atrank_lib.samples import Split
+from atrank_lib.training import write_text
+
+LENGTHS = (10, 20, 50, 100, 200)
+SIZES = (32, 512)
+OBJECTS, CATEGORIES = 18_357, 468  # of Amazon Sports
+
+
+class CNN500(CNN):
+    """The original code's CNN: every history is padded to 500 places before it is convolved."""
+
+    shortest = 500
+
+
+class BiLSTMUnpacked(BiLSTM):
+    """A Bi-LSTM over padded histories: fast, and wrong."""
+
+    packed = False
+
+
+EXTRA: dict[str, type[nn.Module]] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
+
+
+def uniform_log(length: int, users: int, seed: int = 0) -> EventLog:
+    """Users with ``length + 1`` behaviors each: the last one is predicted from a history of ``length``."""
+    rng = np.random.default_rng(seed)
+    features = {"object_id": {"kind": "categorical"}, "category_id": {"kind": "categorical"}}
+    schema = Schema.model_validate(
+        {"name": f"length {length}", "groups": {"item": {"actions": ["review"], "features": features}}}
+    )
+    number = users * (length + 1)
+    events = pd.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(users), length + 1).astype(str),
+            "timestamp": np.tile(np.arange(length + 1), users) * 86_400,
+            "action": "review",
+            "object_id": rng.integers(OBJECTS, size=number).astype(str),
+        }
+    )
+    objects = pd.DataFrame({"object_id": np.arange(OBJECTS).astype(str)})
+    objects["category_id"] = rng.integers(CATEGORIES, size=OBJECTS).astype(str)
+    return EventLog.from_tables(schema, {"item": events}, {"item": objects})
+
+
+def rate(model: str, histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:
+    """Samples per second of `fit`."""
+    torch.manual_seed(0)
+    kind: Any = EXTRA.get(model) or MODELS[model]
+    network = kind(histories.schema, histories.vocabularies)
+    recipe = Recipe(batch_size=batch_size, epochs=1)
+    result = fit(network, histories, Split(split.train, {}, {}), recipe, max_steps=steps, progress=False)
+    return result.epochs[0]["samples_per_second"]
+
+
+def measure(
+    name: str, histories: GroupedHistories, split: Split, models: list[str], size: int, steps: int, repeats: int
+) -> list[dict[str, Any]]:
+    """One row for each model: the median and range of its rates on these histories."""
+    rates: dict[str, list[float]] = {model: [] for model in models}
+    for model in models:
+        rate(model, histories, split, size, 2)  # warm up
+    for _ in range(repeats):
+        for model in models:
+            rates[model].append(rate(model, histories, split, size, steps))
+    return [
+        {"histories": name, "batch": size, "model": model, "samples_per_second": statistics.median(values)}
+        | {"low": min(values), "high": max(values), "repeats": repeats}
+        for model, values in rates.items()
+    ]
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of an event log, for histories as they are.")],
+    out: Annotated[Path, typer.Option(help="File for the numbers, with their provenance.")],
+    models: str = "atrank,bi-lstm,bi-lstm-unpacked,cnn,cnn-500",
+    threads: int = 4,
+    repeats: int = 3,
+) -> None:
+    torch.set_num_threads(threads)
+    names = models.split(",")
+    log = EventLog.read(data)
+    histories, split = prepare(log, "validated")
+    work: list[tuple[str, GroupedHistories, Split, int, int]] = [
+        (log.schema.name, histories, split, size, 12_000 // size + 20) for size in SIZES
+    ]
+    for length in LENGTHS:
+        uniform = prepare(uniform_log(length, 1_100), "paper")
+        last = Split(uniform[1].test, {}, {})
+        work += [(str(length), uniform[0], last, size, max(2, min(30, 40_000 // (size * length)))) for size in SIZES]
+    rows = []
+    for name, grouped, parts, size, steps in tqdm(work, desc="settings"):
+        rows += measure(name, grouped, parts, names, size, steps, repeats)
+    table = pd.DataFrame(rows).pivot(index=["batch", "histories"], columns="model", values="samples_per_second")
+    print(table[names].round(0).to_string())
+    if {"atrank", "bi-lstm"} <= set(names):
+        print((table["atrank"] / table["bi-lstm"]).round(2).rename("atrank / bi-lstm").to_string())
+    content = {
+        "kind": "speed",
+        "data_name": log.schema.name,
+        "data_fingerprint": log.fingerprint(),
+        "threads": threads,
+        "rows": rows,
+        "commit": commit(Path.cwd()),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
