@@ -19,7 +19,7 @@ from atrank_lib.schema import Schema
 
 def run_packed(
     lstm: nn.LSTM, x: Float[Tensor, "n d"], layout: Layout
-) -> tuple[Float[Tensor, "n d"], Float[Tensor, "b d"]]:
+) -> tuple[Float[Tensor, "n s"], Float[Tensor, "b s"]]:
     """States of both directions at every behavior, and the two final ones of every sample (zero without behaviors).
 
     The sequences are packed: the backward direction begins at a sample's last behavior, never at padding.
@@ -39,7 +39,7 @@ def run_packed(
 
 
 class BiLSTM(Competitor):
-    """The two final states of a bidirectional LSTM are the user vector: ``e_u = [h_forward; h_backward]``."""
+    """``e_u = W [h_forward; h_backward] + b``: the final states of both directions, each as wide as ``hidden``."""
 
     def __init__(
         self,
@@ -50,17 +50,15 @@ class BiLSTM(Competitor):
     ) -> None:
         super().__init__(schema, vocabularies, config, histories)
         hidden = self.config.hidden
-        if hidden % 2:
-            raise ValueError(f"hidden={hidden} must be even: half of it for each direction of the LSTM")
-        self.lstm = nn.LSTM(hidden, hidden // 2, bidirectional=True)
-        self.after = nn.Dropout(self.config.dropout)
+        self.lstm = nn.LSTM(hidden, hidden, bidirectional=True)
+        self.join = nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(2 * hidden, hidden))
 
     def user(self, batch: Batch) -> Float[Tensor, "b d"]:
-        return self.after(run_packed(self.lstm, *self.sequence(batch))[1])
+        return self.join(run_packed(self.lstm, *self.sequence(batch))[1])
 
 
 class BiLSTMAttention(BiLSTM):
-    """Vanilla attention (eq. 7) of each target over the states of a bidirectional LSTM."""
+    """Vanilla attention (eq. 7) of each target over the states of a bidirectional LSTM, joined as above."""
 
     def __init__(
         self,
@@ -75,7 +73,7 @@ class BiLSTMAttention(BiLSTM):
 
     def encode(self, batch: Batch) -> Encoding:
         s, layout = self.sequence(batch)
-        states = self.after(run_packed(self.lstm, s, layout)[0])
+        states = self.join(run_packed(self.lstm, s, layout)[0])
         return Encoding(states, layout, *self.target.read(states))
 
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
