@@ -65,7 +65,7 @@ def search(
     models: Models = "all",
     trials: Annotated[int, typer.Option(min=1, help="Configurations of each model.")] = 12,
     users: Annotated[int, typer.Option(min=1, help="Users of the subsample that is searched on.")] = 6_000,
-    epochs: Annotated[int, typer.Option(min=1)] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most; a trial stops early on validation.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Out = RESULTS,
     workers: Workers = CORES,

@@ -15,8 +15,8 @@ from atrank_lib.training import Recipe, fit
 
 # what is searched, the same for every model; log means uniform in the logarithm
 SPACE: dict[str, dict[str, Any]] = {
-    "learning_rate": {"low": 3e-4, "high": 2e-2, "log": True},
-    "embedding_dropout": {"choices": [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]},
+    "learning_rate": {"low": 7e-4, "high": 7e-3, "log": True},
+    "embedding_dropout": {"choices": [0.0, 0.1, 0.2, 0.3, 0.4]},
     "id_dropout": {"choices": [0.0, 0.25, 0.5]},
     "weight_decay": {"choices": [0.0, 0.01, 0.1]},
     "batch_size": {"choices": [128, 256, 512]},
@@ -45,7 +45,7 @@ def settings(parameters: dict[str, Any], epochs: int) -> tuple[dict[str, Any], R
 
 
 def search(
-    data: Path, model: str, out: Path, *, trials: int = 12, users: int = 6_000, epochs: int = 4, seed: int = 0
+    data: Path, model: str, out: Path, *, trials: int = 12, users: int = 6_000, epochs: int = 8, seed: int = 0
 ) -> Path:
     """Search one model's hyperparameters into ``out/search/<log>/<model>.json``; finished trials are kept.
 

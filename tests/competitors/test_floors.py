@@ -1,0 +1,38 @@
+"""The floors against counts by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from atrank_lib.competitors.floors import FLOORS
+from atrank_lib.runs import prepare
+from tests.random_logs import lists, random_log
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("group", ["item", "coupon"])
+def test_scores_agree_with_counts(seed, group):
+    log = random_log(seed, users=6, behaviors=40)
+    histories, parts = prepare(log, "validated", [group])
+    samples, training = parts.test[group], parts.train[group]
+    ids = histories.catalogs[group].object_ids
+    rows = torch.randint(len(ids), (len(samples), 5), generator=torch.Generator().manual_seed(seed))
+    counts = Counter(ids[o] for o in training.objects.tolist())
+    popular = FLOORS["popularity"](histories, samples, rows, training)
+    shared = FLOORS["last-category"](histories, samples, rows, training)
+    shops = dict(zip(log.objects[group]["object_id"], log.objects[group]["shop_id"], strict=True))
+    known = set(histories.vocabularies.words["shop"])
+    behaviors = lists(log)[group]
+    for s in range(len(samples)):
+        before = behaviors[histories.user_ids[int(samples.users[s])]][:-1]  # the last one is the target
+        for c in range(5):
+            candidate = ids[int(rows[s, c])]
+            assert popular[s, c] == counts[candidate]
+            same = False
+            if before:
+                theirs, its = (shops[o] if shops[o] in known else None for o in (before[-1].object_id, candidate))
+                same = theirs == its
+            assert float(shared[s, c]) == pytest.approx(same + counts[candidate] / (max(counts.values()) + 1))
