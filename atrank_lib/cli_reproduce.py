@@ -97,28 +97,66 @@ def _fail(failures: list[str]) -> None:
         raise typer.Exit(1)
 
 
+Seeds = Annotated[int, typer.Option(min=1, help="Seeds of every row, counted from 0.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Epochs at most; training stops early on validation.")]
+Runs = Annotated[Path | None, typer.Option(help="Keep the trained runs here; interrupted ones go on.")]
+Force = Annotated[bool, typer.Option("--force", help="Make finished cells again.")]
+
+
+def _run(
+    log: EventLog, data: Path, cells: list[tables.Cell], runs: Path | None, workers: int, force: bool
+) -> list[str]:
+    """Run what is not finished; returns what failed."""
+    fingerprint = log.fingerprint()
+    left = [cell for cell in cells if not tables.is_finished(cell, fingerprint, force)]
+    typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
+    return tables.run_cells(data, left, runs, workers) if left else []
+
+
 @app.command()
 @plain_errors()
 def table3(
     data: Data,
     models: Models = "all",
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every model, counted from 0.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most; training stops early on validation.")] = 8,
+    seeds: Seeds = 5,
+    epochs: Epochs = 8,
     profile: tables.Profile = "full",
+    paper_recipe: Annotated[
+        bool, typer.Option("--paper-recipe", help="Train as the paper: SGD 1.0, batch 32.")
+    ] = False,
     out: Out = RESULTS,
-    runs: Annotated[Path | None, typer.Option(help="Keep the trained runs here; interrupted ones go on.")] = None,
+    runs: Runs = None,
     workers: Workers = CORES,
-    force: Annotated[bool, typer.Option("--force", help="Make finished cells again.")] = False,
+    force: Force = False,
 ) -> None:
     """Average user AUC of every model, beside the paper's Table 3. Finished cells are not run again."""
     log = EventLog.read(data)
-    cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs)
-    print_of = log.fingerprint()
-    left = [cell for cell in cells if not tables.is_finished(cell, print_of, force)]
-    typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
-    failures = tables.run_cells(data, left, runs, workers) if left else []
-    found = tables.read_table(tables.table_folder(out, log.schema.name, profile))
-    _show(tables.table3(found))
+    cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs, paper_recipe)
+    failures = _run(log, data, cells, runs, workers, force)
+    _show(tables.table3(tables.read_table(cells[0].file.parent)))
+    _fail(failures)
+
+
+@app.command()
+@plain_errors()
+def switches(
+    data: Data,
+    names: Annotated[str, typer.Option(help="Switches separated by commas, or 'all'.")] = "all",
+    seeds: Seeds = 3,
+    epochs: Epochs = 4,
+    profile: tables.Profile = "full",
+    out: Out = RESULTS,
+    runs: Runs = None,
+    workers: Workers = CORES,
+    force: Force = False,
+) -> None:
+    """What each choice is worth that the paper leaves open, or that its code makes otherwise."""
+    log = EventLog.read(data)
+    cells = tables.plan_switches(log, _names(names, list(tables.SWITCHES)), seeds, profile, out, epochs)
+    failures = _run(log, data, cells, runs, workers, force)
+    found = tables.read_table(cells[0].file.parent, list(tables.SWITCHES))
+    if "base" in found:
+        _show(tables.switch_table(found))
     _fail(failures)
 
 
@@ -129,7 +167,7 @@ def figure2(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) ->
     from atrank_lib.figures import learning_curves, use_style  # here: matplotlib belongs to the extra [book]
 
     log = EventLog.read(data)
-    found = tables.read_table(tables.table_folder(out, log.schema.name, profile))
+    found = tables.read_table(tables.table_folder(out, "table3", log.schema.name, profile))
     curves = tables.curves(found)
     if curves.empty:
         raise tables.ReproduceError(f"no runs of table 3 in {out}; make them first: atrank reproduce table3 --help")

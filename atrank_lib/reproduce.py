@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,39 @@ class ReproduceError(ValueError):
     """A table cannot be made as asked."""
 
 
+# what the paper leaves open, or its code does otherwise, one at a time: (options, changes of the recipe)
+SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "base": ({}, {}),
+    "dot-attention": ({"attention": "dot"}, {}),
+    "residual-attended": ({"residual": "attended"}, {}),
+    "shared-target-attention": ({"target_attention": "shared"}, {}),
+    "target-residual": ({"target_residual": True}, {}),
+    "raw-target": ({"ranked": "raw"}, {}),
+    "object-bias": ({"object_bias": True}, {}),
+    "linear-projection": ({"linear_projection": True}, {}),
+    "one-hot-time": ({"time": "one_hot"}, {}),
+    "continuous-time": ({"time": "continuous"}, {}),
+    "no-time": ({"time": "none"}, {}),
+    "no-self-attention": ({"blocks": 0}, {}),
+    "two-layers": ({"blocks": 2}, {}),
+    "one-space": ({"spaces": 1}, {}),
+    "no-dropout": ({"embedding_dropout": 0.0, "id_dropout": 0.0}, {}),
+    "pointwise-loss": ({}, {"loss": "pointwise", "negatives": 1}),
+    "negatives-drawn-once": ({}, {"redraw_negatives": False}),
+    "original-code": (
+        {
+            "attention": "dot",
+            "time": "one_hot",
+            "target_residual": True,
+            "object_bias": True,
+            "linear_projection": True,
+            "residual": "attended",
+        },
+        {"loss": "pointwise", "negatives": 1, "redraw_negatives": False},
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One model trained with one seed, and the file of its record."""
@@ -58,11 +92,7 @@ class Cell:
     recipe: Recipe
     chosen_by: str
     profile: Profile
-    file: Path
-
-    @property
-    def name(self) -> str:
-        return f"{self.model}, seed {self.seed}"
+    file: Path  # of the record; its stem names the cell
 
     def settings(self) -> dict[str, Any]:
         """What a record of this cell must agree with."""
@@ -73,13 +103,50 @@ class Cell:
         return {"model": self.model, "seed": self.seed, "profile": self.profile, "options": options, "recipe": recipe}
 
 
-def table_folder(out: Path, log_name: str, profile: Profile) -> Path:
-    """Where the records of table 3 lie; those of the fast profile never mix with full ones."""
-    return out / "table3" / (slug(log_name) + ("-fast" if profile == "fast" else ""))
+def table_folder(out: Path, table: str, log_name: str, profile: Profile) -> Path:
+    """Where the records of a table lie; those of the fast profile never mix with full ones."""
+    return out / table / (slug(log_name) + ("-fast" if profile == "fast" else ""))
 
 
-def plan(log: EventLog, models: list[str], seeds: int, profile: Profile, out: Path, epochs: int) -> list[Cell]:
+def settings(model: str, log_name: str, profile: Profile, out: Path, epochs: int) -> tuple[dict[str, Any], Recipe, str]:
+    """A model's options and recipe, and where they come from: its search, or else the modern recipe."""
+    fields = set(MODELS[model].Config.model_fields) if model in MODELS else set()
+    options = {name: value for name, value in OPTIONS["modern"].items() if name in fields}
+    recipe, chosen_by = RECIPES["modern"].model_copy(update={"epochs": epochs}), "modern recipe, no search"
+    if profile == "fast":
+        options |= {name: value for name, value in FAST_SIZES.items() if name in fields}
+        return options, recipe.model_copy(update={"epochs": FAST_EPOCHS, "batch_size": 64}), chosen_by
+    return searching.chosen(model, log_name, out, epochs) or (options, recipe, chosen_by)
+
+
+def plan_switches(log: EventLog, names: list[str], seeds: int, profile: Profile, out: Path, epochs: int) -> list[Cell]:
+    """ATRank with one thing changed at a time; the base has the settings of table 3.
+
+    Raises:
+        ReproduceError: an unknown switch.
+    """
+    unknown = [name for name in names if name not in SWITCHES]
+    if unknown or not names:
+        raise ReproduceError(f"switches {unknown or 'none given'}; use some of {list(SWITCHES)}")
+    options, recipe, chosen_by = settings("atrank", log.schema.name, profile, out, epochs)
+    folder = table_folder(out, "switches", log.schema.name, profile)
+    cells = []
+    for name in names:
+        changed, training = SWITCHES[name]
+        for seed in range(seeds):
+            own = recipe.model_copy(update=training)
+            cells.append(
+                Cell("atrank", seed, options | changed, own, chosen_by, profile, folder / f"{name}-seed{seed}.json")
+            )
+    return cells
+
+
+def plan(
+    log: EventLog, models: list[str], seeds: int, profile: Profile, out: Path, epochs: int, paper_recipe: bool = False
+) -> list[Cell]:
     """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
+
+    With ``paper_recipe``, options and training are the paper's own, and the records lie beside those of table 3.
 
     Raises:
         ReproduceError: an unknown model.
@@ -88,19 +155,15 @@ def plan(log: EventLog, models: list[str], seeds: int, profile: Profile, out: Pa
     if unknown or not models:
         raise ReproduceError(f"models {unknown or 'none given'}; use some of {COMPARED}")
     cells = []
+    folder = table_folder(out, "table3_paper_recipe" if paper_recipe else "table3", log.schema.name, profile)
     for model in models:
-        found = None if model in FLOORS or profile == "fast" else searching.chosen(model, log.schema.name, out, epochs)
-        fields = set(MODELS[model].Config.model_fields) if model in MODELS else set()
-        options = {name: value for name, value in OPTIONS["modern"].items() if name in fields}
-        recipe, chosen_by = RECIPES["modern"].model_copy(update={"epochs": epochs}), "modern recipe, no search"
-        if found is not None:
-            options, recipe, chosen_by = found
-        if profile == "fast":
-            options |= {name: value for name, value in FAST_SIZES.items() if name in fields}
-            recipe = recipe.model_copy(update={"epochs": FAST_EPOCHS, "batch_size": 64})
+        options, recipe, chosen_by = settings(model, log.schema.name, profile, out, epochs)
+        if paper_recipe:
+            paper = {} if profile == "full" else {"epochs": FAST_EPOCHS}
+            options = {name: value for name, value in options.items() if name in FAST_SIZES}
+            recipe, chosen_by = RECIPES["paper"].model_copy(update=paper), "the paper"
         for seed in range(1 if model in FLOORS else seeds):
-            file = table_folder(out, log.schema.name, profile) / f"{model}-seed{seed}.json"
-            cells.append(Cell(model, seed, options, recipe, chosen_by, profile, file))
+            cells.append(Cell(model, seed, options, recipe, chosen_by, profile, folder / f"{model}-seed{seed}.json"))
     return cells
 
 
@@ -132,7 +195,7 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
         content = {"model": cell.model, "seed": cell.seed, **result(test_floor(used, cell.model)), **more}
         write_record(cell.file, {**content, "protocol": "validated", **provenance(log)})
         return
-    run = runs / cell.file.parent.name / cell.file.stem
+    run = runs.joinpath(*cell.file.parts[-3:-1], cell.file.stem)
     train_run(
         used,
         run,
@@ -167,20 +230,32 @@ def run_cells(data: Path, cells: list[Cell], runs: Path | None, workers: int) ->
             for done in as_completed(waiting):
                 error = done.exception()
                 if error is not None:
-                    failures.append(f"{waiting[done].name}: {error}")
+                    failures.append(f"{waiting[done].file.stem}: {error}")
                 bar.update()
-                bar.set_postfix_str(waiting[done].name)
+                bar.set_postfix_str(waiting[done].file.stem)
     return failures
 
 
-def read_table(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of a folder by model, each sorted by seed, models in the order of the table."""
+def read_table(folder: Path, order: Sequence[str] = COMPARED) -> dict[str, list[dict[str, Any]]]:
+    """The records ``<name>-seed<n>.json`` of a folder, by name in the given order, each sorted by seed."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(folder.glob("*-seed*.json")):
-        record = read_record(file)
-        found.setdefault(record["model"], []).append(record)
-    order = [name for name in COMPARED if name in found] + sorted(set(found) - set(COMPARED))
-    return {name: sorted(found[name], key=lambda r: r["seed"]) for name in order}
+    for file in folder.glob("*-seed*.json"):
+        found.setdefault(file.stem.rpartition("-seed")[0], []).append(read_record(file))
+    names = [name for name in order if name in found] + sorted(set(found) - set(order))
+    return {name: sorted(found[name], key=lambda r: r["seed"]) for name in names}
+
+
+def switch_table(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
+    """What each switch changes: mean and spread over seeds, and the difference to the base on the same seeds' users."""
+    base, rows = _wins(records["base"]), []
+    for name, runs in records.items():
+        aucs = [run["average_user_auc"] for run in runs]
+        spread = float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan")
+        row: dict[str, Any] = {"switch": name, "seeds": len(runs), "AUC": float(np.mean(aucs)), "sd": spread}
+        if name != "base":
+            row["difference"], row["low"], row["high"] = paired_difference(_wins(runs), base)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("switch")
 
 
 def table3(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:

@@ -40,6 +40,7 @@ class Recipe(BaseModel):
     batch_size: int = Field(512, ge=1)
     negatives: int = Field(1, ge=1)
     negative_kind: Popularity = "uniform"
+    redraw_negatives: bool = Field(True, description="draw negatives anew in every epoch")
     loss: Loss = "pointwise"
     epochs: int = Field(8, ge=1)
     patience: int | None = Field(3, ge=1, description="epochs without a better validation AUC before stopping")
@@ -290,9 +291,9 @@ def _epoch(
     hidden = None if progress else True  # None: shown in a terminal alone
     with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
         torch.manual_seed((seed + 1) * 1_000_003 + number)  # dropout
+        drawing = generator if recipe.redraw_negatives else torch.Generator().manual_seed(seed)
         candidates = {
-            name: draw_candidates(samples, samplers[name], recipe.negatives, generator)
-            for name, samples in tasks.items()
+            name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
         }
         for _, index, batch in batches(
             histories,

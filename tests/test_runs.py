@@ -17,7 +17,6 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRankConfig
 from atrank_lib.provenance import versions
 from atrank_lib.ranking import top_objects
-from atrank_lib.records import recorded_runs
 from atrank_lib.runs import RunError, load_run, prepare, record_run, train_run
 from atrank_lib.samples import build_batch, moments, seen_objects, split
 from atrank_lib.training import FitResult, Recipe
@@ -326,16 +325,3 @@ def test_a_record_holds_the_result_and_where_it_comes_from(run: Path, log: Event
     assert record["recipe"] == trained.config.recipe.model_dump(mode="json")
     assert len(record["epochs"]) == len(json.loads((run / "metrics.json").read_text())["epochs"])
     assert {"model", "seed", "ci95", "options", "commit", "versions", "hardware", "wall_seconds"} <= record.keys()
-
-
-def test_recorded_runs_are_found_from_any_folder_below_and_sorted_by_seed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "results" / "some_log"
-    folder.mkdir(parents=True)
-    for seed in (10, 9):
-        (folder / f"atrank-seed{seed}.json").write_text(json.dumps({"seed": seed}))
-    (tmp_path / "below").mkdir()
-    monkeypatch.chdir(tmp_path / "below")
-    assert [r["seed"] for r in recorded_runs("some_log")] == [9, 10]
-    assert recorded_runs("no_such_log") == []

@@ -1,0 +1,239 @@
+"""The paper's tables: planned, run once, recorded, and equal to what the repository's records say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from atrank_lib import reproduce
+from atrank_lib.cli import app
+from atrank_lib.events import EventLog
+from atrank_lib.records import pack, read_record, recorded, unpack
+from atrank_lib.reproduce import SWITCHES, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
+from atrank_lib.runs import MODELS, load_run, train_run
+from atrank_lib.samples import build_batch, split
+from atrank_lib.training import RECIPES, Recipe
+from data_scripts.marketplace import MarketplaceConfig
+from data_scripts.simulate import simulate
+from tests.random_logs import random_log
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log of the recorded fast cells: `python -m data_scripts.simulate --users 300 --seed 0`."""
+    folder = tmp_path_factory.mktemp("market") / "log"
+    simulate(MarketplaceConfig(users=300, seed=0)).log.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small") / "log"
+    random_log(4, users=7, behaviors=60, objects=30, times=40).write(folder)
+    return folder
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("name", ["atrank", "bi-lstm", "bpr-mf", "last-category"])
+def test_a_small_cell_of_table_3_is_what_the_record_says(name, market, tmp_path):
+    log = EventLog.read(market)
+    (cell,) = plan(log, [name], 1, "fast", tmp_path, 8)
+    run_cell(market, cell, tmp_path / "runs")
+    compare(cell, log, "table3")
+
+
+def test_a_small_cell_of_the_switches_is_what_the_record_says(market, tmp_path):
+    log = EventLog.read(market)
+    (cell,) = plan_switches(log, ["dot-attention"], 1, "fast", tmp_path, 4)
+    run_cell(market, cell, tmp_path / "runs")
+    compare(cell, log, "switches")
+
+
+def compare(cell: Cell, log: EventLog, table: str) -> None:
+    folder = recorded(f"{table}/{cell.file.parent.name}")
+    assert folder is not None
+    ours, theirs = read_record(cell.file), read_record(folder / cell.file.name)
+    wanted = {**cell.settings(), "data_fingerprint": log.fingerprint()}
+    assert {name: theirs[name] for name in wanted} == wanted
+    # another processor may round otherwise, and a user near a tie may fall to the other side
+    assert ours["average_user_auc"] == pytest.approx(theirs["average_user_auc"], abs=0.01)
+    assert (unpack(ours["per_user"]) == unpack(theirs["per_user"])).mean() > 0.97
+    assert [e["samples"] for e in ours.get("epochs", [])] == [e["samples"] for e in theirs.get("epochs", [])]
+
+
+def test_finished_cells_are_not_run_again(data, tmp_path):
+    arguments = ("table3", "--data", data, "--profile", "fast", "--seeds", 1, "--out", tmp_path, "--workers", 1)
+    first = run(*arguments, "--models", "popularity")
+    assert first.exit_code == 0, first.output
+    file = tmp_path / "table3" / "random-fast" / "popularity-seed0.json"
+    before = file.stat().st_mtime_ns
+    second = run(*arguments, "--models", "popularity,last-category")
+    assert second.exit_code == 0, second.output
+    assert "2 cells, 1 finished before" in second.output
+    assert file.stat().st_mtime_ns == before
+    assert "paper, Electronics" in second.output
+    assert {f.name for f in file.parent.iterdir()} == {"popularity-seed0.json", "last-category-seed0.json"}
+
+
+def test_a_cell_made_in_another_way_is_neither_kept_nor_lost(data, tmp_path):
+    log = EventLog.read(data)
+    (cell,) = plan(log, ["bpr-mf"], 1, "fast", tmp_path, 8)
+    run_cell(data, cell, tmp_path / "runs")
+    assert is_finished(cell, log.fingerprint(), force=False)
+    assert not is_finished(cell, log.fingerprint(), force=True)
+    record = json.loads(cell.file.read_text())
+    cell.file.write_text(json.dumps({**record, "recipe": {**record["recipe"], "epochs": 9}}))
+    with pytest.raises(ReproduceError, match=r"bpr-mf-seed0\.json was made with another recipe; give --force"):
+        is_finished(cell, log.fingerprint(), force=False)
+    assert json.loads(cell.file.read_text())["recipe"]["epochs"] == 9
+
+
+def test_one_failing_cell_does_not_stop_the_others(data, tmp_path):
+    broken = tmp_path / "runs" / "table3" / "random-fast" / "bpr-mf-seed0"
+    broken.mkdir(parents=True)
+    (broken / "config.json").write_text("{}")
+    arguments = ("table3", "--data", data, "--profile", "fast", "--seeds", 1, "--out", tmp_path, "--workers", 2)
+    result = run(*arguments, "--runs", tmp_path / "runs", "--models", "bpr-mf,wide-deep")
+    assert result.exit_code == 1
+    assert "bpr-mf-seed0" in result.stderr
+    assert "config.json" in result.stderr
+    made = tmp_path / "table3" / "random-fast"
+    assert [f.name for f in made.iterdir()] == ["wide-deep-seed0.json"]
+
+
+def test_an_interrupted_training_goes_on(data, tmp_path):
+    log = EventLog.read(data)
+    (cell,) = plan(log, ["wide-deep"], 1, "fast", tmp_path / "a", 8)
+    run_cell(data, cell, tmp_path / "runs_a")
+    (other,) = plan(log, ["wide-deep"], 1, "fast", tmp_path / "b", 8)
+    short = cell.recipe.model_copy(update={"epochs": 1})  # as far as an interrupted run came
+    place = tmp_path / "runs_b" / "table3" / "random-fast" / "wide-deep-seed0"
+    train_run(log, place, model="wide-deep", options=cell.options, recipe=short, progress=False)
+    run_cell(data, other, tmp_path / "runs_b")
+    assert read_record(cell.file)["per_user"] == read_record(other.file)["per_user"]
+
+
+@pytest.mark.parametrize("models", [["atrank", "sasrec"], []])
+def test_unknown_models_are_named(data, tmp_path, models):
+    with pytest.raises(ReproduceError, match="use some of"):
+        plan(EventLog.read(data), models, 1, "full", tmp_path, 8)
+
+
+def test_without_a_search_the_modern_recipe_is_used_and_said(data, tmp_path):
+    for cell in plan(EventLog.read(data), list(MODELS), 2, "full", tmp_path, 5):
+        assert cell.chosen_by == "modern recipe, no search"
+        assert cell.recipe == RECIPES["modern"].model_copy(update={"epochs": 5})
+
+
+def test_the_paper_s_recipe_has_no_dropout(data, tmp_path):
+    (cell,) = plan(EventLog.read(data), ["atrank"], 1, "full", tmp_path, 5, paper_recipe=True)
+    assert (cell.options, cell.recipe) == ({}, RECIPES["paper"])
+    assert cell.file.parent.parent.name == "table3_paper_recipe"
+
+
+def test_every_switch_switches_something(data, tmp_path):
+    cells = plan_switches(EventLog.read(data), list(SWITCHES), 1, "full", tmp_path, 4)
+    settings = [json.dumps(cell.settings(), sort_keys=True) for cell in cells]
+    assert len(set(settings)) == len(SWITCHES)
+    with pytest.raises(ReproduceError, match=r"switches \['no'\]"):
+        plan_switches(EventLog.read(data), ["no"], 1, "full", tmp_path, 4)
+
+
+def test_tables_1_and_2_count(data):
+    for table in ("table1", "table2"):
+        result = run(table, "--data", data)
+        assert result.exit_code == 0, result.output
+        assert "The paper's Table" in result.output
+        counts = {g: str(len(e)) for g, e in EventLog.read(data).events.items()}
+        for group, count in counts.items():
+            line = next(line for line in result.output.splitlines() if line.startswith(group + " "))
+            assert count in line.split()
+
+
+def test_the_difference_of_two_models_is_over_the_same_users():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.integers(0, 2, (3, 500)) * 1.0, rng.integers(0, 2, (3, 500)) * 1.0
+
+    def records(model: str, wins: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            {"model": model, "seed": i, "average_user_auc": float(w.mean()), "ci95": [0.4, 0.6], "per_user": pack(w)}
+            for i, w in enumerate(wins)
+        ]
+
+    table = reproduce.table3({"bpr-mf": records("bpr-mf", theirs), "atrank": records("atrank", ours)})
+    assert table.loc["bpr-mf", "atrank better by"] == pytest.approx(ours.mean() - theirs.mean())
+    assert table.loc["atrank", "AUC"] == pytest.approx(ours.mean())
+    assert table.loc["bpr-mf", "sd"] == pytest.approx(theirs.mean(axis=1).std(ddof=1))
+    assert table.loc["bpr-mf", "paper, Electronics"] == 0.7982
+    switched = reproduce.switch_table({"base": records("atrank", theirs), "x": records("atrank", ours)})
+    assert switched.loc["x", "difference"] == pytest.approx(ours.mean() - theirs.mean())
+    assert switched.loc["x", "low"] < switched.loc["x", "difference"] < switched.loc["x", "high"]
+
+
+def test_figure_2_adds_up_samples_and_seconds(data, tmp_path):
+    empty = run("figure2", "--data", data, "--out", tmp_path, "--profile", "fast")
+    assert empty.exit_code == 1
+    assert "make them first" in empty.stderr
+    log = EventLog.read(data)
+    (cell,) = plan(log, ["wide-deep"], 1, "fast", tmp_path, 8)
+    run_cell(data, cell, tmp_path / "runs")
+    epochs = read_record(cell.file)["epochs"]
+    curve = reproduce.curves(reproduce.read_table(cell.file.parent))
+    assert curve["samples"].tolist() == np.cumsum([e["samples"] for e in epochs]).tolist()
+    assert curve["seconds"].tolist() == pytest.approx(np.cumsum([e["seconds"] for e in epochs]).tolist())
+    done = run("figure2", "--data", data, "--out", tmp_path, "--profile", "fast")
+    assert done.exit_code == 0, done.output
+    written = pd.read_csv(tmp_path / "figure2" / "random" / "curves.csv")
+    assert written["AUC"].tolist() == pytest.approx([e["validation_auc"] for e in epochs])
+    assert (tmp_path / "figure2" / "random" / "curves.png").stat().st_size > 1_000
+
+
+def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
+    log = EventLog.read(data)
+    recipe = Recipe(epochs=1, batch_size=16)
+    train_run(log, tmp_path / "run", options={"embedding_size": 4, "hidden": 8, "spaces": 2}, recipe=recipe)
+    result = run("table4", "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    rows = read_record(tmp_path / "table4" / "random" / "item.json")["rows"]
+
+    trained = load_run(tmp_path / "run")
+    histories = trained.histories_of(log)
+    samples = split(histories, "validated").test["item"]
+    unit, found = 1, {}  # items count time in seconds
+    for i in range(len(samples)):
+        one = samples[torch.tensor([i])]
+        batch = build_batch(histories, one, one.objects[:, None], trained.model.histories)
+        seen = trained.model.explain(batch)
+        for place in range(seen.groups.shape[1]):
+            if int(seen.groups[0, place]) == 0:
+                moment = int(histories.groups["item"].timestamps[int(seen.positions[0, place])])
+                elapsed = (int(one.times[0]) - moment) / unit
+                bucket = sum(elapsed >= edge for edge in (1, 2, 4, 8))
+                found.setdefault(bucket, []).append(float(seen.target_attention[0, :, 0, place].mean()))
+    assert {row["bucket"]: row["behaviors"] for row in rows} == {b: len(w) for b, w in found.items()}
+    for row in rows:
+        assert row["attention"] == pytest.approx(np.mean(found[row["bucket"]]), rel=1e-5)
+        assert row["low"] <= row["attention"] <= row["high"]
+
+
+def test_table_4_needs_a_run_of_atrank(data, tmp_path):
+    train_run(EventLog.read(data), tmp_path / "run", model="bpr-mf", recipe=Recipe(epochs=1), progress=False)
+    result = run("table4", "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "attention is read from 'atrank'" in result.stderr
+
+
+def test_a_missing_log_is_one_line(tmp_path):
+    result = run("table3", "--data", tmp_path / "no")
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1
