@@ -17,6 +17,7 @@ from atrank_lib.records import (
     provenance,
     read_record,
     recorded,
+    recorded_runs,
     result,
     slug,
     unpack,

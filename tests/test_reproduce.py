@@ -209,7 +209,8 @@ def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
     trained = load_run(tmp_path / "run")
     histories = trained.histories_of(log)
     samples = split(histories, "validated").test["item"]
-    unit, found = 1, {}  # items count time in seconds
+    unit = 1  # items count time in seconds
+    found: dict[int, list[float]] = {}
     for i in range(len(samples)):
         one = samples[torch.tensor([i])]
         batch = build_batch(histories, one, one.objects[:, None], trained.model.histories)
