@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import NegativeSampler, Popularity, Samples, batches, draw_candidates
+from atrank_lib.samples import Candidates, NegativeSampler, Popularity, Samples, batches, build_batch, draw_candidates
 
 
 class AverageUserAUC(float):
@@ -127,8 +127,8 @@ class Evaluation:
 
 
 def paired_difference(
-    a: Float64[np.ndarray, "seeds users"],
-    b: Float64[np.ndarray, "seeds users"],
+    a: Float64[np.ndarray, "_ _"],
+    b: Float64[np.ndarray, "_ _"],
     level: float = 0.95,
     resamples: int = 1_000,
     seed: int = 0,
@@ -136,7 +136,7 @@ def paired_difference(
     """By how much model ``a`` is better than ``b``: the mean over seeds and users, and its bootstrap interval.
 
     Both were tested on the same users with the same negatives, so users are resampled in pairs. The interval speaks
-    of users; the seeds at hand are averaged.
+    of users; the seeds at hand are averaged. Both are ``[seeds, users]``, with as many seeds as there are.
 
     Raises:
         ValueError: the two do not hold the same users.
@@ -192,6 +192,72 @@ def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     labels = torch.zeros_like(scores, dtype=torch.bool)
     labels[:, 0] = True
     return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
+
+
+@torch.no_grad()
+def score_all(
+    model: Any,
+    histories: GroupedHistories,
+    samples: Samples,
+    batch_size: int = 64,
+    chunk: int = 2_048,
+) -> Float[Tensor, "s c"]:
+    """Scores of a sample's target (column 0) and of every object of its group that its user never touched.
+
+    The target and the touched objects stand among the others as minus infinity, so that ``c`` is one more than the
+    number of objects. Histories are encoded once, objects scored ``chunk`` at a time.
+    """
+    was_training, group = model.training, samples.target_group
+    model.eval()
+    device = next(model.parameters()).device
+    catalog, own = histories.catalogs[group], histories.groups[group]
+    objects = torch.arange(len(catalog))
+    scores = torch.empty(len(samples), len(catalog) + 1)
+    for index in torch.arange(len(samples)).split(batch_size):
+        some = samples[index]
+        batch = build_batch(histories, some, some.objects[:, None], getattr(model, "histories", None)).to(device)
+        encoding = model.encode(batch)
+        parts = []
+        for part in objects.split(chunk):
+            features = {name: f.to(device) for name, f in catalog.take(part.repeat(len(some))).items()}
+            parts.append(model.score(encoding, Candidates(group, features, (len(some), len(part)))).scores.cpu())
+        found = torch.cat(parts, dim=1)
+        scores[index, 0] = found.gather(1, some.objects[:, None])[:, 0]
+        for row, user in enumerate(some.users.tolist()):
+            found[row, own.objects[int(own.offsets[user]) : int(own.offsets[user + 1])].long()] = float("-inf")
+        scores[index, 1:] = found
+    model.train(was_training)
+    return scores
+
+
+def _rivals(scores: Float[Tensor, "s c"]) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+    """How many candidates are above the positive in column 0, and how many are level with it."""
+    positive, others = scores[:, :1], scores[:, 1:]
+    if bool(torch.isnan(scores).any()):
+        raise ValueError("a score is NaN; a model must rank every candidate")
+    return (others > positive).sum(dim=1).double(), (others == positive).sum(dim=1).double()
+
+
+def recall_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
+    """Whether the positive (column 0) is among the best ``k``: 1, 0, or with ties the chance that it is.
+
+    >>> recall_at(torch.tensor([[2.0, 3.0, 1.0], [2.0, 2.0, 1.0], [0.0, 1.0, 2.0]]), k=1).tolist()
+    [0.0, 0.5, 0.0]
+    """
+    above, level = _rivals(scores)
+    return ((k - above) / (level + 1)).clamp(0, 1)
+
+
+def ndcg_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
+    """``1 / log2(1 + rank)`` of the positive (column 0) if it is among the best ``k``, else 0; a mean over ties.
+
+    With one positive the best possible is 1, so nothing is left to normalize.
+    """
+    above, level = _rivals(scores)
+    gains = torch.zeros(k + 1, dtype=torch.float64)  # summed over the first 0, 1, ..., k ranks
+    gains[1:] = (1 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)
+    first, last = above.clamp(max=k).long(), (above + level + 1).clamp(max=k).long()
+    return (gains[last] - gains[first]) / (level + 1)
 
 
 def evaluate(
