@@ -4,7 +4,8 @@
 
 Every number is samples per second of `fit`, batches included, with the default sizes of all models (embeddings of 64,
 hidden size 128) and one sampled negative. First histories of one length, 10 to 200, on a generated log as wide as
-Amazon Sports; then the histories of the log at `--data` as they are. The models take turns, a repeat each, so that a
+Amazon Sports; then those of the log at `--data`: in batches of similar length, as training makes them, and in batches
+as chance has it. The models take turns, a repeat each, so that a
 slow minute of the machine hits all of them; medians are compared.
 
 `cnn-500` pads every history to 500 as the original code does, and `bi-lstm-unpacked` reads the padding: its backward
@@ -14,40 +15,62 @@ direction starts there, so its numbers are wrong, and it is here for its speed a
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import torch
 import typer
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.competitors import CNN, BiLSTM
+from atrank_lib.competitors.cnn import WIDTHS
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.provenance import commit, hardware, versions
 from atrank_lib.runs import MODELS, prepare
-from atrank_lib.samples import Split
+from atrank_lib.samples import Batch, Split, batches
 from atrank_lib.training import write_text
 
+# glibc gives large buffers back to the system after every use and asks for them again; a recurrent network, which
+# makes many, then waits for the system more than it computes. With these all models keep their memory.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "10000000000"}
 LENGTHS = (10, 20, 50, 100, 200)
 SIZES = (32, 512)
+# the log's own histories: in batches of similar length, as training makes them, and in batches as chance has it
+AS_THEY_ARE, SHUFFLED = "log", "log, shuffled"
 OBJECTS, CATEGORIES = 18_357, 468  # of Amazon Sports
 
 
 class CNN500(CNN):
     """The original code's CNN: every history is padded to 500 places before it is convolved."""
 
-    shortest = 500
+    def user(self, batch: Batch) -> Tensor:
+        s, layout = self.sequence(batch)
+        t = layout.mask.shape[1]
+        table = nn.functional.pad(layout.pad(s), (0, 0, 0, max(0, 500 - t))).transpose(1, 2)  # [b, d, 500]
+        real = nn.functional.pad(layout.mask, (0, max(0, 500 - t)))[:, None]
+        maps = []
+        for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
+            windows = torch.relu(convolution(nn.functional.pad(table, (0, width - 1)))) * real
+            maps.append(windows.amax(dim=2))
+        return self.join(self.after(torch.cat(maps, dim=1)))
 
 
 class BiLSTMUnpacked(BiLSTM):
     """A Bi-LSTM over padded histories: fast, and wrong."""
 
-    packed = False
+    def user(self, batch: Batch) -> Tensor:
+        s, layout = self.sequence(batch)
+        _, (h, _) = self.lstm(layout.pad(s).transpose(0, 1))
+        return self.join(torch.cat([h[0], h[1]], dim=1))
 
 
 EXTRA: dict[str, type[nn.Module]] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
@@ -113,7 +136,7 @@ def main(
     log = EventLog.read(data)
     histories, split = prepare(log, "validated")
     work: list[tuple[str, GroupedHistories, Split, int, int]] = [
-        (log.schema.name, histories, split, size, 12_000 // size + 20) for size in SIZES
+        (name, histories, split, size, 12_000 // size + 20) for name in (AS_THEY_ARE, SHUFFLED) for size in SIZES
     ]
     for length in LENGTHS:
         uniform = prepare(uniform_log(length, 1_100), "paper")
@@ -121,7 +144,9 @@ def main(
         work += [(str(length), uniform[0], last, size, max(2, min(30, 40_000 // (size * length)))) for size in SIZES]
     rows = []
     for name, grouped, parts, size, steps in tqdm(work, desc="settings"):
-        rows += measure(name, grouped, parts, names, size, steps, repeats)
+        pool = 1 if name == SHUFFLED else 50
+        with mock.patch("atrank_lib.training.batches", partial(batches, pool=pool)):
+            rows += measure(name, grouped, parts, names, size, steps, repeats)
     table = pd.DataFrame(rows).pivot(index=["batch", "histories"], columns="model", values="samples_per_second")
     print(table[names].round(0).to_string())
     if {"atrank", "bi-lstm"} <= set(names):
@@ -131,6 +156,7 @@ def main(
         "data_name": log.schema.name,
         "data_fingerprint": log.fingerprint(),
         "threads": threads,
+        "environment": MALLOC,
         "rows": rows,
         "commit": commit(Path.cwd()),
         "versions": versions(),
@@ -141,4 +167,6 @@ def main(
 
 
 if __name__ == "__main__":
+    if not MALLOC.items() <= os.environ.items():  # read once, when a process starts
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | MALLOC)
     typer.run(main)

@@ -1,0 +1,76 @@
+"""Chapter 7's checkers: the solutions pass, and each plausible mistake gets the hint that it deserves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from atrank_lib.check import competitors
+
+
+def right_backward(x, lengths):
+    place = torch.arange(x.shape[1])
+    index = torch.where(place < lengths[:, None], lengths[:, None] - 1 - place, place)
+    return x.gather(1, index[..., None].expand_as(x))
+
+
+def in_place(x, lengths):
+    x.copy_(right_backward(x, lengths))
+    return x
+
+
+def right_max(x, mask):
+    best = x.masked_fill(~mask[..., None], float("-inf")).amax(1)
+    return best.masked_fill(~mask.any(1, keepdim=True), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer"), [(competitors.backward, right_backward), (competitors.max_over, right_max)]
+)
+def test_a_right_answer_passes(check, answer):
+    verdict = check(answer)
+    assert verdict, verdict
+
+
+@pytest.mark.parametrize("check", [competitors.backward, competitors.max_over])
+def test_the_stub_is_told_that_it_is_empty(check):
+    verdict = check(lambda *arguments: None)
+    assert not verdict
+    assert "nothing yet" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda x, n: x.flip(1), "padding first"),
+        (lambda x, n: x.clone(), "nothing is reversed"),
+        (lambda x, n: x.flip(2), "dimensions of each behavior"),
+        (in_place, "changed in place"),
+        (lambda x, n: right_backward(x, n) + (torch.arange(4) >= n[:, None])[..., None], "should stay zero"),
+        (lambda x, n: x * 2, "of length 2, became"),
+        (lambda x, n: x[0], "shape [3, 4, 2]"),
+        (lambda x, n: x.nothing, "your code raised AttributeError"),
+    ],
+)
+def test_wrong_reversals_get_their_hint(answer, hint):
+    verdict = competitors.backward(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda x, m: x.amax(1), "padding takes part"),
+        (lambda x, m: x.masked_fill(~m[..., None], float("-inf")).amax(1), "minus infinity"),
+        (lambda x, m: x.masked_fill(~m[..., None], float("-inf")).amax(1) * m.any(1, keepdim=True), "NaN"),
+        (lambda x, m: x.sum(1) / m.sum(1, keepdim=True).clamp(min=1), "the mean over real places"),
+        (lambda x, m: x.amin(1), "the minimum"),
+        (lambda x, m: right_max(x, m) + 1, "expected"),
+        (lambda x, m: 3.0, "shape [3, 2]"),
+    ],
+)
+def test_wrong_maxima_get_their_hint(answer, hint):
+    verdict = competitors.max_over(answer)
+    assert not verdict
+    assert hint in verdict.message
