@@ -33,7 +33,7 @@ test: $(INSTALLED)
 	$(PY) -m pytest -q -n "$(JOBS)"
 
 lab: $(INSTALLED)
-	$(VENV)/bin/jupytext --quiet --sync book/[0-9][0-9]_*.py
+	$(VENV)/bin/jupytext --quiet --sync book/*.py
 	$(VENV)/bin/jupyter lab --notebook-dir book
 
 check-rebuild: $(INSTALLED)

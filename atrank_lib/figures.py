@@ -9,6 +9,7 @@ Figures stand on a light panel of their own, so they look the same on light and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -193,3 +194,72 @@ def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -
     axes[0].set(xlabel="samples seen, in millions", ylabel="validation AUC")
     axes[1].set(xlabel="minutes of training on one core")
     return figure
+
+
+def sketch(model: str) -> Figure:
+    """A small diagram of how a model turns five behaviors and a target into a score; time runs to the right."""
+    figure, ax = plt.subplots(figsize=(6.4, 2.1))
+    ax.set(xlim=(-0.7, 8.4), ylim=(-1.15, 1.75))
+    ax.axis("off")
+    color = model_color(model)
+    places = [(x, 0.0) for x in range(5)]
+    target, user, score = (5.6, -0.75), (5.6, 0.75), (7.6, 0.0)
+
+    def arrow(
+        start: tuple[float, float], end: tuple[float, float], width: float = 1.4, bend: float = 0.0, style: str = "-|>"
+    ) -> None:
+        ax.annotate(
+            "",
+            end,
+            start,
+            arrowprops={
+                "arrowstyle": style,
+                "color": color,
+                "linewidth": width,
+                "shrinkA": 13,
+                "shrinkB": 13,
+                "connectionstyle": f"arc3,rad={bend}",
+            },
+        )
+
+    for i, (x, y) in enumerate(places):
+        ax.text(x, y, f"$s_{i + 1}$", ha="center", va="center", bbox=_box(INK, "circle"))
+    ax.text(*target, "target", ha="center", va="center", bbox=_box(INK, "round"))
+    ax.text(*score, "score", ha="center", va="center", bbox=_box(INK, "round"))
+    label = {"bpr-mf": "user id", "wide-deep": "mean", "cnn": "maximum"}.get(model, "user")
+    if model != "bst":
+        ax.text(*user, label, ha="center", va="center", bbox=_box(color, "round"))
+        arrow(user, score)
+    arrow(target, score)
+    weights = {"din": (0.7, 3.4, 0.7, 2.2, 4.2), "bi-lstm-attention": (0.7, 2.8, 0.7, 1.6, 3.6)}
+    if model in ("bi-lstm", "bi-lstm-attention"):
+        for left, right in pairwise(places):
+            arrow(left, right, 1.2, -0.35)
+            arrow(right, left, 1.2, -0.35)
+    if model == "bi-lstm":
+        arrow(places[-1], user)
+        arrow(places[0], user, 1.4, -0.3)
+    if model == "wide-deep":
+        for place in places:
+            arrow(place, user, 1.0, -0.15)
+        arrow(target, places[2], 1.0, -0.3)
+        ax.text(2.0, -0.95, "counts of what they share", ha="center", color=color, fontsize=9)
+    if model in weights:
+        for place, width in zip(places, weights[model], strict=True):
+            arrow(place, user, width, -0.15)
+        arrow(target, user, 1.0)
+    if model == "cnn":
+        for first, last, y in ((0, 1, -0.5), (1, 2, -0.62), (2, 4, -0.5)):
+            ax.plot([first - 0.3, first - 0.3, last + 0.3, last + 0.3], [y + 0.12, y, y, y + 0.12], color=color)
+        arrow((2.6, 0.25), user, 1.4, -0.15)
+    if model == "bst":
+        everything = [*places, target]
+        for i, start in enumerate(everything):
+            for end in everything[i + 1 :]:
+                arrow(start, end, 0.8, -0.35, "-")
+        arrow(places[-1], score, 1.2, -0.25)
+    return figure
+
+
+def _box(color: str, shape: str) -> dict[str, object]:
+    return {"boxstyle": f"{shape},pad=0.35", "facecolor": PANEL, "edgecolor": color, "linewidth": 1.3}

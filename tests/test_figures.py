@@ -9,6 +9,7 @@ from typing import cast
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Annotation
@@ -148,3 +149,36 @@ def test_a_direct_label_stands_right_of_its_point():
     assert label.get_text() == "item"
     assert label.xy == (0.5, 0.25)
     assert label.get_color() == "#000000"
+
+
+@pytest.mark.parametrize("model", [name for name in figures.MODELS if name != "atrank"])
+def test_a_sketch_shows_behaviors_target_and_score(model):
+    figure = figures.sketch(model)
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert {"$s_1$", "$s_5$", "target", "score"} <= texts
+
+
+def test_labels_of_lines_are_pushed_apart():
+    _, ax = plt.subplots()
+    figures.label_lines(ax, {"a": (1, 0.5), "b": (2, 0.5), "c": (2, 0.9)}, 0.1, dict.fromkeys("abc", "#000000"))
+    places = {text.get_text(): cast(Annotation, text).xy for text in ax.texts}
+    assert {x for x, _ in places.values()} == {2}
+    assert sorted(y for _, y in places.values()) == pytest.approx([0.5, 0.6, 0.9])
+
+
+def test_learning_curves_are_means_over_seeds():
+    curves = pd.DataFrame(
+        [
+            (model, seed, epoch, 1e6 * epoch, 60.0 * epoch, 0.5 + 0.1 * epoch + 0.02 * seed)
+            for model in ("atrank", "cnn")
+            for seed in (0, 1)
+            for epoch in (1, 2)
+        ],
+        columns=["model", "seed", "epoch", "samples", "seconds", "AUC"],
+    )
+    figure = figures.learning_curves(curves)
+    for ax in figure.axes:
+        assert len(ax.lines) == 2
+        assert np.asarray(ax.lines[0].get_xdata(), dtype=float).tolist() == pytest.approx([1, 2])
+        assert np.asarray(ax.lines[0].get_ydata(), dtype=float).tolist() == pytest.approx([0.61, 0.71])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["atrank", "cnn"]

@@ -348,6 +348,12 @@ def test_every_epoch_draws_new_negatives(
     assert not torch.equal(first, second)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+    once = recipe.model_copy(update={"redraw_negatives": False})
+    del drawn[:]
+    for seed in (0, 1):
+        fit(new_model(histories), histories, parts, once, seed=seed, progress=False)
+    assert torch.equal(drawn[0], drawn[3])
+    assert not torch.equal(drawn[0], drawn[6])
 
 
 def test_fit_leaves_global_randomness_alone(histories: GroupedHistories, parts: Split) -> None:

@@ -53,7 +53,7 @@ class Project:
         return self.build / "keys"
 
     def chapters(self) -> list[Path]:
-        return sorted(self.book.glob("[0-9][0-9]_*.py"))
+        return sorted(self.book.glob("*.py"))
 
     def sources(self) -> list[Path]:
         """What every chapter depends on besides itself: library, scripts, recorded results, versions."""

@@ -1,0 +1,611 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-competitors)=
+# # What people used before
+#
+# A user did five things. An LSTM reads them like a sentence, a convolution looks for short patterns, an average throws
+# the order away, and matrix factorization has never heard of any of the five: it only knows who the user is. All of
+# them have served shops well. Is attention better? Does it learn faster? Is it four times faster to train, as the
+# authors say? And how sure can we be?
+#
+# ```{admonition} In this chapter
+# You will
+#
+# - meet seven competitors, each in a few lines that give the library's numbers;
+# - see why a bidirectional LSTM must not read padding;
+# - give every model the same search for its settings, and compare them on Amazon Sports with five kinds of honesty:
+#   the same users, negatives, embeddings, time feature and budget;
+# - read the paper's Table 3 and Figure 2 beside our own;
+# - find out when ATRank trains faster, and when it does not.
+#
+# **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`.
+# **Modules**: `atrank_lib.competitors`, `search`, `reproduce`.
+# ```
+
+# %% tags=["parameters"]
+profile = "fast"
+data = ""
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("07_competitors", profile=profile, data=data, seed=seed)
+
+# %% tags=["hide-input"]
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+import atrank_lib.check.competitors  # noqa: F401
+from atrank_lib import Recipe, build_batch, check, evaluate, fit
+from atrank_lib.competitors.base import in_time
+from atrank_lib.evaluation import paired_difference
+from atrank_lib.figures import INK, learning_curves, model_color, sketch
+from atrank_lib.figures import MODELS as COLORS
+from atrank_lib.records import read_record, recorded, unpack
+from atrank_lib.reproduce import COMPARED, curves, read_table, table3, test_floor
+from atrank_lib.runs import MODELS, prepare
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+# %% [markdown]
+# ## One sample, seven readers
+#
+# All models get the same input as ATRank: behaviors of every group, embedded with their time and action and projected
+# into one space by {eq}`eq-projection`, in the order of time; and the projected target $h$. So what differs is only
+# how the behaviors $s_1 \dots s_n$ become a user. Here is one user of the simulated marketplace.
+
+# %%
+users, items = (500, 150) if profile == "fast" else (6_000, 1_000)
+small = {"behaviors": 24, "categories": 12, "brands": 20, "shops": 15}
+market = simulate(MarketplaceConfig(users=users, items=items, seed=seed, **small))
+histories, parts = prepare(market.log, "validated", ["item"])
+one = parts.test["item"][torch.tensor([3])]
+batch = build_batch(histories, one, one.objects[:, None])
+
+
+def look(name, **options):
+    """A small untrained model, the projected behaviors [n, d] oldest first, the target [d], and the model's score."""
+    torch.manual_seed(seed)
+    options = {"embedding_size": 8, "hidden": 16, **options}
+    kind = MODELS[name]
+    options = {k: v for k, v in options.items() if k in kind.Config.model_fields}
+    model = kind(market.log.schema, histories.vocabularies, kind.Config(**options)).eval()
+    with torch.no_grad():
+        score = model(batch).scores[0, 0]
+        if name == "bpr-mf":
+            return model, None, None, score
+        s, h = model.project(batch), model.targets(batch.candidates)[0][0, 0]
+        order, _ = in_time(batch)
+    return model, s[order], h, score
+
+
+# %% [markdown]
+# ### BPR-MF: who you are
+#
+# Matrix factorization {cite:p}`rendle2009bpr` gives each user a vector $p_u$ and each object a vector $q_o$, here the
+# same feature embeddings as everywhere, and a bias: $p_u \cdot q_o + b_o$. No history, no time. A user that training
+# did not show gets the vector of *unknown*.
+
+# %% mystnb={"figure": {"caption": "BPR-MF reads no behavior, only the user's name.", "name": "fig-sketch-bpr"}, "image": {"alt": "Five circles for behaviors stand apart; a box with the user's id leads to the score, and so does the target."}} tags=["hide-input"]
+_ = sketch("bpr-mf")
+
+# %%
+model, _, _, score = look("bpr-mf")
+with torch.no_grad():
+    p = model.users["[item]"](batch.users)[0]
+    q = model.objects["[item]"](batch.candidates.features)[0]
+    b = model.biases["[item]"](batch.candidates.features["object_id"])[0, 0]
+    torch.testing.assert_close(p @ q + b, score)
+
+# %% [markdown]
+# ### Wide & Deep: the average
+#
+# Wide & Deep {cite:p}`cheng2016wide` adds two scores. The *wide* half is a linear model over what can be listed: the
+# candidate's category, brand and shop, and how often the history holds the same. The *deep* half is a network on the
+# mean of the behaviors and the target: order is gone, time survives in the time feature.
+
+# %% mystnb={"figure": {"caption": "Wide & Deep reads the mean of the behaviors, and counts what they share with the target.", "name": "fig-sketch-wide"}, "image": {"alt": "Five circles for behaviors lead with equal arrows into one mean, which meets the target in a network; a second arrow counts shared features."}} tags=["hide-input"]
+_ = sketch("wide-deep")
+
+# %%
+model, s, h, score = look("wide-deep")
+with torch.no_grad():
+    deep = model.top(model.deep(torch.cat([s.mean(dim=0), h])))[0]
+    wide = model.wide(model.encode(batch), batch.candidates)[0, 0]  # all weights start at zero
+    torch.testing.assert_close(wide + deep, score)
+
+# %% [markdown]
+# ### Bi-LSTM: like a sentence
+#
+# An LSTM carries a state from behavior to behavior and decides at each what to keep. Two of them, one in each
+# direction, end in two states; a linear map joins them into the user {cite:p}`zhang2014sequential`. There are $n$
+# steps that must follow each other, whatever the number of processors.
+
+# %% mystnb={"figure": {"caption": "A Bi-LSTM passes a state along the behaviors, in both directions.", "name": "fig-sketch-lstm"}, "image": {"alt": "Five circles for behaviors in a chain, with arrows from each to the next above and back below; both ends lead to the user."}} tags=["hide-input"]
+_ = sketch("bi-lstm")
+
+# %%
+model, s, h, score = look("bi-lstm")
+with torch.no_grad():
+    states, (last, _) = model.lstm(s)  # [n, 2 d], and the final state of each direction
+    e = model.join(torch.cat([last[0], last[1]]))  # [2 d] -> [d]
+    torch.testing.assert_close(h @ e, score)
+
+# %% [markdown]
+# A batch has histories of different length, filled up to the longest. The forward direction meets the padding last,
+# and one may simply read its state at the last real place. The backward direction meets it *first*. Its state is then
+# no longer empty when it arrives at the first real behavior, so a user's score depends on who else is in the batch:
+
+# %%
+short = s[-3:]  # the three latest behaviors
+with torch.no_grad():
+    right, _ = model.lstm(short)
+    wrong, _ = model.lstm(torch.cat([short, torch.zeros(10, s.shape[1])]))  # filled up with ten empty places
+    wrong = wrong[:3]
+d = model.config.hidden
+torch.testing.assert_close(wrong[:, :d], right[:, :d])  # the forward direction has not met them yet
+error = (wrong[0, d:] - right[0, d:]).norm() / right[0, d:].norm()
+_ = claim("ch7_unpacked_error", float(error), low=0.005, high=1.0)
+
+# %% [markdown]
+# The backward state at the oldest of the three is off by {glue:text}`ch7_unpacked_error:.1%` of its length, before any
+# training. The library *packs* instead (`run_packed`): at each step only the histories that still have a behavior take part.
+#
+# ### Bi-LSTM with attention
+#
+# Instead of the two final states, the target reads all states, by the same attention as ATRank's {eq}`eq-target`.
+
+# %% mystnb={"figure": {"caption": "With attention, the target reads every state of the Bi-LSTM.", "name": "fig-sketch-lstm-attention"}, "image": {"alt": "Five circles in a chain with arrows both ways; arrows of different width lead from each of them to the user, chosen by the target."}} tags=["hide-input"]
+_ = sketch("bi-lstm-attention")
+
+# %%
+model, s, h, score = look("bi-lstm-attention")
+with torch.no_grad():
+    states = model.join(model.lstm(s)[0])  # [n, d]
+    read = model.target.attention
+    weights = (read.queries(h) @ read.keys(states).T).softmax(dim=0)  # [n], one space
+    e = model.target.feed_forward(weights @ read.values(states))
+    torch.testing.assert_close(h @ e, score)
+
+# %% [markdown]
+# ### CNN: short patterns
+#
+# A convolution of width $w$ sees $w$ behaviors in a row. There are 32 filters of each width from 1 to 10; the maximum
+# over places says whether a pattern occurred, not where {cite:p}`kim2014convolutional`.
+
+# %% mystnb={"figure": {"caption": "A CNN slides windows along the behaviors and keeps the strongest answer of each filter.", "name": "fig-sketch-cnn"}, "image": {"alt": "Five circles for behaviors, with brackets of width two and three below them, which lead through a maximum to the user."}} tags=["hide-input"]
+_ = sketch("cnn")
+
+# %%
+model, s, h, score = look("cnn")
+with torch.no_grad():
+    pooled = []
+    for convolution in model.convolutions:
+        width = convolution.kernel_size[0]
+        after = torch.cat([s, torch.zeros(width - 1, s.shape[1])])  # a window may reach beyond the end
+        pooled.append(torch.relu(convolution(after.T)).amax(dim=1))  # [32, n] -> [32]
+    torch.testing.assert_close(h @ model.join(torch.cat(pooled)), score)
+
+# %% [markdown]
+# ### DIN: ask each behavior
+#
+# The Deep Interest Network {cite:p}`zhou2018din` computes a weight for each behavior with a small network that sees
+# behavior and target. The weights are *not* normalized, so ten matching behaviors count more than one.
+
+# %% mystnb={"figure": {"caption": "DIN weighs each behavior by a network that also sees the target; behaviors do not see each other.", "name": "fig-sketch-din"}, "image": {"alt": "Five circles for behaviors, each with an arrow of its own width to the user; the target points at the arrows. No arrows among the circles."}} tags=["hide-input"]
+_ = sketch("din")
+
+# %%
+model, s, h, score = look("din")
+with torch.no_grad():
+    asked = h.expand_as(s)
+    a = model.activation(torch.cat([s, asked, s - asked, s * asked], dim=1))  # [n, 1]
+    e = (a * s).sum(dim=0)
+    torch.testing.assert_close(model.top(torch.cat([h, e, h * e]))[0], score)
+
+# %% [markdown]
+# ### BST: the target is one of them
+#
+# The Behavior Sequence Transformer {cite:p}`chen2019bst` puts the target into the sequence, at elapsed time zero, and
+# lets a transformer layer relate everything to everything. A network reads the result. So all of it has to be computed
+# again for each candidate: for 100 candidates, 100 times.
+
+# %% mystnb={"figure": {"caption": "In BST the target is a member of the sequence: everything attends to everything, once for each candidate.", "name": "fig-sketch-bst"}, "image": {"alt": "Five circles and the target in one row, with arcs between all of them, leading to the score."}} tags=["hide-input"]
+_ = sketch("bst")
+
+# %%
+model, s, h, score = look("bst")
+with torch.no_grad():
+    first = model.position(batch.candidates, h[None, None])[0, 0]  # the target, at elapsed time zero
+    x = model.layer(torch.cat([first[None], s])[None])[0]  # [1 + n, d]
+    torch.testing.assert_close(model.top(torch.cat([x[0], x[1:].mean(dim=0), h]))[0], score)
+
+# %% [markdown]
+# ATRank stands between the last two: behaviors relate to each other once, then each target reads the result.
+#
+# | | behaviors see each other | order | time | target chooses | encode once |
+# |---|---|---|---|---|---|
+# | BPR-MF | no | no | no | no | yes |
+# | Wide & Deep | no | no | feature | counts | yes |
+# | Bi-LSTM | neighbors | yes | feature | no | yes |
+# | Bi-LSTM + attention | neighbors | yes | feature | yes | yes |
+# | CNN | up to 10 in a row | locally | feature | no | yes |
+# | DIN | no | no | feature | yes | yes |
+# | BST | all | no | feature | yes | no |
+# | ATRank | all | no | feature | yes | yes |
+#
+# ## A small race with a known finish
+#
+# On the simulated marketplace we know the best that anybody can do. All models get the same short training on the same
+# few users. The two *floors* get none: popularity, and how many features a candidate shares with the user's latest
+# item.
+
+# %%
+recipe = Recipe(loss="pairwise", negatives=2, batch_size=64, learning_rate=4e-3, epochs=3, average=0.98, patience=None)
+sizes = {"embedding_size": 16, "hidden": 32, "id_dropout": 0.5, "embedding_dropout": 0.1}
+runs = 1 if profile == "fast" else 5
+race = {floor: [test_floor(market.log, floor).targets["item"]] for floor in ("popularity", "last-category")}
+for name, kind in MODELS.items():
+    options = kind.Config(**{k: v for k, v in sizes.items() if k in kind.Config.model_fields})
+    race[name] = []
+    for run in range(runs):
+        torch.manual_seed(seed + run)
+        model = kind(market.log.schema, histories.vocabularies, options)
+        fit(model, histories, parts, recipe, seed=seed + run, progress=False)
+        race[name].append(evaluate(model, histories, {"item": parts.test["item"]}, negatives=20).average_user_auc)
+best = market.truth.auc(market.log, "item")
+
+# %% mystnb={"figure": {"caption": "A short training of every model on a few hundred users. The line at the right is the best that anybody could do.", "name": "fig-competitors-race"}, "image": {"alt": "Dots of AUC in ten rows: the two floors and the eight models, sorted by their mean; a vertical line at the right marks the best possible."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7, 3.8))
+order = sorted(race, key=lambda name: np.mean(race[name]))
+for y, name in enumerate(order):
+    ax.plot(race[name], [y] * len(race[name]), "o", color=model_color(name))
+ax.axvline(best, color=INK, linewidth=1)
+ax.text(best - 0.005, 0, "best possible", ha="right", color=INK)
+ax.set_yticks(range(len(order)), order)
+_ = ax.set(xlabel="average user AUC on items", xlim=(0.45, 0.95))
+
+# %% tags=["hide-input"]
+samples = claim("ch7_race_samples", len(parts.train["item"]), low=1_000)
+claim("ch7_race_best", best, low=0.8, high=0.95)
+claim("ch7_race_floor", race["last-category"][0], low=0.65, high=0.85)
+claim("ch7_race_atrank", float(np.mean(race["atrank"])), low=0.55, high=best)
+claim("ch7_race_wide_deep", float(np.mean(race["wide-deep"])), low=0.68, high=best)
+_ = claim("ch7_race_simple_lead", float(np.mean(race["wide-deep"]) - np.mean(race["atrank"])), low=0.0)
+
+# %% [markdown]
+# On {glue:text}`ch7_race_samples:,` training samples, Wide & Deep is ahead of ATRank by
+# {glue:text}`ch7_race_simple_lead:.3f`, and a rule that learns nothing reaches {glue:text}`ch7_race_floor:.3f`. That is
+# no accident. "How often did this user meet the candidate's category, brand and shop?" is built into the wide half;
+# attention has to find out from examples that shared features matter. Who has least to learn wins a short race. The
+# best possible, {glue:text}`ch7_race_best:.3f`, is far from all of them. For a comparison of what models *can* do we need
+# more data, more seeds, and settings that suit each.
+#
+# ## A fair comparison
+#
+# *Fair* means that no model is better understood by its author than the others. So for each model the same program
+# searches the same space with the same budget: 12 configurations proposed by Optuna's sampler
+# {cite:p}`akiba2019optuna` (seeded; the first four are random and the same for all), trained on a fixed sample of 6,000
+# users of Amazon Sports, and chosen by *validation* AUC, each user's last but one behavior. Test users are not touched.
+
+# %% tags=["hide-input"]
+place = recorded("search/amazon_sports_and_outdoors")
+searches = {name: read_record(place / f"{name}.json") for name in COMPARED if (place / f"{name}.json").is_file()}
+assert set(searches) == set(MODELS)
+assert {len(found["trials"]) for found in searches.values()} == {12}
+assert (
+    len({(str(found["space"]), str(found["fixed"]), found["users"], found["seed"]) for found in searches.values()}) == 1
+)
+space = searches["atrank"]["space"]
+pd.DataFrame(
+    {
+        name: {"best of 12": max(v), "median of 12": np.median(v), **found["best"]["parameters"]}
+        for name, found in searches.items()
+        for v in [[trial["value"] for trial in found["trials"]]]
+    }
+).T.rename_axis("model").round(4)
+
+# %% mystnb={"figure": {"caption": "Validation AUC of every configuration of every model, on 6,000 users. The spread within a model is larger than the differences between most models: who tunes only one model will see it win.", "name": "fig-competitors-search"}, "image": {"alt": "Twelve small dots in each of eight rows, one row for each model, with the best one marked. The rows overlap widely, but for matrix factorization, which lies to the left."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7, 3.4))
+best_of = {name: found["best"]["value"] for name, found in searches.items()}
+for y, name in enumerate(sorted(best_of, key=best_of.get)):
+    values = [trial["value"] for trial in searches[name]["trials"]]
+    ax.plot(values, [y] * len(values), "o", color=model_color(name), alpha=0.45, markersize=5)
+    ax.plot(best_of[name], y, "o", color=model_color(name))
+ax.set_yticks(range(len(best_of)), sorted(best_of, key=best_of.get))
+_ = ax.set(xlabel="validation AUC after at most 8 epochs on 6,000 users")
+
+# %% [markdown]
+# Each model is then trained on all users at its own best setting, with several seeds, and tested once. What is not
+# searched is equal: embeddings of 64, hidden size 128, pair-wise loss with four negatives, averaged weights, at most
+# eight epochs, the best by validation.
+#
+# ## Table 3
+#
+# The rows are recorded runs (`atrank reproduce table3`). "sd" is the spread over seeds, the interval is over users;
+# the difference is ATRank minus the model, over the same users and negatives, with users resampled in pairs.
+
+# %% tags=["hide-input"]
+records = read_table(recorded("table3/amazon_sports_and_outdoors"))
+ours = table3(records)
+ours.drop(columns=["paper, Electronics", "paper, Clothing"]).round(4)
+
+# %% [markdown]
+# And the numbers of {cite:t}`zhou2018atrank`, Table 3, on two other categories of the same shop (not comparable with
+# ours in level: other users, other objects, chosen on the test set):
+
+# %% tags=["hide-input"]
+ours[["paper, Electronics", "paper, Clothing"]].dropna()
+
+# %% tags=["hide-input"]
+wins = {name: np.stack([unpack(run["per_user"]) for run in records[name]]) for name in records}
+atrank = claim("ch7_atrank", float(ours.loc["atrank", "AUC"]), low=0.83, high=0.86)
+claim("ch7_atrank_sd", float(ours.loc["atrank", "sd"]), low=0.0, high=0.006)
+seeds = claim("ch7_seeds", int(ours.loc["atrank", "seeds"]), low=3)
+others = ours.drop(index="atrank")["AUC"]
+rival = claim("ch7_best_rival", others.idxmax())
+claim("ch7_best_rival_auc", float(others.max()), low=0.8, high=0.86)
+claim("ch7_mf", float(ours.loc["bpr-mf", "AUC"]), low=0.7, high=0.82)
+claim("ch7_popularity", float(ours.loc["popularity", "AUC"]), low=0.55, high=0.8)
+claim("ch7_lstm", float(ours.loc["bi-lstm", "AUC"]), low=0.8, high=0.86)
+lead, lead_low, lead_high = paired_difference(wins["atrank"], wins[rival])
+claim("ch7_lead", lead, low=-0.02, high=0.03)
+claim("ch7_lead_low", lead_low)
+claim("ch7_lead_high", lead_high)
+over_lstm, lstm_low, lstm_high = paired_difference(wins["atrank"], wins["bi-lstm"])
+claim("ch7_over_lstm", over_lstm, low=-0.02, high=0.03)
+claim("ch7_over_lstm_low", lstm_low)
+claim("ch7_over_lstm_high", lstm_high)
+if lead_low > 0:
+    verdict = "ATRank leads, and the interval of the difference does not contain zero"
+elif lead_high < 0:
+    verdict = "the other model leads, and the interval of the difference does not contain zero"
+else:
+    verdict = "the interval of the difference contains zero: the two cannot be told apart here"
+_ = claim("ch7_verdict", verdict)
+
+# %% [markdown]
+# TABLE3_TEXT
+#
+# The **paper's own recipe** (SGD with learning rate 1.0, batches of 32, one negative, no dropout, 20 epochs) was run
+# as well, once:
+
+# %% tags=["hide-input"]
+paper_run = read_table(recorded("table3_paper_recipe/amazon_sports_and_outdoors"))["atrank"][0]
+claim("ch7_paper_recipe", paper_run["average_user_auc"], low=0.7, high=0.86)
+claim("ch7_paper_recipe_loss", atrank - paper_run["average_user_auc"], low=-0.01, high=0.1)
+_ = claim("ch7_paper_recipe_epoch", paper_run["best_epoch"], low=1, high=20)
+
+# %% [markdown]
+# It reaches {glue:text}`ch7_paper_recipe:.4f`, best at epoch {glue:text}`ch7_paper_recipe_epoch`:
+# {glue:text}`ch7_paper_recipe_loss:.4f` below the searched settings. What a recipe is worth is of the size of what
+# separates the models.
+#
+# ## Figure 2: who learns faster?
+#
+# The paper plots AUC against training steps and finds that ATRank rises first. Steps are not time, so here are both.
+
+# %% mystnb={"figure": {"caption": "Validation AUC after each epoch, mean over seeds, against samples seen (left) and against training time on one core (right). At the left every model has its name at its last epoch, colors are the same at the right.", "name": "fig-competitors-curves"}, "image": {"alt": "Two panels of rising learning curves, one line for each model. Against samples most lines run close together above matrix factorization; against minutes the lines of the recurrent models and of BST stretch far to the right."}} tags=["hide-input"]
+curve = curves(records)
+_ = learning_curves(curve, [name for name in COLORS if name in records])
+
+# %% tags=["hide-input"]
+mean_curve = curve.groupby(["model", "epoch"], as_index=False)[["samples", "seconds", "AUC"]].mean()
+by_model = {name: part.reset_index(drop=True) for name, part in mean_curve.groupby("model")}
+goal = by_model["bi-lstm"]["AUC"].max()
+lstm_seconds = float(by_model["bi-lstm"].loc[by_model["bi-lstm"]["AUC"].idxmax(), "seconds"])
+reached = by_model["atrank"][by_model["atrank"]["AUC"] >= goal]
+share = float(reached["seconds"].iloc[0] / lstm_seconds) if len(reached) else float("inf")
+claim("ch7_time_to_lstm", share)
+_ = claim(
+    "ch7_first_epoch_gap", float(by_model["atrank"]["AUC"][0] - by_model["bi-lstm"]["AUC"][0]), low=-0.1, high=0.1
+)
+
+# %% [markdown]
+# FIGURE2_TEXT
+#
+# ## Four times faster?
+#
+# The paper says that ATRank trains about four times faster than an LSTM or CNN. That depends on what they are. The
+# authors' CNN fills every history up to 500 places; a Bi-LSTM that reads the padding is fast, and wrong. Below, all
+# models run in one process, taking turns, with the same batches: first on histories of one length, then on those of
+# Amazon Sports (`benchmarks/speed.py`).
+
+# %% tags=["hide-input"]
+speed = read_record(recorded("speed") / "cpu.json")
+rates = pd.DataFrame(speed["rows"]).pivot(index=["batch", "histories"], columns="model", values="samples_per_second")
+ratios = rates.rdiv(rates["atrank"], axis=0).drop(columns="atrank")
+order = [*[str(n) for n in sorted(int(h) for h in rates.index.levels[1] if h.isdigit())], "log", "log, shuffled"]
+ratios = ratios.reindex([(size, h) for size in (32, 512) for h in order])
+ratios.round(1)
+
+# %% mystnb={"figure": {"caption": "How many times faster ATRank trains than each competitor, by the length of the histories. Above the line at 1 ATRank is faster; the dashed line is the paper's factor of four.", "name": "fig-competitors-speed"}, "image": {"alt": "Two panels, batches of 32 and of 512, each with lines of the speed ratio over history lengths 10 to 200 for the packed Bi-LSTM, the unpacked one, the CNN and the CNN padded to 500."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), sharey=True)
+lengths = [int(h) for h in order if h.isdigit()]
+styles = {
+    "bi-lstm": (model_color("bi-lstm"), "-"),
+    "bi-lstm-unpacked": (model_color("bi-lstm"), ":"),
+    "cnn": (model_color("cnn"), "-"),
+    "cnn-500": (model_color("cnn"), ":"),
+}
+for ax, size in zip(axes, (32, 512), strict=True):
+    for name, (color, line) in styles.items():
+        values = [ratios.loc[(size, str(n)), name] for n in lengths]
+        ax.plot(lengths, values, line, marker="o", markersize=4, color=color)
+        ax.annotate(name, (lengths[0], values[0]), xytext=(-4, 7), textcoords="offset points", color=color, fontsize=9)
+    ax.axhline(1, color=INK, linewidth=1)
+    ax.axhline(4, color=INK, linewidth=1, linestyle="--")
+    ax.set(xscale="log", yscale="log", xlabel="behaviors in a history", title=f"batches of {size}")
+    ax.set_xticks(lengths, lengths)
+    ax.minorticks_off()
+axes[0].set_yticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
+_ = axes[0].set_ylabel("times faster")
+
+# %% tags=["hide-input"]
+claim("ch7_speed_32", float(ratios.loc[(32, "log"), "bi-lstm"]), low=0.5)
+claim("ch7_speed_512", float(ratios.loc[(512, "log"), "bi-lstm"]), low=0.5)
+claim("ch7_speed_32_shuffled", float(ratios.loc[(32, "log, shuffled"), "bi-lstm"]), low=0.5)
+claim("ch7_speed_32_long", float(ratios.loc[(32, "200"), "bi-lstm"]), low=0.2)
+claim("ch7_speed_512_long", float(ratios.loc[(512, "200"), "bi-lstm"]), low=0.2)
+claim("ch7_speed_cnn_32", float(ratios.loc[(32, "log"), "cnn"]), low=0.5)
+claim("ch7_speed_cnn500_32", float(ratios.loc[(32, "log"), "cnn-500"]), low=2)
+_ = claim("ch7_speed_unpacked_32", float(ratios.loc[(32, "log"), "bi-lstm-unpacked"]), low=0.2)
+
+# %% [markdown]
+# SPEED_TEXT
+
+# %% tags=["hide-input"]
+origin = {
+    "search": searches["atrank"],
+    "table 3": records["atrank"][0],
+    "the paper's recipe": paper_run,
+    "speed": speed,
+}
+pd.DataFrame(
+    {
+        name: {
+            "data": f"{found['data_name']} ({found['data_fingerprint']})",
+            "commit": str(found["commit"])[:10],
+            "torch": found["versions"].get("torch", ""),
+            "hardware": found["hardware"],
+        }
+        for name, found in origin.items()
+    }
+).T
+
+# %% [markdown]
+# The last table says where the recorded numbers of this chapter come from; the {doc}`results ledger <ledger>` lists
+# every file. All of it is made again by
+#
+# ```bash
+# atrank reproduce search --data LOG
+# atrank reproduce table3 --data LOG --seeds 5
+# atrank reproduce table3 --data LOG --models atrank --seeds 1 --paper-recipe
+# atrank reproduce figure2 --data LOG
+# python benchmarks/speed.py --data LOG --out results/speed/cpu.json
+# ```
+#
+# ## What we learned
+#
+# LEARNED_TEXT
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} Backward, but not over padding
+# :label: ex-backward
+# ```
+# Write `backward(x, lengths)`: `x` is `[b, t, d]`, filled up with zeros behind each sequence; `lengths` is `[b]`.
+# Return a new tensor in which each sequence is reversed within its own length. (An LSTM that reads it forward is then
+# the backward direction.)
+
+
+# %%
+def backward(x, lengths): ...  # your turn
+
+
+check.competitors.backward(backward)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-backward
+# :class: dropdown
+# ```
+
+
+# %%
+def backward(x, lengths):
+    place = torch.arange(x.shape[1])  # [t]
+    real = place < lengths[:, None]  # [b, t]
+    source = torch.where(real, lengths[:, None] - 1 - place, place)  # padding stays where it is
+    return x.gather(1, source[..., None].expand_as(x))
+
+
+verdict = check.competitors.backward(backward)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The maximum of what is there
+# :label: ex-max-over
+# ```
+# Write `max_over(x, mask)`: `x` is `[b, t, d]`, `mask` `[b, t]` is True where a behavior is real. Return the maximum
+# over real places, `[b, d]`, and zero for a sample without any. Values may be negative.
+
+
+# %%
+def max_over(x, mask): ...  # your turn
+
+
+check.competitors.max_over(max_over)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-max-over
+# :class: dropdown
+# ```
+
+
+# %%
+def max_over(x, mask):
+    best = x.masked_fill(~mask[..., None], float("-inf")).amax(dim=1)  # [b, d]
+    return best.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+
+
+verdict = check.competitors.max_over(max_over)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise} Break it and see: a model nobody tuned
+# :label: ex-nobody-tuned
+# In {numref}`fig-competitors-search`, pick the *median* configuration of one model and the *best* of another. How many
+# of the pairs of models could be put in either order that way? What does that say about a paper whose competitors ran
+# with default settings?
+# ```
+#
+# ```{solution} ex-nobody-tuned
+# :class: dropdown
+# Nearly all pairs among the models that read behaviors. A table in which one model was tuned and the others were not
+# measures care, not models. Sharing space, budget and choice, and showing the losers' trials too, is cheap and makes the
+# table worth reading.
+# ```
+
+# %% [markdown]
+# ## Summary
+#
+# - **Seven competitors** on the same behaviors, time feature, batches and training code (`atrank_lib.competitors`).
+# - **Padding** must not reach the backward direction, the maximum or the mean.
+# - **The same search** for all, chosen on validation; several seeds; differences over pairs of the same users.
+# - **Table 3**: ATRank {glue:text}`ch7_atrank:.4f`, the best rival {glue:text}`ch7_best_rival_auc:.4f`.
+# - **Speed** depends on length, batch and implementation ({numref}`fig-competitors-speed`).
+#
+# **Where next?** {ref}`ch-honest` asks what the numbers in such tables depend on.
