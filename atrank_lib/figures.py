@@ -192,7 +192,7 @@ def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -
             label_lines(ax, ends, (high - low) / 16, {name: model_color(name) for name in names})
             ax.margins(x=0.3)
     axes[0].set(xlabel="samples seen, in millions", ylabel="validation AUC")
-    axes[1].set(xlabel="minutes of training on one core")
+    axes[1].set(xlabel="minutes of processor time")
     return figure
 
 

@@ -283,13 +283,16 @@ def _wins(runs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def curves(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
-    """Figure 2 as a table: validation AUC after each epoch, with the samples seen and the seconds spent until then."""
+    """Figure 2 as a table: validation AUC after each epoch, with the samples seen and the seconds spent until then.
+
+    Seconds are processor time: cells train on one thread each, beside others on the same machine.
+    """
     rows = []
     for model, runs in records.items():
         for run in runs:
             samples, seconds = 0, 0.0
             for epoch in run.get("epochs", []):
-                samples, seconds = samples + epoch["samples"], seconds + epoch["seconds"]
+                samples, seconds = samples + epoch["samples"], seconds + epoch["cpu_seconds"]
                 rows.append((model, run["seed"], epoch["epoch"], samples, seconds, epoch["validation_auc"]))
     return pd.DataFrame(rows, columns=["model", "seed", "epoch", "samples", "seconds", "AUC"])
 

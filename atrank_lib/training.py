@@ -286,7 +286,7 @@ def _epoch(
     device = next(model.parameters()).device
     groups = getattr(model, "histories", None)
     total = sum(math.ceil(len(samples) / recipe.batch_size) for samples in tasks.values())
-    began, losses, seen, cut = time.perf_counter(), 0.0, 0, False
+    began, began_cpu, losses, seen, cut = time.perf_counter(), time.process_time(), 0.0, 0, False
     model.train()
     hidden = None if progress else True  # None: shown in a terminal alone
     with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
@@ -337,6 +337,7 @@ def _epoch(
         "loss": losses / max(seen, 1),
         "validation_auc": None,
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - began_cpu,  # of all threads; says more on a busy machine
         "samples_per_second": seen / seconds,
     }
     return entry, cut

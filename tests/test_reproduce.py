@@ -190,7 +190,7 @@ def test_figure_2_adds_up_samples_and_seconds(data, tmp_path):
     epochs = read_record(cell.file)["epochs"]
     curve = reproduce.curves(reproduce.read_table(cell.file.parent))
     assert curve["samples"].tolist() == np.cumsum([e["samples"] for e in epochs]).tolist()
-    assert curve["seconds"].tolist() == pytest.approx(np.cumsum([e["seconds"] for e in epochs]).tolist())
+    assert curve["seconds"].tolist() == pytest.approx(np.cumsum([e["cpu_seconds"] for e in epochs]).tolist())
     done = run("figure2", "--data", data, "--out", tmp_path, "--profile", "fast")
     assert done.exit_code == 0, done.output
     written = pd.read_csv(tmp_path / "figure2" / "random" / "curves.csv")

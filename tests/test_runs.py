@@ -72,7 +72,16 @@ def test_files_of_a_run(run: Path, log: EventLog) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     assert len(metrics["epochs"]) == 2
     for entry in metrics["epochs"]:
-        assert {"epoch", "steps", "samples", "loss", "validation_auc", "seconds", "samples_per_second"} <= set(entry)
+        assert {
+            "epoch",
+            "steps",
+            "samples",
+            "loss",
+            "validation_auc",
+            "seconds",
+            "cpu_seconds",
+            "samples_per_second",
+        } <= set(entry)
 
 
 def test_loaded_model_is_the_trained_one(run: Path, log: EventLog) -> None:
