@@ -143,7 +143,7 @@ def switches(
     data: Data,
     names: Annotated[str, typer.Option(help="Switches separated by commas, or 'all'.")] = "all",
     seeds: Seeds = 3,
-    epochs: Epochs = 4,
+    epochs: Epochs = 3,
     profile: tables.Profile = "full",
     out: Out = RESULTS,
     runs: Runs = None,

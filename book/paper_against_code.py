@@ -49,7 +49,7 @@ ROWS = [
         "function": "time_encoding.bucketize_elapsed",
         "test": "test_time_encoding.test_the_paper_s_own_intervals",
         "authors": "13 buckets as a one-hot vector of width 12 (the last bucket is all zeros), concatenated",
-        "switches": ["one-hot-time", "continuous-time", "no-time"],
+        "switches": ["one-hot-time", "no-time"],
     },
     {
         "what": "u = emb(o) + lookup(time) + lookup(action)",
@@ -70,7 +70,7 @@ ROWS = [
         "function": "projection.SemanticProjection",
         "test": "test_projection.test_every_space_is_a_perceptron_of_its_own",
         "authors": "the same: 8 heads of 16",
-        "switches": ["one-space"],
+        "switches": [],
     },
     {
         "what": "Eq. 3 and 4, A_k: the bilinear score S_k W_k S^T",
@@ -84,7 +84,7 @@ ROWS = [
         "function": "attention.SelfAttention",
         "test": "test_attention.test_self_attention_agrees_with_loops",
         "authors": "one block; F_self narrows to 32 inside",
-        "switches": ["residual-attended", "no-self-attention", "two-layers"],
+        "switches": ["residual-attended", "no-self-attention"],
     },
     {
         "what": "Eq. 7: the target reads the behaviors; its symbols are those of eq. 2-5",
