@@ -14,10 +14,11 @@
 # (ch-honest)=
 # # Evaluating honestly
 #
-# Two teams have built recommenders for the same shop. One reports an AUC of 0.93, the other a recall of 0.4 at ten.
-# Each is right, and each would lose on the other's number. Which one should the shop take? And if a third team comes
-# with 0.935, is that better, or luck? Every number so far came from a few choices: how many negatives, which ones,
-# whose future was visible, what happens at a tie. This chapter turns each of them and watches the number move.
+# Two teams have built recommenders for the same shop. One is proud of its AUC, the other of its recall at ten. Each is
+# right, and each would lose on the other's number. Which one should the shop take? A third team comes with an AUC that
+# is half a percent higher. Is that better, or luck? Every number so far came from a few choices: how many negatives,
+# which ones, whose future was visible, what happens at a tie. This chapter turns each of them and watches the number
+# move.
 #
 # ```{admonition} In this chapter
 # You will
@@ -191,7 +192,7 @@ _ = claim("ch10_recall_truth", table.loc["truth", "recall at 10"], low=0.2, high
 # Ranking all objects is costly, so many papers draw 100 negatives and report recall at ten among the 101
 # {cite:p}`krichene2020sampled`. That is *not* the recall that a user sees, and it does not even keep the order of
 # models. Think of two. The *specialist* knows three in ten users well and puts their object among the first ten; for
-# the others it guesses. The *generalist* never hits exactly, but always puts the object among the first fifth.
+# the others it guesses. The *all-rounder* never hits exactly, but always puts the object among the first fifth.
 #
 # If a positive has rank $r$ among $N$ objects, each drawn negative is above it with probability $(r - 1)/(N - 1)$. So
 # with $m$ negatives, the positive is among the first $k$ if fewer than $k$ of $m$ coins of that probability fall on
@@ -202,7 +203,7 @@ N, m_values = 10_000, [9, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 9_999]
 rng = np.random.default_rng(seed)
 ranks = {
     "specialist": np.where(rng.random(4_000) < 0.3, rng.integers(1, 11, 4_000), rng.integers(1, N + 1, 4_000)),
-    "generalist": rng.integers(11, N // 5, 4_000),
+    "all-rounder": rng.integers(11, N // 5, 4_000),
 }
 
 
@@ -216,15 +217,15 @@ def expected_recall(rank, m, k=10):
 
 curves = {name: [expected_recall(rank, m) for m in m_values] for name, rank in ranks.items()}
 auc = {name: 1 - ((rank - 1) / (N - 1)).mean() for name, rank in ranks.items()}
-sampled_gap = curves["generalist"][3] - curves["specialist"][3]
-claim("ch10_generalist_lead_sampled", sampled_gap, low=0.05)
-claim("ch10_specialist_lead_all", curves["specialist"][-1] - curves["generalist"][-1], low=0.2)
+sampled_gap = curves["all-rounder"][3] - curves["specialist"][3]
+claim("ch10_all_rounder_lead_sampled", sampled_gap, low=0.05)
+claim("ch10_specialist_lead_all", curves["specialist"][-1] - curves["all-rounder"][-1], low=0.2)
 claim("ch10_specialist_auc", auc["specialist"], low=0.6, high=0.7)
-_ = claim("ch10_generalist_auc", auc["generalist"], low=0.85, high=0.95)
+_ = claim("ch10_all_rounder_auc", auc["all-rounder"], low=0.85, high=0.95)
 
-# %% mystnb={"figure": {"caption": "Recall at ten, as a function of how many negatives are drawn. With few of them the generalist leads; against all objects, which is what a user sees, it never hits. Where the lines cross depends on the two models alone.", "name": "fig-honest-sampled"}, "image": {"alt": "Two falling lines over the number of drawn negatives on a logarithmic axis. The generalist starts far above the specialist and falls to zero; the specialist levels off at three tenths. They cross between 100 and 500 negatives."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Recall at ten, as a function of how many negatives are drawn. With few of them the all-rounder leads; against all objects, which is what a user sees, it never hits. Where the lines cross depends on the two models alone.", "name": "fig-honest-sampled"}, "image": {"alt": "Two falling lines over the number of drawn negatives on a logarithmic axis. The all-rounder starts far above the specialist and falls to zero; the specialist levels off at three tenths. They cross between 100 and 200 negatives."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.4))
-for name, color in (("specialist", group_color("item")), ("generalist", group_color("query"))):
+for name, color in (("specialist", group_color("item")), ("all-rounder", group_color("query"))):
     ax.plot(m_values, curves[name], "o-", color=color)
     direct_label(ax, m_values[-1], curves[name][-1], name, color)
 ax.axvline(100, color=FAINT, linestyle="--")
@@ -232,9 +233,9 @@ ax.text(104, 0.9, "100 negatives", color=INK)
 _ = ax.set(xscale="log", xlabel="negatives drawn", ylabel="recall at 10", ylim=(-0.03, 1.03))
 
 # %% [markdown]
-# At 100 negatives the generalist leads by {glue:text}`ch10_generalist_lead_sampled:.2f`; against all objects the
+# At 100 negatives the all-rounder leads by {glue:text}`ch10_all_rounder_lead_sampled:.2f`; against all objects the
 # specialist leads by {glue:text}`ch10_specialist_lead_all:.2f`. With small samples recall at $k$ turns into something
-# like AUC, and there the generalist's {glue:text}`ch10_generalist_auc:.2f` beats the specialist's
+# like AUC, and there the all-rounder's {glue:text}`ch10_all_rounder_auc:.2f` beats the specialist's
 # {glue:text}`ch10_specialist_auc:.2f`. Neither model is "better": the one fills a page of ten, the other a mailing to
 # the most interested fifth. But a metric's name must not hide which of the two it measures.
 #
@@ -473,7 +474,8 @@ _ = claim("ch10_leak_model_loss", leak.loc["ATRank", "validated"] - leak.loc["AT
 # reach. It gets {glue:text}`ch10_leak_model:.3f` under `validated` and {glue:text}`ch10_leak_model_global:.3f` under
 # `global_time`. There, what people choose is often an item of a new week, which the model has never seen, and a model
 # trained to put the chosen above the rest prefers what it has seen chosen. The second number is the one that a shop
-# would meet on its first day. Leave-one-out is the paper's protocol, and fine for comparing models that would all
+# would meet on its first day. (The scorer of last week gets exactly one half there: the training set ends more than a
+# week before most questions.) Leave-one-out is the paper's protocol, and fine for comparing models that would all
 # profit alike; it is not a forecast.
 
 # %% [markdown]
