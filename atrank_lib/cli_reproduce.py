@@ -20,6 +20,7 @@ from atrank_lib.records import provenance, read_record, slug, write_record
 from atrank_lib.runs import MODELS, load_run
 from atrank_lib.samples import split
 from atrank_lib.search import search as search_model
+from atrank_lib.search import some_users
 
 app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on any event log.")
 
@@ -178,6 +179,21 @@ def figure2(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) ->
     learning_curves(curves).savefig(folder / "curves.png", dpi=150)
     _show(curves.groupby("model")["AUC"].max().to_frame("best validation AUC"))
     typer.echo(f"curves.csv and curves.png are in {folder}")
+
+
+@app.command()
+@plain_errors()
+def lengths(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) -> None:
+    """Table 3 by the length of a user's history: where does a model win?"""
+    log = EventLog.read(data)
+    found = tables.read_table(tables.table_folder(out, "table3", log.schema.name, profile))
+    if not found:
+        raise tables.ReproduceError(f"no runs of table 3 in {out}; make them first: atrank reproduce table3 --help")
+    used = log if profile == "full" else some_users(log, tables.FAST_USERS, 0)
+    table = tables.by_length(used, found)
+    file = tables.table_folder(out, "lengths", log.schema.name, profile).with_suffix(".json")
+    write_record(file, {"rows": table.to_dict("records"), **provenance(log)})
+    _show(table.pivot(index="behaviors", columns="model", values="AUC").loc[list(dict.fromkeys(table["behaviors"]))])
 
 
 @app.command()

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog
 from atrank_lib.records import provenance, read_record, result, slug, unpack, write_record
 from atrank_lib.runs import MODELS, OPTIONS, load_run, prepare, record_run, train_run
-from atrank_lib.samples import Samples, build_batch, split
+from atrank_lib.samples import Samples, build_batch, history_lengths, split
 from atrank_lib.search import some_users
 from atrank_lib.training import RECIPES, Recipe
 
@@ -277,6 +278,37 @@ def table3(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
 
 def _wins(runs: list[dict[str, Any]]) -> np.ndarray:
     return np.stack([unpack(run["per_user"]) for run in runs])
+
+
+def by_length(
+    log: EventLog, records: dict[str, list[dict[str, Any]]], edges: Sequence[int] = (4, 8, 16, 32)
+) -> pd.DataFrame:
+    """Test AUC of every model by the length of a user's history (all groups), the mean over its seeds.
+
+    Args:
+        edges: a bucket begins at each; the first one holds what is shorter.
+
+    Raises:
+        ReproduceError: the records hold other test users than the log.
+    """
+    histories, parts = prepare(log, "validated")
+    lengths = np.concatenate(
+        [
+            history_lengths(samples, histories, tuple(histories.groups))[samples.users.argsort(stable=True)].numpy()
+            for samples in parts.test.values()
+        ]
+    )
+    bucket = np.searchsorted(edges, lengths, side="right")
+    names = [f"below {edges[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(edges)), f"from {edges[-1]}"]
+    rows = []
+    for model, runs in records.items():
+        wins = _wins(runs).mean(axis=0)
+        if wins.shape != lengths.shape:
+            raise ReproduceError(f"records of {model!r} hold {len(wins):,} users, the log {len(lengths):,} test users")
+        for number in np.unique(bucket):
+            own = wins[bucket == number]
+            rows.append((model, names[number], len(own), own.mean(), own.std() / len(own) ** 0.5))
+    return pd.DataFrame(rows, columns=["model", "behaviors", "users", "AUC", "standard error"])
 
 
 def curves(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:

@@ -35,13 +35,12 @@
 
 # %% tags=["parameters"]
 profile = "fast"
-data = ""
 seed = 0
 
 # %% tags=["remove-cell"]
 from atrank_lib.claims import begin, claim
 
-begin("07_competitors", profile=profile, data=data, seed=seed)
+begin("07_competitors", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 

@@ -36,13 +36,12 @@
 
 # %% tags=["parameters"]
 profile = "fast"
-data = ""
 seed = 0
 
 # %% tags=["remove-cell"]
 from atrank_lib.claims import begin, claim
 
-begin("10_honest", profile=profile, data=data, seed=seed)
+begin("10_honest", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

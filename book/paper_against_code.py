@@ -26,7 +26,7 @@ seed = 0
 # %% tags=["remove-cell"]
 from atrank_lib.claims import begin, claim
 
-begin("paper_against_code", profile=profile, data="", seed=seed)
+begin("paper_against_code", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt

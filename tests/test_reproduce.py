@@ -198,6 +198,34 @@ def test_figure_2_adds_up_samples_and_seconds(data, tmp_path):
     assert (tmp_path / "figure2" / "random" / "curves.png").stat().st_size > 1_000
 
 
+def test_auc_by_length_is_the_mean_of_users_of_that_length(data, tmp_path):
+    log = EventLog.read(data)
+    (cell,) = plan(log, ["last-category"], 1, "fast", tmp_path, 8)
+    run_cell(data, cell, tmp_path)
+    won = unpack(read_record(cell.file)["per_user"])
+    expected: dict[str, list[float]] = {}
+    place = 0
+    for group in log.schema.groups:
+        events = log.events[group]
+        for user in sorted(set(events["user_id"])):
+            own = events[events["user_id"] == user].sort_values("timestamp", kind="stable")
+            if len(own) < 2:
+                continue  # no test sample: nothing of its own group before it
+            moment = own["timestamp"].iloc[-1]
+            others = [e for g, e in log.events.items() if g != group]
+            length = len(own) - 1 + sum(int(((e["user_id"] == user) & (e["timestamp"] < moment)).sum()) for e in others)
+            name = "below 4" if length < 4 else "4 to 9" if length < 10 else "from 10"
+            expected.setdefault(name, []).append(won[place])
+            place += 1
+    assert place == len(won)
+    table = reproduce.by_length(log, {"last-category": [read_record(cell.file)]}, edges=(4, 10)).set_index("behaviors")
+    assert table["users"].to_dict() == {name: len(values) for name, values in expected.items()}
+    assert table["AUC"].to_dict() == pytest.approx({name: np.mean(values) for name, values in expected.items()})
+    result = run("lengths", "--data", data, "--profile", "fast", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert read_record(tmp_path / "lengths" / "random-fast.json")["rows"]
+
+
 def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
     log = EventLog.read(data)
     recipe = Recipe(epochs=1, batch_size=16)
