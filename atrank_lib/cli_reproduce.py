@@ -132,7 +132,7 @@ def table3(
 ) -> None:
     """Average user AUC of every model, beside the paper's Table 3. Finished cells are not run again."""
     log = EventLog.read(data)
-    cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs, paper_recipe)
+    cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs, variant)
     failures = _run(log, data, cells, runs, workers, force)
     _show(tables.table3(tables.read_table(cells[0].file.parent)))
     _fail(failures)

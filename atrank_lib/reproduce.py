@@ -28,6 +28,7 @@ from atrank_lib.search import some_users
 from atrank_lib.training import RECIPES, Recipe
 
 Profile = Literal["fast", "full"]
+Variant = Literal["searched", "paper-recipe", "no-time"]
 
 # the order of the paper's Table 3, then the others; its numbers for (Electronics, Clothing)
 PAPER_TABLE_3 = {
@@ -140,11 +141,18 @@ def plan_switches(log: EventLog, names: list[str], seeds: int, profile: Profile,
 
 
 def plan(
-    log: EventLog, models: list[str], seeds: int, profile: Profile, out: Path, epochs: int, paper_recipe: bool = False
+    log: EventLog,
+    models: list[str],
+    seeds: int,
+    profile: Profile,
+    out: Path,
+    epochs: int,
+    variant: Variant = "searched",
 ) -> list[Cell]:
     """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
 
-    With ``paper_recipe``, options and training are the paper's own, and the records lie beside those of table 3.
+    With another ``variant`` the records lie beside those of table 3: ``paper-recipe`` takes options and training from
+    the paper, ``no-time`` the time feature away (models without one are left out).
 
     Raises:
         ReproduceError: an unknown model.
@@ -153,10 +161,15 @@ def plan(
     if unknown or not models:
         raise ReproduceError(f"models {unknown or 'none given'}; use some of {COMPARED}")
     cells = []
-    folder = table_folder(out, "table3_paper_recipe" if paper_recipe else "table3", log.schema.name, profile)
+    table = "table3" if variant == "searched" else f"table3-{variant}"
+    folder = table_folder(out, table, log.schema.name, profile)
     for model in models:
+        if variant == "no-time" and (model in FLOORS or "time" not in MODELS[model].Config.model_fields):
+            continue
         options, recipe, chosen_by = settings(model, log.schema.name, profile, out, epochs)
-        if paper_recipe:
+        if variant == "no-time":
+            options = {**options, "time": "none"}
+        if variant == "paper-recipe":
             paper = {} if profile == "full" else {"epochs": FAST_EPOCHS}
             options = {name: value for name, value in options.items() if name in FAST_SIZES}
             recipe, chosen_by = RECIPES["paper"].model_copy(update=paper), "the paper"

@@ -384,7 +384,7 @@ _ = claim("ch7_verdict", verdict)
 # as well, once:
 
 # %% tags=["hide-input"]
-paper_run = read_table(recorded("table3_paper_recipe/amazon_sports_and_outdoors"))["atrank"][0]
+paper_run = read_table(recorded("table3-paper-recipe/amazon_sports_and_outdoors"))["atrank"][0]
 claim("ch7_paper_recipe", paper_run["average_user_auc"], low=0.7, high=0.86)
 claim("ch7_paper_recipe_loss", atrank - paper_run["average_user_auc"], low=-0.01, high=0.1)
 _ = claim("ch7_paper_recipe_epoch", paper_run["best_epoch"], low=1, high=20)
@@ -508,7 +508,7 @@ pd.DataFrame(
 # ```bash
 # atrank reproduce search --data LOG
 # atrank reproduce table3 --data LOG --seeds 5
-# atrank reproduce table3 --data LOG --models atrank --seeds 1 --paper-recipe
+# atrank reproduce table3 --data LOG --models atrank --seeds 1 --variant paper-recipe
 # atrank reproduce figure2 --data LOG
 # python benchmarks/speed.py --data LOG --out results/speed/cpu.json
 # ```

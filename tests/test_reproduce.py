@@ -136,9 +136,15 @@ def test_without_a_search_the_modern_recipe_is_used_and_said(data, tmp_path):
 
 
 def test_the_paper_s_recipe_has_no_dropout(data, tmp_path):
-    (cell,) = plan(EventLog.read(data), ["atrank"], 1, "full", tmp_path, 5, paper_recipe=True)
+    (cell,) = plan(EventLog.read(data), ["atrank"], 1, "full", tmp_path, 5, "paper-recipe")
     assert (cell.options, cell.recipe) == ({}, RECIPES["paper"])
-    assert cell.file.parent.parent.name == "table3_paper_recipe"
+    assert cell.file.parent.parent.name == "table3-paper-recipe"
+
+
+def test_without_time_only_models_with_time_are_run(data, tmp_path):
+    cells = plan(EventLog.read(data), ["popularity", "bpr-mf", "bi-lstm"], 1, "full", tmp_path, 5, "no-time")
+    assert [(cell.model, cell.options["time"]) for cell in cells] == [("bi-lstm", "none")]
+    assert cells[0].file.parent.parent.name == "table3-no-time"
 
 
 def test_every_switch_switches_something(data, tmp_path):
