@@ -122,9 +122,9 @@ def table3(
     seeds: Seeds = 5,
     epochs: Epochs = 8,
     profile: tables.Profile = "full",
-    paper_recipe: Annotated[
-        bool, typer.Option("--paper-recipe", help="Train as the paper: SGD 1.0, batch 32.")
-    ] = False,
+    variant: Annotated[
+        tables.Variant, typer.Option(help="Searched settings, the paper's (SGD 1.0, batch 32), or no time feature.")
+    ] = "searched",
     out: Out = RESULTS,
     runs: Runs = None,
     workers: Workers = CORES,
@@ -133,6 +133,8 @@ def table3(
     """Average user AUC of every model, beside the paper's Table 3. Finished cells are not run again."""
     log = EventLog.read(data)
     cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs, variant)
+    if not cells:
+        raise tables.ReproduceError(f"no cells: none of the models {models!r} has a variant {variant!r}")
     failures = _run(log, data, cells, runs, workers, force)
     _show(tables.table3(tables.read_table(cells[0].file.parent)))
     _fail(failures)

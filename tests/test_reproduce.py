@@ -80,6 +80,9 @@ def test_finished_cells_are_not_run_again(data, tmp_path):
     second = run(*arguments, "--models", "popularity,last-category")
     assert second.exit_code == 0, second.output
     assert "2 cells, 1 finished before" in second.output
+    none = run(*arguments, "--models", "popularity", "--variant", "no-time")
+    assert none.exit_code == 1
+    assert "no cells" in none.stderr
     assert file.stat().st_mtime_ns == before
     assert "paper, Electronics" in second.output
     assert {f.name for f in file.parent.iterdir()} == {"popularity-seed0.json", "last-category-seed0.json"}
