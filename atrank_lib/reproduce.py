@@ -60,6 +60,7 @@ SWITCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "target-residual": ({"target_residual": True}, {}),
     "raw-target": ({"ranked": "raw"}, {}),
     "object-bias": ({"object_bias": True}, {}),
+    "network-as-f": ({"ranking": "mlp"}, {}),
     "linear-projection": ({"linear_projection": True}, {}),
     "one-hot-time": ({"time": "one_hot"}, {}),
     "no-time": ({"time": "none"}, {}),

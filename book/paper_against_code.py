@@ -94,11 +94,11 @@ ROWS = [
         "switches": ["shared-target-attention", "target-residual"],
     },
     {
-        "what": "f(h_t, e_u) in eq. 8, f(q_t, e_u) in the text after it",
+        "what": "f(h_t, e_u) in eq. 8, f(q_t, e_u) in the text after it; f is the dot product, any network is allowed",
         "function": "ranking.DotProduct",
         "test": "test_ranking.test_dot_product_agrees_with_a_loop",
         "authors": "the dot product, plus a bias of the item",
-        "switches": ["raw-target", "object-bias"],
+        "switches": ["raw-target", "object-bias", "network-as-f"],
     },
     {
         "what": "Eq. 8: sigmoid cross entropy, point-wise",
