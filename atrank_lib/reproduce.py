@@ -28,7 +28,7 @@ from atrank_lib.search import some_users
 from atrank_lib.training import RECIPES, Recipe
 
 Profile = Literal["fast", "full"]
-Variant = Literal["searched", "paper-recipe", "no-time", "network-as-f"]
+Variant = Literal["searched", "paper-recipe", "no-time"]
 
 # the order of the paper's Table 3, then the others; its numbers for (Electronics, Clothing)
 PAPER_TABLE_3 = {
@@ -42,12 +42,6 @@ PAPER_TABLE_1 = {"Electronics": (192_403, 63_001, 801, 1_689_188), "Clothing": (
 PAPER_TABLE_2 = {"users": 30_358, "item": 447_878, "query": 111_646, "coupon": 64_388, "average length": 19.8}
 PAPER_TABLE_4 = (0.2494, 0.1655, 0.1737, 0.1770, 0.1584, 0.1259, 0.1188)  # from [0, 2) days to [64, 128)
 COMPARED = [*FLOORS, "bpr-mf", "wide-deep", "bi-lstm", "bi-lstm-attention", "cnn", "din", "bst", "atrank"]
-
-# options of a variant, and the models that have them
-VARIED: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no-time": ({"time": "none"}, [name for name in MODELS if name != "bpr-mf"]),
-    "network-as-f": ({"ranking": "mlp"}, ["bi-lstm", "bi-lstm-attention", "cnn", "atrank"]),
-}
 
 # what `fast` does instead of a full run: seconds a cell, and recorded as such, beside the full records
 FAST_USERS, FAST_EPOCHS, FAST_SIZES = 400, 2, {"embedding_size": 16, "hidden": 32}
@@ -159,8 +153,7 @@ def plan(
     """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
 
     With another ``variant`` the records lie beside those of table 3: ``paper-recipe`` takes options and training from
-    the paper, ``no-time`` the time feature away, ``network-as-f`` ranks by a network instead of an inner product
-    (models that have no such choice are left out).
+    the paper, ``no-time`` the time feature away (models without one are left out).
 
     Raises:
         ReproduceError: an unknown model.
@@ -170,13 +163,13 @@ def plan(
         raise ReproduceError(f"models {unknown or 'none given'}; use some of {COMPARED}")
     cells = []
     table = "table3" if variant == "searched" else f"table3-{variant}"
-    changed, able = VARIED.get(variant, ({}, [*MODELS, *FLOORS]))
     folder = table_folder(out, table, log.schema.name, profile)
     for model in models:
-        if model not in able:
+        if variant == "no-time" and (model in FLOORS or "time" not in MODELS[model].Config.model_fields):
             continue
         options, recipe, chosen_by = settings(model, log.schema.name, profile, out, epochs)
-        options = options | changed
+        if variant == "no-time":
+            options = {**options, "time": "none"}
         if variant == "paper-recipe":
             paper = {} if profile == "full" else {"epochs": FAST_EPOCHS}
             options = {name: value for name, value in options.items() if name in FAST_SIZES}

@@ -150,14 +150,6 @@ def test_without_time_only_models_with_time_are_run(data, tmp_path):
     assert cells[0].file.parent.parent.name == "table3-no-time"
 
 
-def test_a_network_as_f_is_for_models_that_rank_by_f(data, tmp_path):
-    cells = plan(EventLog.read(data), [*MODELS, "popularity"], 1, "full", tmp_path, 5, "network-as-f")
-    for cell in cells:
-        assert MODELS[cell.model].Config(**cell.options).ranking == "mlp"
-        assert cell.model not in ("din", "bst", "wide-deep")  # they have networks of their own
-    assert len(cells) == 4
-
-
 def test_every_switch_switches_something(data, tmp_path):
     cells = plan_switches(EventLog.read(data), list(SWITCHES), 1, "full", tmp_path, 4)
     settings = [json.dumps(cell.settings(), sort_keys=True) for cell in cells]
