@@ -375,6 +375,9 @@ elif lead_high < 0:
     verdict = "the other model leads, and the interval of the difference does not contain zero"
 else:
     verdict = "the interval of the difference contains zero: the two cannot be told apart here"
+readers = ours.drop(index=["popularity", "last-category", "bpr-mf"])["AUC"]
+claim("ch7_readers_over_mf", float(readers.min() - ours.loc["bpr-mf", "AUC"]), low=0.03)
+claim("ch7_readers_range", float(readers.max() - readers.min()), low=0.0, high=0.03)
 _ = claim("ch7_verdict", verdict)
 
 # %% [markdown]
@@ -385,6 +388,12 @@ _ = claim("ch7_verdict", verdict)
 # {glue:text}`ch7_over_lstm:+.4f`, from {glue:text}`ch7_over_lstm_low:+.4f` to {glue:text}`ch7_over_lstm_high:+.4f`. In the
 # paper, ATRank was ahead of the Bi-LSTM by 0.0164 on Electronics and 0.0036 on Clothing
 # {cite:p}`zhou2018atrank`.
+#
+# So under equal tuning ATRank is not the best model of this table. DIN is the closest relative that beats it: its
+# target also chooses among behaviors, by a small network instead of an inner product, and its weights are not
+# normalized, so that many matching behaviors count more than one. It has neither self-attention nor order. Two parts of
+# the difference can be tried on ATRank alone, with the switches `network-as-f` and `no-self-attention` of
+# {ref}`paper-against-code`.
 #
 # What is certain: matrix factorization, with {glue:text}`ch7_mf:.4f`, is far behind every model that reads behaviors.
 # *That* one reads what a user did matters much more than *how*.
@@ -423,7 +432,8 @@ _ = claim("ch7_gap_long_error", error, low=0.0, high=0.03)
 # %% [markdown]
 # ATRank minus Bi-LSTM is {glue:text}`ch7_gap_short:+.4f` for the shortest histories and {glue:text}`ch7_gap_long:+.4f` for
 # the longest, where one model's standard error alone is {glue:text}`ch7_gap_long_error:.4f`. Most users of this log have
-# few behaviors, and few have many: it cannot say much about long histories.
+# few behaviors, and few have many: it cannot say much about
+# long histories. Nothing in it shows that attention helps them more.
 #
 # The **time feature** is part of the comparison too. In the authors' code the Bi-LSTMs have none, while ATRank and the
 # CNN do. Here is the Bi-LSTM with and without it, the rest unchanged, seed for seed:
@@ -467,18 +477,31 @@ _ = learning_curves(curve, [name for name in COLORS if name in records])
 
 # %% tags=["hide-input"]
 mean_curve = curve.groupby(["model", "epoch"], as_index=False)[["samples", "seconds", "AUC"]].mean()
-by_model = {name: part.reset_index(drop=True) for name, part in mean_curve.groupby("model")}
-goal = by_model["bi-lstm"]["AUC"].max()
-lstm_seconds = float(by_model["bi-lstm"].loc[by_model["bi-lstm"]["AUC"].idxmax(), "seconds"])
-reached = by_model["atrank"][by_model["atrank"]["AUC"] >= goal]
-share = float(reached["seconds"].iloc[0] / lstm_seconds) if len(reached) else float("inf")
-claim("ch7_time_to_lstm", share)
-_ = claim(
-    "ch7_first_epoch_gap", float(by_model["atrank"]["AUC"][0] - by_model["bi-lstm"]["AUC"][0]), low=-0.1, high=0.1
-)
+levels = [0.80, 0.83, 0.85, 0.855, 0.86]
+minutes = {
+    name: [
+        part.loc[part["AUC"] >= level, "seconds"].min() / 60  # NaN where it never gets there
+        for level in levels
+    ]
+    for name, part in mean_curve.groupby("model")
+}
+reach = pd.DataFrame(minutes, index=pd.Index(levels, name="validation AUC")).T.rename_axis("model")
+reach.sort_values(0.85).round(1)
+
+# %% tags=["hide-input"]
+first = mean_curve[mean_curve["epoch"] == 1].set_index("model")["AUC"]
+claim("ch7_first_epoch_gap", float(first["atrank"] - first["bi-lstm"]), low=-0.02, high=0.02)
+claim("ch7_time_ratio", float(reach.loc["atrank", 0.85] / reach.loc["bi-lstm", 0.85]), low=0.1, high=0.9)
+claim("ch7_first_to_level", reach[0.85].idxmin())
+claim("ch7_level", 0.85)
+_ = claim("ch7_best_curve", mean_curve.groupby("model")["AUC"].max().idxmax())
 
 # %% [markdown]
-# After one epoch ATRank is {glue:text}`ch7_first_epoch_gap:+.4f` against the Bi-LSTM. FIGURE2_TEXT
+# The table gives the minutes of processor time until a model's mean curve first reaches a level; an empty cell means
+# never. Against *samples*, ATRank is {glue:text}`ch7_first_epoch_gap:+.4f` to the Bi-LSTM after one epoch: the head start
+# that the paper's Figure 2 shows is not what we see with these settings. Against *time* it is ahead: it needs
+# {glue:text}`ch7_time_ratio:.0%` of the Bi-LSTM's processor time to reach a validation AUC of
+# {glue:text}`ch7_level:.2f`. The first of all to get there is {glue:text}`ch7_first_to_level`, and the highest curve is that of {glue:text}`ch7_best_curve`.
 #
 # ## Four times faster?
 #
@@ -578,7 +601,11 @@ pd.DataFrame(
 #
 # ## What we learned
 #
-# LEARNED_TEXT
+# Whoever reads behaviors is far ahead of whoever does not, by {glue:text}`ch7_readers_over_mf:.3f` at least. Among the
+# readers of behaviors, the whole range is {glue:text}`ch7_readers_range:.3f`, a fraction of that. With the same search
+# for all, ATRank is in the middle of them in quality and among the quickest to train. The paper's lead
+# over the Bi-LSTM does not show here; its factor of four shows against the implementations it was measured on. Small
+# data, another log or another search may reorder the middle of the table: the records are there to be questioned.
 #
 # ## Exercises
 
