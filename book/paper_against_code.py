@@ -158,13 +158,13 @@ with pd.option_context("display.max_colwidth", None):
 table
 
 # %% [markdown]
-# Three of the rows are measured elsewhere: what ties and choosing on the test set are worth in {ref}`ch-honest`, and the
-# paper's recipe, run as a whole, in {ref}`ch-competitors`.
+# Three of the rows are measured elsewhere: what ties and choosing on the test set are worth in {ref}`ch-honest`, and
+# the paper's recipe, run as a whole, in {ref}`ch-competitors`.
 #
 # ## What each choice is worth
 #
-# The base is ATRank as in {ref}`ch-competitors`: the paper's equations with the settings that the search found. Each row
-# changes one thing (the last all of the authors' choices at once) and trains three epochs; three seeds each. The
+# The base is ATRank as in {ref}`ch-competitors`: the paper's equations with the settings that the search found. Each
+# row changes one thing (the last all of the authors' choices at once) and trains three epochs; three seeds each. The
 # difference is over the same test users and negatives, with its 95 % interval (users resampled in pairs, seeds
 # averaged). These are recorded runs, made by `atrank reproduce switches --data LOG --seeds 3 --epochs 3`.
 
