@@ -163,12 +163,15 @@ def model_color(name: str) -> str:
 
 
 def label_lines(ax: Axes, ends: Mapping[str, tuple[float, float]], gap: float, colors: Mapping[str, str]) -> None:
-    """Write the names of lines beside their ends (x, y), pushed apart to at least `gap` in y."""
-    placed = -float("inf")
+    """Write the names of lines beside their ends (x, y), pushed apart to at least `gap` in y; their mean stays."""
     right = max(x for x, _ in ends.values())
-    for name, (_, y) in sorted(ends.items(), key=lambda end: end[1][1]):
-        placed = max(y, placed + gap)
-        direct_label(ax, right, placed, name, colors[name])
+    order = sorted(ends, key=lambda name: ends[name][1])
+    places: list[float] = []
+    for name in order:
+        places.append(max(ends[name][1], places[-1] + gap) if places else ends[name][1])
+    shift = sum(places) / len(places) - sum(y for _, y in ends.values()) / len(ends)
+    for name, y in zip(order, places, strict=True):
+        direct_label(ax, right, y - shift, name, colors[name])
 
 
 def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -> Figure:
@@ -188,7 +191,8 @@ def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -
             ax.plot(x, mean["AUC"], color=model_color(name), linewidth=2.6 if name == "atrank" else 1.3)
             ends[name] = (float(x.iloc[-1]), float(mean["AUC"].iloc[-1]))
         if ax is axes[0]:
-            low, high = curves["AUC"].min(), curves["AUC"].max()
+            shown = curves.loc[curves["model"].isin(names), "AUC"]
+            low, high = shown.min(), shown.max()
             label_lines(ax, ends, (high - low) / 16, {name: model_color(name) for name in names})
             ax.margins(x=0.3)
     axes[0].set(xlabel="samples seen, in millions", ylabel="validation AUC")

@@ -163,7 +163,10 @@ def test_labels_of_lines_are_pushed_apart():
     figures.label_lines(ax, {"a": (1, 0.5), "b": (2, 0.5), "c": (2, 0.9)}, 0.1, dict.fromkeys("abc", "#000000"))
     places = {text.get_text(): cast(Annotation, text).xy for text in ax.texts}
     assert {x for x, _ in places.values()} == {2}
-    assert sorted(y for _, y in places.values()) == pytest.approx([0.5, 0.6, 0.9])
+    low, middle, high = sorted(y for _, y in places.values())
+    assert middle - low == pytest.approx(0.1)
+    assert high - low == pytest.approx(0.4)
+    assert low + middle + high == pytest.approx(0.5 + 0.5 + 0.9)
 
 
 def test_learning_curves_are_means_over_seeds():
