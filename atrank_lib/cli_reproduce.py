@@ -146,7 +146,7 @@ def switches(
     data: Data,
     names: Annotated[str, typer.Option(help="Switches separated by commas, or 'all'.")] = "all",
     seeds: Seeds = 3,
-    epochs: Epochs = 3,
+    epochs: Epochs = 2,
     profile: tables.Profile = "full",
     out: Out = RESULTS,
     runs: Runs = None,
