@@ -77,10 +77,14 @@ def search(
     context = multiprocessing.get_context("spawn")
     with tqdm(total=len(names), desc="searches") as bar, ProcessPoolExecutor(workers, context, _one_thread) as pool:
         waiting = {pool.submit(search_model, data, name, out, **budget): name for name in names}
-        for done in as_completed(waiting):
-            if (error := done.exception()) is not None:
-                failures.append(f"{waiting[done]}: {error}")
-            bar.update()
+        try:
+            for done in as_completed(waiting):
+                if (error := done.exception()) is not None:
+                    failures.append(f"{waiting[done]}: {error}")
+                bar.update()
+        except KeyboardInterrupt:
+            tables.stop(pool)
+            raise
     folder = out / "search" / slug(EventLog.read(data).schema.name)
     best = {name: read_record(folder / f"{name}.json")["best"] for name in names if (folder / f"{name}.json").is_file()}
     _show(pd.DataFrame({name: {"validation AUC": b["value"], **b["parameters"]} for name, b in best.items()}).T)

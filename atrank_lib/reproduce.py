@@ -233,19 +233,33 @@ def test_floor(log: EventLog, name: str) -> Evaluation:
 
 
 def run_cells(data: Path, cells: list[Cell], runs: Path | None, workers: int) -> list[str]:
-    """Run cells in processes of one thread each; one that fails does not stop the others. Returns what failed."""
+    """Run cells in processes of one thread each; one that fails does not stop the others. Returns what failed.
+
+    An interrupt drops what has not begun; finished cells are recorded, a cut-off one goes on from its last epoch.
+    """
     failures = []
     with tempfile.TemporaryDirectory() as scratch, tqdm(total=len(cells), desc="cells") as bar:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(cells)) or 1, mp_context=context) as pool:
             waiting = {pool.submit(run_cell, data, cell, runs or Path(scratch)): cell for cell in cells}
-            for done in as_completed(waiting):
-                error = done.exception()
-                if error is not None:
-                    failures.append(f"{waiting[done].file.stem}: {error}")
-                bar.update()
-                bar.set_postfix_str(waiting[done].file.stem)
+            try:
+                for done in as_completed(waiting):
+                    error = done.exception()
+                    if error is not None:
+                        failures.append(f"{waiting[done].file.stem}: {error}")
+                    bar.update()
+                    bar.set_postfix_str(waiting[done].file.stem)
+            except KeyboardInterrupt:
+                stop(pool)
+                raise
     return failures
+
+
+def stop(pool: ProcessPoolExecutor) -> None:
+    """End a pool at once: leaving it would first run what it holds. Nothing is half-written, see ``write_record``."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 def read_table(folder: Path, order: Sequence[str] = COMPARED) -> dict[str, list[dict[str, Any]]]:

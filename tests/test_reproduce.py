@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +116,22 @@ def test_one_failing_cell_does_not_stop_the_others(data, tmp_path):
     assert "config.json" in result.stderr
     made = tmp_path / "table3" / "random-fast"
     assert [f.name for f in made.iterdir()] == ["wide-deep-seed0.json"]
+
+
+def test_an_interrupt_ends_at_once_and_keeps_what_is_finished(data, tmp_path):
+    command = [sys.executable, "-m", "atrank_lib", "reproduce", "table3", "--data", str(data), "--profile", "fast"]
+    command += ["--models", "wide-deep", "--seeds", "400", "--workers", "1", "--out", str(tmp_path / "out")]
+    program = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    folder = tmp_path / "out" / "table3" / "random-fast"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    program.send_signal(signal.SIGINT)
+    assert program.wait(timeout=30) != 0
+    found = sorted(folder.iterdir())
+    assert 0 < len(found) < 400
+    for file in found:
+        assert file.suffix != ".json" or read_record(file)["model"] == "wide-deep"
 
 
 def test_an_interrupted_training_goes_on(data, tmp_path):
