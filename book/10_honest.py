@@ -73,8 +73,8 @@ assert float(one_user) == below
 print(f"AUC {below:.1f}; with one negative: {[int(positive > n) for n in negatives]}, each equally likely")
 
 # %% [markdown]
-# The paper, and Chapters 1 to 7 of this book, draw *one* negative for each test user. Then a user's AUC is 0 or 1: a
-# coin that shows 1 with probability 0.6 for this user. The mean over users still estimates the same thing as all
+# The paper, and the tables of {ref}`ch-competitors`, draw *one* negative for each test user. Then a user's AUC is 0 or
+# 1: a coin that shows 1 with probability 0.6 for this user. The mean over users still estimates the same thing as all
 # negatives would. It is only noisier. How much? Let us train a small model on the simulated marketplace and draw the
 # negatives again and again.
 
