@@ -30,6 +30,7 @@ from tools.project import ROOT, BookError, Project, digest, environment
 KERNEL_START_SECONDS = 300
 TRACEBACK_LINES = 15
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class ChapterError(Exception):
@@ -146,7 +147,7 @@ def describe_failure(project: Project, chapter: Path, error: PapermillExecutionE
 
 
 def clean(notebook: NotebookNode) -> None:
-    """Drop what differs from run to run: times, papermill's notes, and how streams happened to be cut up."""
+    """Drop what differs from run to run: times, papermill's notes, how streams were cut up, addresses in memory."""
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     for cell in notebook.cells:
@@ -164,6 +165,9 @@ def clean(notebook: NotebookNode) -> None:
                 merged[-1]["text"] += output.text
             else:
                 merged.append(output)
+            plain = output.get("data", {}).get("text/plain")
+            if plain:
+                output["data"]["text/plain"] = ADDRESS.sub("", plain)
         cell.outputs = merged
 
 

@@ -48,6 +48,7 @@ def test_notebooks_tell_nothing_of_the_machine(project: Project):
         text = (project.notebooks / f"{chapter.stem}.ipynb").read_text()
         notebook = json.loads(text)
         assert str(project.root) not in text
+        assert " at 0x" not in text  # an address in memory, another one in every run
         assert "papermill" not in notebook["metadata"]
         assert notebook["metadata"]["kernelspec"]["name"] == "python3"
         assert all("papermill" not in cell["metadata"] for cell in notebook["cells"])
