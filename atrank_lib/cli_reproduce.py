@@ -14,6 +14,7 @@ import typer
 from tqdm import tqdm
 
 from atrank_lib import reproduce as tables
+from atrank_lib import reproduce_modes as by_mode
 from atrank_lib.cli_errors import plain_errors
 from atrank_lib.events import EventLog
 from atrank_lib.records import provenance, read_record, slug, write_record
@@ -164,6 +165,47 @@ def switches(
     found = tables.read_table(cells[0].file.parent, list(tables.SWITCHES))
     if "base" in found:
         _show(tables.switch_table(found))
+    _fail(failures)
+
+
+@app.command()
+@plain_errors()
+def table5(
+    data: Data,
+    modes: Annotated[str, typer.Option(help="Rows of the table separated by commas, or 'all'.")] = "all",
+    targets: Annotated[str, typer.Option(help="Groups to predict separated by commas, or 'all' that can be.")] = "all",
+    seeds: Seeds = 5,
+    epochs: Epochs = 8,
+    embedding_size: Annotated[int | None, typer.Option(min=1, help="Instead of the paper's 64.")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Instead of the paper's 128.")] = None,
+    profile: tables.Profile = "full",
+    out: Out = RESULTS,
+    runs: Runs = None,
+    workers: Workers = CORES,
+    force: Force = False,
+) -> None:
+    """Every training mode of a log (one2one, all2one, all2all and variants), beside the paper's Table 5."""
+    log = EventLog.read(data)
+    sizes = {"embedding_size": embedding_size, "hidden": hidden}
+    cells = by_mode.plan(
+        log,
+        _names(modes, list(by_mode.ROWS)),
+        seeds,
+        profile,
+        out,
+        epochs,
+        {name: value for name, value in sizes.items() if value is not None},
+        None if targets == "all" else _names(targets, []),
+    )
+    fingerprint = log.fingerprint()
+    left = [cell for cell in cells if not cell.is_finished(fingerprint, force)]
+    typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
+    failures = tables.run_cells(data, left, runs, workers, by_mode.run_mode) if left else []
+    found = by_mode.read_modes(cells[0].file.parent)
+    if found:
+        _show(by_mode.table5(found))
+    typer.echo("\nThe paper's Table 5 (item, query, coupon):")
+    typer.echo(pd.DataFrame.from_dict(by_mode.PAPER_TABLE_5, orient="index").to_string(header=False))
     _fail(failures)
 
 

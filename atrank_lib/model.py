@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.attention import AttentionForm, Layout, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.attention import AttentionForm, FeedForward, Layout, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
 from atrank_lib.projection import GroupProjection, space_sizes
@@ -50,7 +50,8 @@ class ATRankConfig(BehaviorConfig):
 
     Where the paper is ambiguous or its code differs, the choice is an option: ``attention``, ``time``, ``residual``,
     ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Dropout comes after
-    F_self (and after F_vanilla with ``target_residual``).
+    F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper, where all tasks share
+    all parameters.
     """
 
     spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
@@ -63,6 +64,7 @@ class ATRankConfig(BehaviorConfig):
         "projected", description="f reads h_t (eq. 8) or q_t (the text after it)"
     )
     object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
+    task_heads: bool = Field(False, description="e_u <- e_u + a network of each target group's own")
     ranking: Literal["dot", "mlp"] = "dot"
 
 
@@ -180,6 +182,7 @@ class ATRank(BehaviorModel):
         own = config.target_attention == "separate" or not self.blocks
         attention = SpaceAttention(config.hidden, sizes, config.attention) if own else self.block(-1).attention
         self.target = TargetAttention(config.hidden, attention, config.target_residual, config.dropout)
+        self.heads = nn.ModuleDict({key(g): FeedForward(config.hidden) for g in schema.groups if config.task_heads})
         self.rank = DotProduct() if config.ranking == "dot" else MLP(config.hidden, config.dropout)
         self.biases = nn.ModuleDict()
         for g, group in schema.groups.items():
@@ -211,6 +214,8 @@ class ATRank(BehaviorModel):
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
         h, q = self.targets(candidates)
         e = self.target(h, encoding.keys, encoding.values, encoding.layout)  # [b, c, d]
+        if key(candidates.group) in self.heads:
+            e = e + self.heads[key(candidates.group)](e)
         ranked = q if self.config.ranked == "raw" else h
         scores = self.rank(ranked, e)
         if key(candidates.group) in self.biases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise
@@ -187,14 +187,31 @@ def is_finished(cell: Cell, fingerprint: str, force: bool) -> bool:
     """
     if force or not cell.file.exists():
         return False
-    record = read_record(cell.file)
-    wanted = {**cell.settings(), "data_fingerprint": fingerprint}
+    check_same(cell.file, {**cell.settings(), "data_fingerprint": fingerprint})
+    return True
+
+
+def check_same(file: Path, wanted: Mapping[str, Any]) -> None:
+    """Whether a record says what is wanted.
+
+    A setting that came later than the record has its default, which is what was done before there was a choice.
+
+    Raises:
+        ReproduceError: it says something else.
+    """
+    record = read_record(file)
+    try:
+        if "recipe" in record:
+            record["recipe"] = Recipe.model_validate(record["recipe"]).model_dump(mode="json")
+        if "options" in record:
+            record["options"] = MODELS[record["model"]].Config(**record["options"]).model_dump(mode="json")
+    except (ValueError, KeyError) as error:
+        raise ReproduceError(f"{file} holds other settings than this version knows ({error}); give --force") from None
     different = [name for name, value in wanted.items() if record.get(name) != value]
     if different:
         raise ReproduceError(
-            f"{cell.file} was made with another {', '.join(different)}; give --force to make it again, or another --out"
+            f"{file} was made with another {', '.join(different)}; give --force to make it again, or another --out"
         )
-    return True
 
 
 def run_cell(data: Path, cell: Cell, runs: Path) -> None:
@@ -232,7 +249,9 @@ def test_floor(log: EventLog, name: str) -> Evaluation:
     return Evaluation.of(aucs, negatives=1, seed=0)
 
 
-def run_cells(data: Path, cells: list[Cell], runs: Path | None, workers: int) -> list[str]:
+def run_cells(
+    data: Path, cells: Sequence[Any], runs: Path | None, workers: int, run: Callable[[Path, Any, Path], None] = run_cell
+) -> list[str]:
     """Run cells in processes of one thread each; one that fails does not stop the others. Returns what failed.
 
     An interrupt drops what has not begun; finished cells are recorded, a cut-off one goes on from its last epoch.
@@ -241,7 +260,7 @@ def run_cells(data: Path, cells: list[Cell], runs: Path | None, workers: int) ->
     with tempfile.TemporaryDirectory() as scratch, tqdm(total=len(cells), desc="cells") as bar:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(cells)) or 1, mp_context=context) as pool:
-            waiting = {pool.submit(run_cell, data, cell, runs or Path(scratch)): cell for cell in cells}
+            waiting = {pool.submit(run, data, cell, runs or Path(scratch)): cell for cell in cells}
             try:
                 for done in as_completed(waiting):
                     error = done.exception()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.ranking import LOSSES, Loss
-from atrank_lib.samples import NegativeSampler, Popularity, Samples, Split, batches, draw_candidates
+from atrank_lib.samples import Batch, NegativeSampler, Popularity, Samples, Split, batches, draw_candidates
 
 Parameters = tuple[Tensor, ...] | list[Tensor]
 
@@ -45,6 +46,11 @@ class Recipe(BaseModel):
     epochs: int = Field(8, ge=1)
     patience: int | None = Field(3, ge=1, description="epochs without a better validation AUC before stopping")
     max_length: int | None = Field(None, ge=1, description="latest behaviors of each group to train on; all by default")
+    task_mix: Mix = Field("proportional", description="every sample once, or equal numbers of every task")
+    task_weights: Weights | None = Field(None, description="of the tasks' losses; see multitask.TaskWeights")
+    task_steps: Steps = Field(
+        "shuffled", description="a step is a batch of one task; or one of every task, summed; or without conflicts"
+    )
 
 
 RECIPES = {
@@ -56,12 +62,14 @@ RECIPES = {
 }
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
+def _optimizer(model: nn.Module, weights: TaskWeights, recipe: Recipe) -> torch.optim.Optimizer:
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters()), "weight_decay": recipe.weight_decay}]
+    if len(weights.learned):
+        groups.append({"params": list(weights.parameters()), "weight_decay": 0.0})
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(groups, recipe.learning_rate)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    return kind(groups, recipe.learning_rate, fused=True)
 
 
 def _average(model: nn.Module, decay: float) -> AveragedModel:
@@ -86,11 +94,11 @@ class FitResult(BaseModel):
 class Checkpoints:
     """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch written beside, then renamed.
 
-    Weights of every epoch are kept; what resuming needs besides (the optimizer's state and, where the kept weights
-    are averages, the ones in training) only for the latest.
+    Weights of every epoch are kept; what resuming needs besides (the optimizer's state, learned weights of tasks and,
+    where the kept weights are averages, the ones in training) only for the latest.
     """
 
-    RESUMING = ("optimizer.safetensors", "training.safetensors")
+    RESUMING = ("optimizer.safetensors", "training.safetensors", "tasks.safetensors")
 
     def __init__(self, run: Path) -> None:
         self.folder, self.metrics = run / "checkpoints", run / "metrics.json"
@@ -107,6 +115,7 @@ class Checkpoints:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         result: FitResult,
+        weights: TaskWeights,
         average: AveragedModel | None = None,
     ) -> None:
         epoch = len(result.epochs)
@@ -116,6 +125,8 @@ class Checkpoints:
         save_weights(model if average is None else average.module, beside / "weights.safetensors")
         if average is not None:
             save_weights(model, beside / "training.safetensors")
+        if len(weights.learned):
+            save_weights(weights, beside / "tasks.safetensors")
         save_file(_flatten(optimizer), beside / "optimizer.safetensors")
         (beside / "state.json").write_text(result.model_dump_json(indent=1))
         beside.rename(self.path(epoch))
@@ -123,11 +134,18 @@ class Checkpoints:
             (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
     def load(
-        self, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: AveragedModel | None = None
+        self,
+        epoch: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weights: TaskWeights,
+        average: AveragedModel | None = None,
     ) -> FitResult:
         load_weights(model if average is None else average.module, self.path(epoch) / "weights.safetensors")
         if average is not None:
             load_weights(model, self.path(epoch) / "training.safetensors")
+        if len(weights.learned):
+            load_weights(weights, self.path(epoch) / "tasks.safetensors")
         state = load_file(self.path(epoch) / "optimizer.safetensors")
         per_parameter: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
@@ -219,7 +237,8 @@ def fit(
         recipe = RECIPES[recipe]
     if not any(len(samples) for samples in split.train.values()):
         raise ValueError("no training samples; choose other targets or another protocol")
-    optimizer = _optimizer(model, recipe)
+    weights = TaskWeights(split.train, recipe.task_weights).to(next(model.parameters()).device)
+    optimizer = _optimizer(model, weights, recipe)
     average = _average(model, recipe.average) if recipe.average else None
     evaluated = model if average is None else average.module
     samplers = {
@@ -232,12 +251,23 @@ def fit(
     if checkpoints is not None and checkpoints.latest():
         if not resume:
             raise FileExistsError(f"{run} already holds a trained run; resume it, or choose another folder")
-        result = checkpoints.load(checkpoints.latest(), model, optimizer, average)
+        result = checkpoints.load(checkpoints.latest(), model, optimizer, weights, average)
         _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
-            model, optimizer, average, histories, split.train, samplers, recipe, seed, result, max_steps, progress
+            model,
+            weights,
+            optimizer,
+            average,
+            histories,
+            split.train,
+            samplers,
+            recipe,
+            seed,
+            result,
+            max_steps,
+            progress,
         )
         if validation:
             scores = score_candidates(evaluated, histories, validation, fixed)
@@ -252,7 +282,7 @@ def fit(
             best = {name: value.detach().clone() for name, value in evaluated.named_parameters()}
         if checkpoints is not None:
             if not done:
-                checkpoints.save(model, optimizer, result, average)
+                checkpoints.save(model, optimizer, result, weights, average)
             checkpoints.write_metrics(result)
     model.load_state_dict(best, strict=False)
     return result
@@ -267,8 +297,56 @@ def _judge(result: FitResult, recipe: Recipe) -> None:
     result.finished = len(result.epochs) >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
 
 
+def _steps(
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    candidates: Mapping[str, Tensor],
+    recipe: Recipe,
+    generator: torch.Generator,
+    groups: Any,
+) -> Iterator[list[tuple[str, Tensor, Batch]]]:
+    """The batches of every step of an epoch: one of one task, or at most one of every task (``joint``, ``pcgrad``)."""
+
+    def some(names: list[str]) -> Iterator[tuple[str, Tensor, Batch]]:
+        chosen = {name: tasks[name] for name in names}
+        return batches(
+            histories,
+            chosen,
+            candidates,
+            recipe.batch_size,
+            generator=generator,
+            groups=groups,
+            max_length=recipe.max_length,
+        )
+
+    if recipe.task_steps == "shuffled":
+        yield from ([part] for part in some(list(tasks)))
+        return
+    own = {name: some([name]) for name in tasks}
+    for names in turns({name: math.ceil(len(samples) / recipe.batch_size) for name, samples in tasks.items()}):
+        yield [next(own[name]) for name in names]
+
+
+def _set_gradients(
+    parameters: list[nn.Parameter], objectives: list[Tensor], recipe: Recipe, generator: torch.Generator
+) -> int:
+    """Fill ``.grad`` of the parameters from the tasks' objectives; returns the number of conflicts (PCGrad alone)."""
+    if recipe.task_steps != "pcgrad":
+        torch.stack(objectives).sum().backward()
+        return 0
+    flat = []
+    for objective in objectives:
+        found = torch.autograd.grad(objective, parameters, allow_unused=True, materialize_grads=True)
+        flat.append(torch.cat([gradient.flatten() for gradient in found]))
+    total, conflicts = without_conflicts(flat, generator)
+    for parameter, gradient in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter)
+    return conflicts
+
+
 def _epoch(
     model: nn.Module,
+    weights: TaskWeights,
     optimizer: torch.optim.Optimizer,
     average: AveragedModel | None,
     histories: GroupedHistories,
@@ -285,8 +363,11 @@ def _epoch(
     generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + number)
     device = next(model.parameters()).device
     groups = getattr(model, "histories", None)
-    total = sum(math.ceil(len(samples) / recipe.batch_size) for samples in tasks.values())
-    began, began_cpu, losses, seen, cut = time.perf_counter(), time.process_time(), 0.0, 0, False
+    parameters = [*model.parameters(), *weights.parameters()]
+    tasks = remix(tasks, recipe.task_mix, generator)
+    counts = [math.ceil(len(samples) / recipe.batch_size) for samples in tasks.values()]
+    total = sum(counts) if recipe.task_steps == "shuffled" else max(counts)
+    began, began_cpu, losses, seen, conflicts, cut = time.perf_counter(), time.process_time(), 0.0, 0, 0, False
     model.train()
     hidden = None if progress else True  # None: shown in a terminal alone
     with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
@@ -295,37 +376,32 @@ def _epoch(
         candidates = {
             name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
         }
-        for _, index, batch in batches(
-            histories,
-            tasks,
-            candidates,
-            recipe.batch_size,
-            generator=generator,
-            groups=groups,
-            max_length=recipe.max_length,
-        ):
+        for parts in _steps(histories, tasks, candidates, recipe, generator, groups):
             if max_steps is not None and step >= max_steps:
                 cut = True
                 break
-            output = model(batch.to(device))
-            loss = LOSSES[recipe.loss](output.scores)
-            objective = loss + recipe.l2 * output.l2() if recipe.l2 else loss
+            objectives, value = [], 0.0
+            for name, index, batch in parts:
+                output = model(batch.to(device))
+                loss = LOSSES[recipe.loss](output.scores)
+                value += loss.item() * len(index)
+                weighted = weights(name, loss)
+                objectives.append(weighted + recipe.l2 * output.l2() if recipe.l2 else weighted)
             optimizer.zero_grad(set_to_none=True)
-            objective.backward()
+            conflicts += _set_gradients(parameters, objectives, recipe, generator)
             if recipe.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+                nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             optimizer.step()
             if average is not None:
                 average.update_parameters(model)
-            value = loss.item()
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"loss {value} at step {step} of epoch {number} (learning rate {learning_rate(recipe, step):g}); "
                     "lower the learning rate or the gradient clip"
                 )
-            losses, seen, step = losses + value * len(index), seen + len(index), step + 1
+            losses, seen, step = losses + value, seen + sum(len(index) for _, index, _ in parts), step + 1
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{losses / seen:.4f}")
@@ -340,4 +416,8 @@ def _epoch(
         "cpu_seconds": time.process_time() - began_cpu,  # of all threads; says more on a busy machine
         "samples_per_second": seen / seconds,
     }
+    if len(weights.learned):
+        entry["task_weights"] = weights.now()
+    if recipe.task_steps == "pcgrad":
+        entry["conflicts"] = conflicts
     return entry, cut
