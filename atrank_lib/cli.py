@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pandas as pd
 import typer
@@ -19,7 +19,7 @@ from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.ranking import top_objects
 from atrank_lib.runs import MODELS, OPTIONS, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
-from atrank_lib.training import RECIPES
+from atrank_lib.training import RECIPES, RecipeName
 
 app = typer.Typer(
     name="atrank",
@@ -79,7 +79,7 @@ def train(
     targets: Annotated[str | None, typer.Option(help="Groups to predict, such as item,query; all by default.")] = None,
     histories: Annotated[str | None, typer.Option(help="Groups a history may hold; all by default.")] = None,
     protocol: Annotated[Protocol, typer.Option(help="What trains, validates, tests.")] = "validated",
-    recipe: Annotated[Literal["paper", "modern"], typer.Option(help="Optimizer and its settings.")] = "modern",
+    recipe: Annotated[RecipeName, typer.Option(help="Optimizer and its settings.")] = "modern",
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,

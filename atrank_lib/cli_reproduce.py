@@ -22,6 +22,7 @@ from atrank_lib.runs import MODELS, load_run
 from atrank_lib.samples import split
 from atrank_lib.search import search as search_model
 from atrank_lib.search import some_users
+from atrank_lib.training import RecipeName
 
 app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on any event log.")
 
@@ -176,8 +177,7 @@ def table5(
     targets: Annotated[str, typer.Option(help="Groups to predict separated by commas, or 'all' that can be.")] = "all",
     seeds: Seeds = 5,
     epochs: Epochs = 8,
-    embedding_size: Annotated[int | None, typer.Option(min=1, help="Instead of the paper's 64.")] = None,
-    hidden: Annotated[int | None, typer.Option(min=1, help="Instead of the paper's 128.")] = None,
+    recipe: Annotated[RecipeName | None, typer.Option(help="Instead of the settings that a search found.")] = None,
     profile: tables.Profile = "full",
     out: Out = RESULTS,
     runs: Runs = None,
@@ -186,7 +186,6 @@ def table5(
 ) -> None:
     """Every training mode of a log (one2one, all2one, all2all and variants), beside the paper's Table 5."""
     log = EventLog.read(data)
-    sizes = {"embedding_size": embedding_size, "hidden": hidden}
     cells = by_mode.plan(
         log,
         _names(modes, list(by_mode.ROWS)),
@@ -194,7 +193,7 @@ def table5(
         profile,
         out,
         epochs,
-        {name: value for name, value in sizes.items() if value is not None},
+        recipe,
         None if targets == "all" else _names(targets, []),
     )
     fingerprint = log.fingerprint()

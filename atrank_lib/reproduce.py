@@ -25,7 +25,7 @@ from atrank_lib.records import provenance, read_record, result, slug, unpack, wr
 from atrank_lib.runs import MODELS, OPTIONS, load_run, prepare, record_run, train_run
 from atrank_lib.samples import Samples, build_batch, history_lengths, split
 from atrank_lib.search import some_users
-from atrank_lib.training import RECIPES, Recipe
+from atrank_lib.training import RECIPES, Recipe, RecipeName
 
 Profile = Literal["fast", "full"]
 Variant = Literal["searched", "paper-recipe", "no-time"]
@@ -108,15 +108,19 @@ def table_folder(out: Path, table: str, log_name: str, profile: Profile) -> Path
     return out / table / (slug(log_name) + ("-fast" if profile == "fast" else ""))
 
 
-def settings(model: str, log_name: str, profile: Profile, out: Path, epochs: int) -> tuple[dict[str, Any], Recipe, str]:
-    """A model's options and recipe, and where they come from: its search, or else the modern recipe."""
+def settings(
+    model: str, log_name: str, profile: Profile, out: Path, epochs: int, named: RecipeName | None = None
+) -> tuple[dict[str, Any], Recipe, str]:
+    """A model's options and recipe, and where they come from: the named recipe, its search, or the modern recipe."""
     fields = set(MODELS[model].Config.model_fields) if model in MODELS else set()
-    options = {name: value for name, value in OPTIONS["modern"].items() if name in fields}
-    recipe, chosen_by = RECIPES["modern"].model_copy(update={"epochs": epochs}), "modern recipe, no search"
+    options = {name: value for name, value in OPTIONS[named or "modern"].items() if name in fields}
+    recipe = RECIPES[named or "modern"].model_copy(update={"epochs": epochs})
+    chosen_by = f"{named or 'modern'} recipe, no search"
     if profile == "fast":
         options |= {name: value for name, value in FAST_SIZES.items() if name in fields}
         return options, recipe.model_copy(update={"epochs": FAST_EPOCHS, "batch_size": 64}), chosen_by
-    return searching.chosen(model, log_name, out, epochs) or (options, recipe, chosen_by)
+    found = None if named else searching.chosen(model, log_name, out, epochs)
+    return found or (options, recipe, chosen_by)
 
 
 def plan_switches(log: EventLog, names: list[str], seeds: int, profile: Profile, out: Path, epochs: int) -> list[Cell]:

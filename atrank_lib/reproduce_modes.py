@@ -20,7 +20,7 @@ from atrank_lib.reproduce import FAST_USERS, Profile, ReproduceError, check_same
 from atrank_lib.runs import MODELS, load_run, record_run, train_run
 from atrank_lib.samples import split
 from atrank_lib.search import some_users
-from atrank_lib.training import Recipe
+from atrank_lib.training import Recipe, RecipeName
 
 # Table 5 of the paper: item, query, coupon
 PAPER_TABLE_5 = {
@@ -116,10 +116,10 @@ def plan(
     profile: Profile,
     out: Path,
     epochs: int,
-    sizes: dict[str, int],
+    named: RecipeName | None = None,
     targets: list[str] | None = None,
 ) -> list[ModeCell]:
-    """The cells of table 5; all rows have the settings of ATRank in table 3, with these sizes.
+    """The cells of table 5; all rows have the settings of ATRank in table 3, or those of the ``named`` recipe.
 
     Groups that cannot be predicted, for nobody has four behaviors of them, are history alone.
 
@@ -140,9 +140,9 @@ def plan(
     folder, cells = table_folder(out, "table5", log.schema.name, profile), []
     for name in rows:
         row = ROWS[name]
-        options, recipe, chosen_by = settings("atrank", log.schema.name, profile, out, epochs)
+        options, recipe, chosen_by = settings("atrank", log.schema.name, profile, out, epochs, named)
         fields = MODELS[row.model].Config.model_fields
-        options = {n: v for n, v in {**options, **sizes, **row.options}.items() if n in fields}
+        options = {n: v for n, v in {**options, **row.options}.items() if n in fields}
         for mode in modes(log.schema, wanted):
             if mode.kind == row.kind:
                 own = recipe.model_copy(update=row.recipe)

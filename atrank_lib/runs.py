@@ -34,7 +34,11 @@ MODELS: dict[str, Any] = {
     "wide-deep": WideDeep,
 }
 # the options of any model that go with a recipe: the paper names no dropout, Adam needs it
-OPTIONS: dict[str, dict[str, Any]] = {"paper": {}, "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
+    "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
+}
 
 
 class RunError(ValueError):

@@ -53,12 +53,15 @@ class Recipe(BaseModel):
     )
 
 
-RECIPES = {
+RecipeName = Literal["paper", "modern", "small"]
+RECIPES: dict[RecipeName, Recipe] = {
     # the paper's hyperparameters; decay_steps and clipping are the original code's
     "paper": Recipe(
         optimizer="sgd", learning_rate=1.0, decay_rate=0.1, l2=5e-5, batch_size=32, epochs=20, patience=None
     ),
     "modern": Recipe(learning_rate=1.5e-3, batch_size=256, average=0.999, loss="pairwise", negatives=8),
+    # for logs of some 100,000 behaviors, with sizes to match (runs.OPTIONS)
+    "small": Recipe(learning_rate=3e-3, batch_size=128, average=0.995, loss="pairwise", negatives=4),
 }
 
 

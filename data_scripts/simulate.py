@@ -74,8 +74,8 @@ class Marketplace:
                 raise
 
 
-def simulate(config: MarketplaceConfig, progress: bool = False) -> Marketplace:
-    """Simulate the marketplace of `config`; `progress` shows a bar on stderr."""
+def simulate(config: MarketplaceConfig, progress: bool = False, name: str = SCHEMA.name) -> Marketplace:
+    """Simulate the marketplace of `config` as a log of that name; `progress` shows a bar on stderr."""
     world, objects = build_world(config, np.random.default_rng([config.seed, 0]))
     blocks = []
     with tqdm(total=config.users, unit="user", disable=not progress, file=sys.stderr) as bar:
@@ -122,7 +122,7 @@ def simulate(config: MarketplaceConfig, progress: bool = False) -> Marketplace:
         )
     truth = Truth(world, causes)
     truth.measure(timeline, AUC_USERS)
-    return Marketplace(EventLog.from_tables(SCHEMA, events, objects), truth)
+    return Marketplace(EventLog.from_tables(SCHEMA.model_copy(update={"name": name}), events, objects), truth)
 
 
 def _block(world: World, users: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -265,6 +265,7 @@ def command(
     quench: Annotated[
         float, typer.Option(help="what is left of a behavior's influence after a later buy in its category")
     ] = MarketplaceConfig().quench,
+    name: Annotated[str, typer.Option(help="name of the log, which results carry")] = SCHEMA.name,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the event log in the folder")] = False,
 ) -> None:
     """Simulate a marketplace and write it as an event log, with the planted truth in truth/."""
@@ -280,7 +281,7 @@ def command(
             quench=quench,
         )
         _check_place(out, overwrite)  # before the work, not only after it
-        market = simulate(config, progress=True)
+        market = simulate(config, progress=True, name=name)
         market.write(out, overwrite=overwrite)
     except ValidationError as error:
         for problem in error.errors():
