@@ -74,8 +74,8 @@ class Marketplace:
                 raise
 
 
-def simulate(config: MarketplaceConfig, progress: bool = False, name: str = SCHEMA.name) -> Marketplace:
-    """Simulate the marketplace of `config` as a log of that name; `progress` shows a bar on stderr."""
+def simulate(config: MarketplaceConfig, progress: bool = False, log_name: str = SCHEMA.name) -> Marketplace:
+    """Simulate the marketplace of `config` as a log called `log_name`; `progress` shows a bar on stderr."""
     world, objects = build_world(config, np.random.default_rng([config.seed, 0]))
     blocks = []
     with tqdm(total=config.users, unit="user", disable=not progress, file=sys.stderr) as bar:
@@ -122,7 +122,7 @@ def simulate(config: MarketplaceConfig, progress: bool = False, name: str = SCHE
         )
     truth = Truth(world, causes)
     truth.measure(timeline, AUC_USERS)
-    return Marketplace(EventLog.from_tables(SCHEMA.model_copy(update={"name": name}), events, objects), truth)
+    return Marketplace(EventLog.from_tables(SCHEMA.model_copy(update={"name": log_name}), events, objects), truth)
 
 
 def _block(world: World, users: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -281,7 +281,7 @@ def command(
             quench=quench,
         )
         _check_place(out, overwrite)  # before the work, not only after it
-        market = simulate(config, progress=True, name=name)
+        market = simulate(config, progress=True, log_name=name)
         market.write(out, overwrite=overwrite)
     except ValidationError as error:
         for problem in error.errors():

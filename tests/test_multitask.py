@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+import atrank_lib.training as training
+from atrank_lib.embedding import key
+from atrank_lib.evaluation import fixed_candidates, score_candidates
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
@@ -24,7 +30,7 @@ from atrank_lib.multitask import (
     unshared,
     without_conflicts,
 )
-from atrank_lib.samples import Split, TaskSamples, split
+from atrank_lib.samples import Batch, Split, build_batch, split
 from atrank_lib.schema import Schema
 from atrank_lib.training import Recipe, fit
 from data_scripts.marketplace import SCHEMA as MARKET
@@ -197,9 +203,26 @@ def test_two_opposed_gradients_leave_what_both_can_use():
     assert float(total @ b) >= 0
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Batch]]:
+    """The batches that `fit` trains on, in order, and their tasks."""
+    met: list[tuple[str, Batch]] = []
+    original = training.batches
+
+    def recording(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for name, index, batch in original(*args, **kwargs):
+            met.append((name, batch))
+            yield name, index, batch
+
+    monkeypatch.setattr(training, "batches", recording)
+    return met
+
+
 @pytest.mark.parametrize("steps", ["joint", "pcgrad"])
-def test_one_joint_step_by_hand(histories: GroupedHistories, parts: Split, steps: str):
-    """One step with all samples of every task: plain SGD along the sum of the tasks' gradients, conflicts removed."""
+def test_joint_steps_by_hand(histories: GroupedHistories, parts: Split, seen: list[tuple[str, Batch]], steps: str):
+    """Plain SGD along the sum of the tasks' gradients, each times its weight; PCGrad frees them of conflicts first."""
+    first, second, *_ = parts.train
+    some = {name: parts.train[name] for name in (first, second)}  # with two tasks, PCGrad knows no order
     recipe = Recipe.model_validate(
         {
             "optimizer": "sgd",
@@ -207,30 +230,85 @@ def test_one_joint_step_by_hand(histories: GroupedHistories, parts: Split, steps
             "gradient_clip": None,
             "batch_size": 1_000,
             "task_steps": steps,
-            "task_weights": {"items": 2.0} if "items" in parts.train else None,
+            "task_weights": {first: 2.0},
+            "loss": "pairwise",
         }
     )
     model, by_hand = new_model(histories), new_model(histories)
-    result = fit(model, histories, parts, recipe, max_steps=1, progress=False)
+    result = fit(model, histories, Split(some, {}, parts.test), recipe, max_steps=1, progress=False)
+    assert result.epochs[0]["samples"] == sum(map(len, some.values()))
+    assert [name for name, _ in seen] == [first, second]
     assert result.steps == 1
-    assert result.epochs[0]["samples"] == sum(map(len, parts.train.values()))
-    # the gradients of each task alone, from runs of one task with weights of their own
-    slopes = []
-    for name, samples in parts.train.items():
-        alone = new_model(histories)
-        one = Split({name: samples}, {}, parts.test)
-        weight = {} if recipe.task_weights is None or name != "items" else {"task_weights": {name: 2.0}}
-        single = recipe.model_copy(update={"task_steps": "shuffled", "task_weights": None, **weight})
-        negatives = _same_negatives(histories, parts.train, name)
-        with negatives:
-            fit(alone, histories, one, single, max_steps=1, progress=False)
-        pairs = zip(new_model(histories).parameters(), alone.parameters(), strict=True)
-        slopes.append(torch.cat([((before - after) / 0.5).flatten() for before, after in pairs]).detach())
-    total = torch.stack(slopes).sum(0) if steps == "joint" else None
-    moved = torch.cat(
-        [((b - a) / 0.5).flatten() for b, a in zip(by_hand.parameters(), model.parameters(), strict=True)]
-    )
-    if total is not None:
-        torch.testing.assert_close(moved.detach(), total, rtol=1e-3, atol=1e-5)
-    else:
-        assert float(moved.detach() @ torch.stack(slopes).sum(0)) > 0
+    parameters, gradients = list(by_hand.parameters()), []
+    for name, batch in seen:
+        scores = by_hand(batch).scores
+        loss = -torch.sigmoid(scores[:, :1] - scores[:, 1:]).log().mean() * (2 if name == first else 1)
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        flat = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+        gradients.append(torch.cat([g.flatten() for g in flat]))
+    a, b = gradients
+    if steps == "pcgrad" and a @ b < 0:
+        a, b = a - (a @ b) / (b @ b) * b, b - (a @ b) / (a @ a) * a
+    moved = torch.cat([(p - q).flatten() for p, q in zip(parameters, model.parameters(), strict=True)])
+    torch.testing.assert_close(moved.detach(), 0.5 * (a + b), rtol=1e-3, atol=1e-6)
+
+
+def test_conflicts_are_counted_and_pcgrad_differs_only_with_some(histories: GroupedHistories, parts: Split):
+    trained = {}
+    for steps in ("joint", "pcgrad"):
+        trained[steps] = new_model(histories)
+        recipe = Recipe.model_validate({"epochs": 2, "batch_size": 16, "task_steps": steps, "patience": None})
+        entries = fit(trained[steps], histories, parts, recipe, progress=False).epochs
+        assert ("conflicts" in entries[0]) == (steps == "pcgrad")
+    conflicts = sum(entry["conflicts"] for entry in entries)
+    same = all(torch.allclose(p, q) for p, q in zip(*(m.parameters() for m in trained.values()), strict=True))
+    assert conflicts > 0
+    assert not same
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"task_weights": "uncertainty"}, {"task_mix": "uniform"}, {"task_steps": "joint"}, {"task_steps": "pcgrad"}],
+)
+def test_a_resumed_run_is_bit_for_bit_a_straight_one(
+    histories: GroupedHistories, parts: Split, tmp_path: Path, changes: dict[str, str]
+):
+    recipe = Recipe.model_validate({"epochs": 3, "batch_size": 16, "patience": None, "average": 0.9, **changes})
+    straight, resumed = new_model(histories), new_model(histories)
+    whole = fit(straight, histories, parts, recipe, progress=False)
+    fit(new_model(histories), histories, parts, recipe.model_copy(update={"epochs": 1}), run=tmp_path, progress=False)
+    again = fit(resumed, histories, parts, recipe, run=tmp_path, resume=True, progress=False)
+    assert all(torch.equal(p, q) for p, q in zip(straight.parameters(), resumed.parameters(), strict=True))
+    assert [e.get("task_weights") for e in whole.epochs] == [e.get("task_weights") for e in again.epochs]
+    if "task_weights" in changes:
+        assert set(whole.epochs[-1]["task_weights"].values()) != {1.0}
+
+
+def test_a_head_belongs_to_one_task(histories: GroupedHistories, parts: Split):
+    """Without heads the model has the parameters it had; a head changes the scores of its own group alone."""
+    plain, model = new_model(histories), new_model(histories, task_heads=True)
+    assert {name for name, _ in model.named_parameters()} - {name for name, _ in plain.named_parameters()} == {
+        name for name, _ in model.named_parameters() if name.startswith("heads")
+    }
+    first, second, *_ = parts.train
+    candidates = fixed_candidates(histories, parts.train)
+    before = score_candidates(model, histories, parts.train, candidates)
+    with torch.no_grad():
+        for parameter in model.heads[key(first)].parameters():
+            parameter.add_(0.1)
+    after = score_candidates(model, histories, parts.train, candidates)
+    assert not torch.allclose(before[first], after[first])
+    assert torch.equal(before[second], after[second])
+
+
+def test_a_head_adds_its_network_to_the_user_vector(histories: GroupedHistories, parts: Split):
+    plain, model = new_model(histories), new_model(histories, task_heads=True)
+    model.load_state_dict(plain.state_dict(), strict=False)
+    name, samples = next(iter(parts.train.items()))
+    batch = build_batch(histories, samples, samples.objects[:, None])
+    without, found = plain(batch), model(batch)
+    one, _, two = model.heads[key(name)].children()
+    e = without.users
+    wanted = e + torch.relu(e @ one.weight.T + one.bias) @ two.weight.T + two.bias
+    torch.testing.assert_close(found.users, wanted)
+    torch.testing.assert_close(found.scores, (wanted * found.targets).sum(-1))
