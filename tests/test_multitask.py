@@ -309,6 +309,8 @@ def test_a_head_adds_its_network_to_the_user_vector(histories: GroupedHistories,
     without, found = plain(batch), model(batch)
     one, _, two = model.heads[key(name)].children()
     e = without.users
+    assert isinstance(one, torch.nn.Linear)
+    assert isinstance(two, torch.nn.Linear)
     wanted = e + torch.relu(e @ one.weight.T + one.bias) @ two.weight.T + two.bias
     torch.testing.assert_close(found.users, wanted)
     torch.testing.assert_close(found.scores, (wanted * found.targets).sum(-1))

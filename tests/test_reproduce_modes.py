@@ -67,18 +67,15 @@ def test_every_row_runs_and_says_what_it_did(data, tmp_path):
     log, targets = EventLog.read(data), ("item", "query", "coupon")
     assert {f.name for f in folder.iterdir()} == {f"{row}-{t}-seed0.json" for row in ROWS for t in targets}
     for (row, target), (record,) in read_modes(folder).items():
-        kind = ROWS[row].kind
-        assert (
-            record["mode"] == {"one2one": f"{target}2{target}", "all2one": f"all2{target}", "all2all": "all2all"}[kind]
-        )
+        names = {"one2one": f"{target}2{target}", "all2one": f"all2{target}", "all2all": "all2all"}
+        assert record["mode"] == names[ROWS[row].kind]
         assert record["data_fingerprint"] == log.fingerprint()
         for name, value in ROWS[row].recipe.items():
             assert record["recipe"][name] == value
         for name, value in ROWS[row].options.items():
             assert record["options"][name] == value
     again = run(*options)
-    assert "45 cells" not in again.output  # all2all makes the records of all its targets at once
-    assert "33 cells, 33 finished before" in again.output
+    assert "31 cells, 31 finished before" in again.output  # all2all makes the records of all its targets at once
     assert "The paper's Table 5" in again.output
 
 
@@ -119,11 +116,16 @@ def test_a_group_with_short_histories_is_read_and_not_predicted(tmp_path):
         plan(short, ["all2one"], 1, "fast", tmp_path, 8, targets=["coupon"])
 
 
+def busiest(log: EventLog) -> pd.DataFrame:
+    """All coupons of the user who has most of them."""
+    coupons = log.events["coupon"]
+    return coupons[coupons["user_id"] == coupons["user_id"].value_counts().index[0]]
+
+
 def test_a_task_with_a_few_samples_trains(tmp_path):
     """One user with six coupons, nobody else with any: three training samples, and users without the group."""
     log = random_log(4, users=7, behaviors=60, objects=30, times=40)
-    mine = log.events["coupon"]["user_id"].value_counts().index[0]
-    events = {**log.events, "coupon": log.events["coupon"].query("user_id == @mine").head(6)}
+    events = {**log.events, "coupon": busiest(log).head(6)}
     folder = tmp_path / "log"
     EventLog.from_tables(log.schema, events, log.objects).write(folder)
     result = run("--data", folder, "--profile", "fast", "--seeds", 1, "--out", tmp_path / "out", "--modes", "all2all")
@@ -135,13 +137,9 @@ def test_a_task_with_a_few_samples_trains(tmp_path):
 def test_a_user_who_touched_every_object_is_one_clear_error(tmp_path):
     """One class only: nothing is left that could be a negative."""
     log = random_log(4, users=7, behaviors=60, objects=30, times=40)
-    mine = log.events["coupon"]["user_id"].value_counts().index[0]
-    own = log.events["coupon"].query("user_id == @mine")
+    own, coupons = busiest(log), log.events["coupon"]
     touched = log.objects["coupon"][log.objects["coupon"]["object_id"].isin(own["object_id"])]
-    events = {
-        **log.events,
-        "coupon": log.events["coupon"][log.events["coupon"]["object_id"].isin(touched["object_id"])],
-    }
+    events = {**log.events, "coupon": coupons[coupons["object_id"].isin(touched["object_id"])]}
     folder = tmp_path / "log"
     EventLog.from_tables(log.schema, events, {**log.objects, "coupon": touched}).write(folder)
     result = run("--data", folder, "--profile", "fast", "--seeds", 1, "--out", tmp_path / "out", "--modes", "all2one")
