@@ -1,0 +1,608 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-multitask)=
+# # One user, many tasks
+#
+# Three teams of a shop ask about the same person. What will she look at next? What will she search for? Which coupon
+# will she take? Each team could train a model of its own kind of behavior. Or each could read everything that she does.
+# Or all could share one model. Which is best? And when does a task that helps nobody get in the way of the others?
+#
+# ```{admonition} In this chapter
+# You will
+#
+# - name the training modes of a log: *one2one*, *all2one*, *all2all*;
+# - compute what reading other groups can be worth at most, before training anything;
+# - build epochs out of batches of several tasks, and train one model on all of them;
+# - read the paper's Table 5 beside our own, on a simulated marketplace and on a real log;
+# - switch the influence between groups off and see the gain go away;
+# - weigh tasks, give them heads, free their gradients from conflicts, and see what of it is worth the trouble.
+#
+# **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
+# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `training`, `reproduce_modes`.
+# ```
+
+# %% tags=["parameters"]
+profile = "fast"
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("08_multitask", profile=profile, seed=seed)
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+import atrank_lib.check.multitask  # noqa: F401
+from atrank_lib import ATRank, ATRankConfig, Recipe, check, evaluate, fit
+from atrank_lib.figures import INK, direct_label, group_color
+from atrank_lib.multitask import TaskWeights, modes, remix, turns, without_conflicts
+from atrank_lib.records import read_record, recorded
+from atrank_lib.reproduce_modes import PAPER_TABLE_5, read_modes, table5
+from atrank_lib.runs import prepare
+from atrank_lib.samples import NegativeSampler, batches, draw_candidates
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+# %% [markdown]
+# ## Seven modes
+#
+# A *mode* says which groups a model reads and which it predicts. The paper writes it as reads-2-predicts. With the
+# three groups item, query and coupon there are seven:
+
+# %%
+users = 1_000 if profile == "fast" else 6_000
+small = {"items": 150, "queries": 80, "coupons": 60, "behaviors": 24, "categories": 12, "brands": 20, "shops": 15}
+market = simulate(MarketplaceConfig(users=users, seed=seed, **small))
+log, truth = market.log, market.truth
+listed = pd.DataFrame([vars(mode) for mode in modes(log.schema)]).set_index("name")
+assert len(listed) == 2 * len(log.schema.groups) + 1 == 7
+listed.map(lambda value: ", ".join(value) if isinstance(value, tuple) else value)
+
+# %% [markdown]
+# *one2one* is a model for each group that reads this group alone. *all2one* is a model for each target too, but it
+# reads everything. *all2all* is one model: every parameter serves every task. Nothing in the list is special to three
+# groups. With $G$ groups there are $2G + 1$ modes, and with one group a single one.
+#
+# ## What could it be worth?
+#
+# Before we train, a question that only a simulator can answer: if a perfect scorer may read some groups and not the
+# others, how good can it be? `truth.auc` computes it from the true probabilities ({ref}`ch-behaviors`).
+
+# %%
+groups = list(log.schema.groups)
+rooms = pd.DataFrame(
+    {
+        "its own group": {g: truth.auc(log, g, use_groups=[g]) for g in groups},
+        "all groups": {g: truth.auc(log, g) for g in groups},
+    }
+)
+rooms["room"] = rooms["all groups"] - rooms["its own group"]
+rooms.round(3)
+
+# %% tags=["hide-input"]
+for g in groups:
+    claim(f"ch8_room_{g}", float(rooms.loc[g, "room"]), low=0.02, high=0.2)
+largest = claim("ch8_largest_room", str(rooms["room"].idxmax()))
+assert largest == "coupon"
+
+# %% [markdown]
+# Reading all groups can lift the AUC of items by at most {glue:text}`ch8_room_item:.3f`, of queries by
+# {glue:text}`ch8_room_query:.3f`, of coupons by {glue:text}`ch8_room_coupon:.3f`. The smallest group has most to gain:
+# there are few coupons in a history, and what leads to a coupon is often something else, an item of the same shop. So
+# *all2one* has room on this log. That a trained model finds it is another matter: the longer history is also a larger
+# haystack.
+#
+# *all2all* cannot have more room than *all2one*. It reads the same and predicts more. If it helps, then because the
+# tasks teach each other {cite:p}`caruana1997multitask`: what a shop is like is learned from items, and used for coupons.
+#
+# ## A batch of one task
+#
+# How does one model train on three tasks? The paper cuts the samples of each task into mini-batches and shuffles the
+# batches "fully". In the open, with the number of samples in each task:
+
+# %%
+histories, parts = prepare(log, "validated")
+counts = {g: len(parts.train[g]) for g in groups}
+size = 64
+plan = [g for g in groups for _ in range(-(-counts[g] // size))]  # one entry a batch: its task
+order = torch.randperm(len(plan), generator=torch.Generator().manual_seed(seed))
+shuffled = [plan[i] for i in order]
+pd.Series(counts, name="samples").to_frame().assign(batches=[plan.count(g) for g in groups])
+
+# %% [markdown]
+# `batches` of the library does the same, and hands out the histories along with it. A batch holds one task, for its
+# candidates are objects of one group; its histories hold all groups.
+
+# %%
+samplers = {g: NegativeSampler(histories, g) for g in groups}
+draw = torch.Generator().manual_seed(seed)
+candidates = {g: draw_candidates(parts.train[g], samplers[g], 4, draw) for g in groups}
+made = list(batches(histories, parts.train, candidates, size, generator=draw))
+assert sorted(name for name, _, _ in made) == sorted(shuffled)
+assert all(batch.candidates.group == name for name, _, batch in made)
+assert sum(len(index) for _, index, _ in made) == sum(counts.values())
+
+# %% mystnb={"figure": {"caption": "The first sixty steps of an epoch, three ways. Each mark is a batch of one task in its group's color. Shuffled, in proportion to the samples: most steps are about items. Uniform: as many batches for each task, so a coupon is seen several times in an epoch. Joint: one step sees a batch of every task that still has some.", "name": "fig-multitask-batches"}, "image": {"alt": "Three rows of colored marks over sixty steps. In the first row most marks are item-colored; in the second the three colors are equally frequent; in the third every step has an item mark, with query and coupon marks stacked below some of them."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(8, 2.6))
+uniform = remix(parts.train, "uniform", torch.Generator().manual_seed(seed))
+even = [g for g in groups for _ in range(-(-len(uniform[g]) // size))]
+even = [even[i] for i in torch.randperm(len(even), generator=torch.Generator().manual_seed(seed))]
+joint = turns({g: plan.count(g) for g in groups})
+for y, row in ((2, [[g] for g in shuffled]), (1, [[g] for g in even]), (0, joint)):
+    for step, tasks in enumerate(row[:60]):
+        for g in tasks:
+            place = groups.index(g) if len(row) == len(joint) else 1
+            ax.plot(step, y + 0.22 * (1 - place), "s", markersize=4.6, color=group_color(g))
+for x, g in zip((16, 26, 36), groups, strict=True):
+    ax.text(x, 2.5, g, color=group_color(g), ha="center")
+ax.set_yticks([2, 1, 0], ["shuffled", "uniform", "joint"])
+ax.set(xlabel="step", ylim=(-0.5, 2.8))
+ax.grid(False)
+
+# %% [markdown]
+# ## Does reading more help? A first try
+#
+# Coupons have most to gain. Three models of the same size: *coupon2coupon*, *all2coupon*, and one *all2all*, all
+# judged on the same coupons of the same users against the same negatives.
+
+
+# %%
+def train(mode, epochs, seed):
+    """Train a small ATRank in a mode; its test AUC on coupons."""
+    histories, parts = prepare(log, "validated", mode.targets)
+    torch.manual_seed(seed)
+    config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, id_dropout=0.3)
+    model = ATRank(log.schema, histories.vocabularies, config, mode.histories)
+    recipe = Recipe(
+        loss="pairwise", negatives=4, batch_size=64, learning_rate=5e-3, average=0.99, epochs=epochs, patience=4
+    )
+    fit(model, histories, parts, recipe, seed=seed, progress=False)
+    return evaluate(model, histories, {"coupon": parts.test["coupon"]}, negatives=20).average_user_auc
+
+
+by_name = {mode.name: mode for mode in modes(log.schema)}
+tries = range(seed, seed + (2 if profile == "fast" else 5))
+first = pd.DataFrame(
+    {
+        "coupon2coupon": [train(by_name["coupon2coupon"], 16, s) for s in tries],
+        "all2coupon": [train(by_name["all2coupon"], 20, s) for s in tries],
+        "all2all": [train(by_name["all2all"], 4, s) for s in tries],
+    },
+    index=pd.Index(tries, name="seed"),
+)
+first.round(3)
+
+# %% tags=["hide-input"]
+mean = first.mean()
+claim("ch8_first_one", float(mean["coupon2coupon"]), low=0.65, high=0.78)
+claim("ch8_first_all", float(mean["all2coupon"]), low=0.7, high=0.84)
+claim("ch8_first_all2all", float(mean["all2all"]), low=0.7, high=0.84)
+_ = claim("ch8_first_gain", float(mean["all2coupon"] - mean["coupon2coupon"]), low=0.015)
+
+# %% [markdown]
+# *all2coupon* gets {glue:text}`ch8_first_all:.3f` where *coupon2coupon* gets {glue:text}`ch8_first_one:.3f`, a gain of
+# {glue:text}`ch8_first_gain:.3f`. And *all2all*, which had to learn two other tasks besides, gets
+# {glue:text}`ch8_first_all2all:.3f` after a fifth of the epochs. (Its epochs are longer: they hold the samples of all
+# tasks.)
+#
+# ## Table 5, on the simulated marketplace
+#
+# Now the whole table, recorded runs on a larger marketplace: all modes, several seeds, the paper's three competitors as
+# *one2one*, as in the paper. The *gain* is over ATRank's *one2one*, for the same users and negatives, with its 95 %
+# interval (users resampled in pairs, seeds averaged). *missing* is how far the mean is from the best AUC that any model
+# can reach.
+
+# %% tags=["hide-input"]
+simulated = read_modes(recorded("table5/simulated_marketplace"))
+table = table5(simulated)
+paper_rows = [row for row in PAPER_TABLE_5 if (row, "item") in table.index]
+shown = table.loc[paper_rows].round(4)
+shown["paper"] = [PAPER_TABLE_5[row][groups.index(target)] for row, target in shown.index]
+again = simulate(MarketplaceConfig(users=2_000, seed=0))  # the log of the records
+assert again.log.fingerprint() == simulated["all2one", "item"][0]["data_fingerprint"]
+own_best = {g: again.truth.auc(again.log, g, use_groups=[g]) for g in groups}
+shown
+
+# %% mystnb={"figure": {"caption": "Test AUC of every mode on the simulated marketplace, one panel a target. Dots are seeds, the bar is their mean; the dashed line is the best that any model can reach, the dotted one the best for a model that reads the target's own group alone.", "name": "fig-multitask-modes"}, "image": {"alt": "Three panels, item, query and coupon. In each, one2one and the three competitors stand left of all2one and all2all, which lie between the dotted and the dashed line or close to the dotted one."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), sharey=True)
+for ax, g in zip(axes, groups, strict=True):
+    for y, row in enumerate(reversed(paper_rows)):
+        aucs = [run["average_user_auc"] for run in simulated[row, g]]
+        ax.plot(aucs, [y] * len(aucs), "o", color=group_color(g), markersize=4, alpha=0.6)
+        ax.plot([np.mean(aucs)] * 2, [y - 0.3, y + 0.3], color=group_color(g))
+    ax.axvline(simulated["one2one", g][0]["best_auc"], color=INK, linestyle="--", linewidth=1)
+    ax.axvline(own_best[g], color=INK, linestyle=":", linewidth=1)
+    ax.set(title=g, xlabel="AUC")
+_ = axes[0].set_yticks(range(len(paper_rows)), list(reversed(paper_rows)))
+
+# %% tags=["hide-input"]
+for g in groups:
+    claim(f"ch8_gain_{g}", float(table.loc[("all2one", g), "gain"]), low=0.005)
+    claim(f"ch8_gain_{g}_low", float(table.loc[("all2one", g), "low"]), low=0.0)
+    claim(f"ch8_missing_{g}", float(table.loc[("all2one", g), "missing"]), low=0.0, high=0.15)
+    claim(f"ch8_all2all_{g}", float(table.loc[("all2all", g), "AUC"] - table.loc[("all2one", g), "AUC"]))
+claim("ch8_seeds", int(table.loc["all2one", "seeds"].min()), low=3)
+claim("ch8_users", int(table.loc["all2one", "users"].max()))
+best_one = table.loc["one2one", "missing"].mean()
+_ = claim("ch8_missing_one2one", float(best_one), low=0.0, high=0.3)
+
+# %% [markdown]
+# On the {glue:text}`ch8_users:,` users of this log, *all2one* beats *one2one* for every task: by
+# {glue:text}`ch8_gain_item:.3f` for items, {glue:text}`ch8_gain_query:.3f` for queries, {glue:text}`ch8_gain_coupon:.3f`
+# for coupons. The lower ends of the intervals, {glue:text}`ch8_gain_item_low:.3f`, {glue:text}`ch8_gain_query_low:.3f` and
+# {glue:text}`ch8_gain_coupon_low:.3f`, are all above zero. The order is the one of the *room* above, and of the paper's
+# table, where the gains are smaller.
+#
+# *all2all* is {glue:text}`ch8_all2all_item:+.3f`, {glue:text}`ch8_all2all_query:+.3f` and
+# {glue:text}`ch8_all2all_coupon:+.3f` from *all2one*. In the paper, all three are a little below zero. One model in place
+# of three is a third of the work to serve; here it also learns from three times the samples.
+#
+# No mode is at the optimum: *all2one* misses {glue:text}`ch8_missing_item:.3f`, {glue:text}`ch8_missing_query:.3f` and
+# {glue:text}`ch8_missing_coupon:.3f`. The log is small, and training stopped after eight epochs in all modes.
+#
+# ## The control: no influence, no gain
+#
+# Does the gain come from what other groups *say*, or from something else, a longer history perhaps, or more parameters?
+# The simulator has a knob: `cross_influence` multiplies every influence between two different groups. At 0 the groups
+# live side by side and do not know of each other. Everything else stays.
+
+# %% tags=["hide-input"]
+controls = {}
+for factor in ("0", "0.3", "1", "3"):
+    name = "simulated_marketplace" + ("" if factor == "1" else f"_cross_influence_{factor.replace('.', '_')}")
+    controls[float(factor)] = table5(read_modes(recorded(f"table5/{name}"))).loc["all2one"]
+gains = pd.concat(controls, names=["cross influence"])[["gain", "low", "high", "seeds"]]
+gains.round(3)
+
+# %% mystnb={"figure": {"caption": "What all2one gains over one2one, for planted influence between groups that is switched off, weakened, left as it is and tripled. Bars are 95 % intervals over users. Without influence there is no gain; it may even cost something to read what does not matter.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(6.6, 3.6))
+factors = sorted(controls)
+for offset, g in zip((-0.06, 0.0, 0.06), groups, strict=True):
+    line = gains.xs(g, level="target").loc[factors]
+    x = np.arange(len(factors)) + offset
+    ax.errorbar(x, line["gain"], [line["gain"] - line["low"], line["high"] - line["gain"]], color=group_color(g))
+    direct_label(ax, x[-1] + 0.05, line["gain"].iloc[-1], g, group_color(g))
+ax.axhline(0, color=INK, linewidth=1)
+ax.set_xticks(range(len(factors)), [f"{f:g}" for f in factors])
+_ = ax.set(xlabel="cross influence", ylabel="gain of all2one", xlim=(-0.3, len(factors) - 0.3))
+
+# %% tags=["hide-input"]
+off = gains.xs(0.0, level="cross influence")
+for g in groups:
+    claim(f"ch8_off_{g}", float(off.loc[g, "gain"]), low=-0.1, high=0.015)
+    line = gains.xs(g, level="target").loc[factors, "gain"]
+    _ = claim(f"ch8_growth_{g}", float(line.iloc[-1] - line.iloc[0]), low=0.02)
+
+# %% [markdown]
+# With the influence switched off, reading everything changes the AUC by {glue:text}`ch8_off_item:+.3f` for items,
+# {glue:text}`ch8_off_query:+.3f` for queries and {glue:text}`ch8_off_coupon:+.3f` for coupons: no gain, and where it
+# is negative, the price of reading noise. From no influence to a tripled one, the gain grows by
+# {glue:text}`ch8_growth_item:.3f`, {glue:text}`ch8_growth_query:.3f` and {glue:text}`ch8_growth_coupon:.3f`. So it is
+# what the groups say about each other that *all2one* finds.
+#
+# ## Beyond the shuffle
+#
+# The authors write that their multi-task training leaves much to be improved. What could be done better? Four ideas,
+# each a line of the recipe or the model.
+#
+# **Weights.** A task with more samples takes more steps. Weights on the losses can even that out ("equal"), or be
+# learned: with a parameter $s_t$ for each task, {cite:t}`kendall2018uncertainty` minimize
+#
+# $$
+# \sum_t e^{-s_t} L_t + \tfrac12 s_t ,
+# $$ (eq-uncertainty)
+#
+# where a task with a large loss, one that is hard to be certain about, is made lighter. For a constant loss the minimum
+# is at $e^{-s_t} = 1 / (2 L_t)$; let us check.
+
+# %%
+weights = TaskWeights(parts.train, "uncertainty")
+optimizer = torch.optim.SGD(weights.parameters(), lr=0.5)
+for _ in range(200):
+    optimizer.zero_grad()
+    (weights("item", torch.tensor(0.25)) + weights("coupon", torch.tensor(1.0))).backward()
+    optimizer.step()
+learned = weights.now()
+assert abs(learned["item"] - 1 / (2 * 0.25)) < 1e-3
+assert abs(learned["coupon"] - 1 / (2 * 1.0)) < 1e-3
+pd.Series(learned, name="weight").round(3).to_frame()
+
+# %% [markdown]
+# **Uniform batches.** As many batches for every task in an epoch; samples of small tasks come back several times.
+#
+# **Heads.** A network of its own for every task between the user vector and the score: $e_u \leftarrow e_u + F_g(e_u)$.
+# The rest stays shared.
+#
+# **Gradients without conflicts.** Two tasks share a parameter; one wants it larger, the other smaller. PCGrad
+# {cite:p}`yu2020pcgrad` lets every task give up the part of its gradient that opposes another's. By hand, in two
+# dimensions:
+
+# %%
+coupons, items = torch.tensor([1.0, 1.0]), torch.tensor([-1.0, 0.5])
+assert coupons @ items < 0  # a step for one is a step back for the other
+freed = coupons - (coupons @ items) / (items @ items) * items
+other = items - (items @ coupons) / (coupons @ coupons) * coupons
+total, conflicts = without_conflicts([coupons, items], torch.Generator().manual_seed(seed))
+torch.testing.assert_close(total, freed + other)
+assert (freed @ items).abs() < 1e-6
+assert conflicts == 1
+
+# %% mystnb={"figure": {"caption": "Two gradients that disagree (solid), and what PCGrad leaves of each (dashed): at right angles to the other task, so that it no longer undoes it. The black arrow is their sum.", "name": "fig-multitask-pcgrad"}, "image": {"alt": "Two solid arrows from the origin at an obtuse angle, two dashed arrows at right angles to the respective other, and a black arrow between them."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(4.6, 3.4))
+for vector, color, style in (
+    (coupons, group_color("coupon"), "-"),
+    (items, group_color("item"), "-"),
+    (freed, group_color("coupon"), "--"),
+    (other, group_color("item"), "--"),
+    (total, INK, "-"),
+):
+    arrow = {"arrowstyle": "-|>", "color": color, "linestyle": style, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", tuple(vector.tolist()), (0, 0), arrowprops=arrow)
+direct_label(ax, 1.0, 1.0, "coupons", group_color("coupon"))
+ax.text(-1.0, 0.55, "items", color=group_color("item"), ha="center", va="bottom")
+direct_label(ax, float(total[0]), float(total[1]), "sum", INK)
+ax.set_aspect("equal")
+_ = ax.set(xlim=(-1.4, 1.7), ylim=(-0.3, 2.4))
+
+# %% [markdown]
+# PCGrad needs the gradients of several tasks at the same point, so its steps are *joint*: a batch of every task in one
+# step. To tell the two apart, joint steps without surgery are in the table too. All are *all2all*, recorded, with the
+# settings of the table above.
+
+# %% tags=["hide-input"]
+variants = [row for row in dict.fromkeys(row for row, _ in simulated) if row.startswith("all2all")]
+against = {row: {g: table.loc[(row, g), "AUC"] - table.loc[("all2one", g), "AUC"] for g in groups} for row in variants}
+gap = pd.DataFrame(against).T
+gap["mean"] = gap.mean(axis=1)
+by_seed = {row: np.array([[run["average_user_auc"] for run in simulated[row, g]] for g in groups]) for row in variants}
+gap["sd of the mean"] = [
+    by_seed[row].mean(axis=0).std(ddof=1) if by_seed[row].shape[1] > 1 else np.nan for row in variants
+]
+gap["seeds"] = [len(simulated[row, groups[0]]) for row in variants]
+gap.index.name = "AUC minus all2one"
+gap.sort_values("mean", ascending=False).round(4)
+
+# %% tags=["hide-input"]
+claim("ch8_variant_best", str(gap["mean"].idxmax()))
+claim("ch8_variant_best_gap", float(gap["mean"].max()), low=-0.005)
+claim("ch8_variant_plain_gap", float(gap.loc["all2all", "mean"]), low=-0.03, high=0.05)
+claim("ch8_variant_spread", float(gap["mean"].max() - gap["mean"].min()), low=0.0, high=0.1)
+claim("ch8_variant_worst", str(gap["mean"].idxmin()))
+claim("ch8_variant_worst_gap", float(gap["mean"].min()), low=-0.1)
+conflict = [
+    epoch["conflicts"] / epoch["steps"] for run in simulated["all2all-pcgrad", "item"] for epoch in run["epochs"]
+]
+claim("ch8_conflicts", float(np.mean(conflict)), low=0.0, high=3.0)
+cost = pd.DataFrame(read_record(recorded("speed") / "multitask.json")["rows"]).set_index("steps")["ratio"]
+claim("ch8_cost_shuffled", float(cost["shuffled"]), low=0.5, high=1.15)
+_ = claim("ch8_cost_pcgrad", float(cost["pcgrad"]), low=0.5, high=3.0)
+
+# %% [markdown]
+# The plain shuffle is {glue:text}`ch8_variant_plain_gap:+.4f` from *all2one*, on average over the tasks. The best
+# variant is {glue:text}`ch8_variant_best` with {glue:text}`ch8_variant_best_gap:+.4f`, the worst
+# {glue:text}`ch8_variant_worst` with {glue:text}`ch8_variant_worst_gap:+.4f`. Joint steps have a handicap that has
+# nothing to do with tasks: they are fewer. An epoch then has as many steps as its largest task has batches, and at eight
+# epochs nobody is done learning. A pair of tasks in conflict is no rare event, there are
+# {glue:text}`ch8_conflicts:.2f` of them in a step of PCGrad, out of at most three; but tasks that share what they
+# share here have little to quarrel about in the end.
+#
+# Mixing costs no speed: an epoch of *all2all* takes {glue:text}`ch8_cost_shuffled:.2f` times the processor time of the
+# same batches trained task by task, and with PCGrad {glue:text}`ch8_cost_pcgrad:.2f` times
+# (`benchmarks/multitask.py`).
+#
+# ## What sharing and time are worth
+#
+# ATRank shares embeddings: an item's shop and a coupon's shop are the same row of one table. And it encodes time by
+# group, each with its own unit. Switched off, one at a time, for *all2one*:
+
+# %% tags=["hide-input"]
+pieces = {}
+for row, what in (
+    ("all2one-unshared", "no embedding is shared"),
+    ("all2one-one-time-scale", "one time scale for all groups"),
+    ("all2one-no-time", "no time"),
+):
+    pieces[what] = {g: table.loc[(row, g), "AUC"] - table.loc[("all2one", g), "AUC"] for g in groups}
+    pieces[what]["seeds"] = len(simulated[row, groups[0]])
+pieces = pd.DataFrame(pieces).T.astype({"seeds": int})
+pieces.round(4)
+
+# %% tags=["hide-input"]
+average = pieces[groups].mean(axis=1)
+claim("ch8_unshared", float(average["no embedding is shared"]), low=-0.2, high=0.02)
+claim("ch8_one_scale", float(average["one time scale for all groups"]), low=-0.1, high=0.03)
+_ = claim("ch8_no_time", float(average["no time"]), low=-0.2, high=0.0)
+
+# %% [markdown]
+# Averaged over the targets: without sharing {glue:text}`ch8_unshared:+.3f`, with one time scale
+# {glue:text}`ch8_one_scale:+.3f`, without time {glue:text}`ch8_no_time:+.3f`. Groups can only tell about each other in a
+# language that they share, and it matters *when*. In which unit the time is cut into buckets matters less: buckets that
+# double cover hours as well as weeks.
+#
+# ## A real log
+#
+# Do people behave like our marketplace? *The Complete Journey* is a year of one grocery chain: purchases of products,
+# redemptions of coupons, mailings of campaigns. A word on what is joined, for it limits what can be seen. Purchases are a
+# sample of all purchases; a coupon's category is the most frequent one among the products it is valid for; everybody
+# receives a campaign at its first day; and only 410 households redeem a coupon at all {cite:p}`boehmke2019journey`. The
+# test set of coupons is small, so look at the intervals.
+
+# %% tags=["hide-input"]
+journey = read_modes(recorded("table5/the_complete_journey"))
+real = table5(journey)
+real.drop(columns="missing").round(4)
+
+# %% tags=["hide-input"]
+for g in sorted({target for _, target in journey}):
+    if ("all2one", g) in real.index:
+        claim(f"ch8_real_{g}", float(real.loc[("all2one", g), "gain"]), low=-0.1, high=0.1)
+        claim(f"ch8_real_{g}_low", float(real.loc[("all2one", g), "low"]), low=-0.2, high=0.1)
+        _ = claim(f"ch8_real_{g}_high", float(real.loc[("all2one", g), "high"]), low=-0.1, high=0.2)
+claim("ch8_real_coupon_users", int(real.loc[("all2one", "coupon"), "users"]))
+
+# %% [markdown]
+# REALTEXT
+#
+# ## What we learned
+#
+# Reading everything helps where the groups speak about each other, in a shared vocabulary, and costs a little where they
+# do not. One model for all tasks is as good as one for each, on a log of this size, and three times cheaper to keep.
+# What goes beyond a plain shuffle changes less than a seed or two would. And the negative control is worth more than any
+# table: it shows where a gain comes from.
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} The modes of a log
+# :label: ex-modes
+# ```
+# Write `my_modes(groups)`: a list of `(name, histories, targets)` for every mode of a log with these groups.
+
+
+# %%
+def my_modes(groups): ...  # your turn
+
+
+check.multitask.modes(my_modes)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-modes
+# :class: dropdown
+# ```
+
+
+# %%
+def my_modes(groups):
+    found = [(f"{g}2{g}", [g], [g]) for g in groups]
+    if len(groups) > 1:
+        found += [(f"all2{g}", groups, [g]) for g in groups] + [("all2all", groups, groups)]
+    return found
+
+
+verdict = check.multitask.modes(my_modes)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Tasks that count alike
+# :label: ex-equal-weights
+# ```
+# A batch's loss is a mean over its samples, and each task has as many batches as its samples fill. Write
+# `equal_weights(counts)`: a weight for each task, given its number of samples, so that all tasks count alike over an
+# epoch, and all together as much as without weights.
+
+
+# %%
+def equal_weights(counts): ...  # your turn
+
+
+check.multitask.equal_weights(equal_weights)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-equal-weights
+# :class: dropdown
+# ```
+
+
+# %%
+def equal_weights(counts):
+    return {name: sum(counts.values()) / (len(counts) * n) for name, n in counts.items()}
+
+
+verdict = check.multitask.equal_weights(equal_weights)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Without conflict
+# :label: ex-without-conflict
+# ```
+# Write `free(g, other)`: the gradient `g`, freed from what opposes `other`.
+
+
+# %%
+def free(g, other): ...  # your turn
+
+
+check.multitask.without_conflict(free)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-without-conflict
+# :class: dropdown
+# ```
+
+
+# %%
+def free(g, other):
+    against = g @ other
+    return g - against / (other @ other) * other if against < 0 else g
+
+
+verdict = check.multitask.without_conflict(free)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise} Break it and see: a task that lies
+# :label: ex-lying-task
+# Shuffle the `object_id` column of the coupon events, so that coupons mean nothing, and train *all2all* again. What
+# happens to items and queries? Which of the four ideas would protect them best, and why can none of them know?
+# ```
+#
+# ```{solution} ex-lying-task
+# :class: dropdown
+# Items and queries lose a little: part of the steps, and of the shared tables, now go into noise. Weights learned from
+# uncertainty help, since a task that cannot be learned keeps a large loss and is made lighter. A head of its own gives
+# the noise a place to live. PCGrad sees gradients that conflict at random. None of them can tell a task that is hard
+# from one that is meaningless; a validation set of the tasks you care about can.
+# ```
+
+# %% [markdown]
+# ## Summary
+#
+# - **Modes**: {ref}`one2one, all2one, all2all <ch-multitask>`; $2G + 1$ of them for $G$ groups.
+# - **Room**: the simulator says what reading other groups can be worth, before training.
+# - **Batches of tasks**: shuffled in proportion, uniform, or joint ({numref}`fig-multitask-batches`).
+# - **Table 5**: *all2one* gains {glue:text}`ch8_gain_item:.3f`, {glue:text}`ch8_gain_query:.3f` and
+#   {glue:text}`ch8_gain_coupon:.3f` over *one2one*; nothing when the influence is off ({numref}`fig-multitask-control`).
+# - **Beyond the shuffle**: `task_weights`, `task_mix`, `task_steps` of a `Recipe`, and `task_heads` of the model.
+#
+# **Where next?** {ref}`ch-interpret` opens the model: does attention look at what was the cause?
