@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from atrank_lib.embedding import key
-from atrank_lib.grouping import GroupedHistories, Ragged
+from atrank_lib.grouping import UNKNOWN, Catalog, Features, GroupedHistories, Ragged
 from atrank_lib.model import ATRank
 from atrank_lib.runs import Run, RunError
-from atrank_lib.samples import Samples, TaskSamples
+from atrank_lib.samples import Batch, Candidates, GroupBatch, Samples, TaskSamples
+from atrank_lib.time_encoding import TICKS
 
 FORMAT = "atrank-browser-1"
 
@@ -106,15 +107,14 @@ def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, A
         "actions": list(group.actions),
         "features": features,
         # in the unit of the log's timestamps: the number of edges that an age has reached is its bucket
-        "time": {"edges": time.edges.tolist(), "unit": time.unit, "second": _second(model), "name": group.time.unit},
+        "time": {
+            "edges": time.edges.tolist(),
+            "unit": time.unit,
+            "second": TICKS[model.schema.timestamp_unit],
+            "name": group.time.unit,
+        },
         "objects": {"ids": list(catalog.object_ids), "columns": columns},
     }
-
-
-def _second(model: ATRank) -> int:
-    from atrank_lib.time_encoding import TICKS
-
-    return TICKS[model.schema.timestamp_unit]
 
 
 def _lists(ragged: Ragged) -> list[list[int]]:
@@ -171,6 +171,47 @@ def examples_of(
             }
         )
     return found
+
+
+def batch_of(
+    histories: GroupedHistories, behaviors: Sequence[Sequence[Any]], group: str, objects: Sequence[int | None]
+) -> tuple[Batch, list[int]]:
+    """What a page computes, for PyTorch: behaviors as in ``examples_of`` and candidates of ``group``, in one sample.
+
+    An object of None is one of which nothing is known. The model reads group by group: place ``i`` of its attention is
+    behavior ``order[i]``, the second value returned.
+    """
+    order, parts = [], {}
+    for number, name in enumerate(histories.groups):
+        mine = [i for i, behavior in enumerate(behaviors) if behavior[0] == number]
+        order += mine
+        parts[name] = GroupBatch(
+            features=_features(histories.catalogs[name], [behaviors[i][2] for i in mine]),
+            actions=torch.tensor([behaviors[i][1] for i in mine], dtype=torch.long),
+            elapsed=torch.tensor([behaviors[i][3] for i in mine], dtype=torch.long),
+            positions=torch.full((len(mine),), -1),
+        )
+    candidates = Candidates(group, _features(histories.catalogs[group], objects), (1, len(objects)))
+    slots, users = torch.arange(len(order)), torch.zeros(1, dtype=torch.long)
+    return Batch(parts, slots, 1, max(len(order), 1), users, candidates), order
+
+
+def _features(catalog: Catalog, objects: Sequence[int | None]) -> Features:
+    """Features of objects, where None has index 0, no tokens, a missing value."""
+    rows = torch.tensor([0 if o is None else o for o in objects], dtype=torch.long)
+    unknown = torch.tensor([o is None for o in objects], dtype=torch.bool)
+    features = catalog.take(rows)
+    for name, value in features.items():
+        if isinstance(value, Ragged):
+            lists = [[] if o is None else found for o, found in zip(objects, _lists(value), strict=True)]
+            lengths = torch.tensor([0, *map(len, lists)])
+            flat = torch.tensor([v for found in lists for v in found], dtype=torch.long)
+            features[name] = Ragged(flat, lengths.cumsum(0))
+        elif value.dim() == 2:
+            features[name] = torch.where(unknown[:, None], value.new_tensor([0.0, 1.0]), value)
+        else:
+            features[name] = value.masked_fill(unknown, UNKNOWN)
+    return features
 
 
 def some_samples(tasks: TaskSamples, count: int) -> list[Samples]:

@@ -172,13 +172,12 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
     """Write the graph that scores candidates of group ``target``; see ``OneUser`` for its inputs and outputs.
 
     Raises:
-        ValueError: an unknown group.
-        ModuleNotFoundError: the package ``onnx`` is missing.
+        ValueError: an unknown group, or the package ``onnx`` is missing.
     """
     try:
         import onnx  # noqa: F401
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("onnx is not installed: pip install 'atrank_lib[onnx]'") from None
+        raise ValueError("a graph needs the package onnx: pip install 'atrank_lib[onnx]'") from None
     user = OneUser(model, target).eval()
     axes: dict[str, dict[int, str]] = {}
     for name, tensor in zip(user.names, example := _example(user), strict=True):

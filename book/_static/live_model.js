@@ -164,15 +164,17 @@
     };
   }
 
-  /** Eq. 3-5 and 7: what every row of `asking` takes in all spaces, and the weights of each space. */
-  function attend(model, name, asking, { keys, values }) {
-    const queries = relu(linear(model, `${name}.queries.map.0`, asking));
-    const taken = matrix(asking.rows, queries.columns);
+  /** Eq. 2: what every row of x asks for in all spaces. */
+  const ask = (model, name, x) => relu(linear(model, `${name}.queries.map.0`, x));
+
+  /** Eq. 3-5 and 7: what every query takes in all spaces, and the weights of each space. */
+  function attend(model, queries, { keys, values }) {
+    const taken = matrix(queries.rows, queries.columns);
     const weights = [];
     let first = 0;
     for (const size of model.config.sizes) {
-      const a = matrix(asking.rows, keys.rows);
-      for (let i = 0; i < asking.rows; i++) {
+      const a = matrix(queries.rows, keys.rows);
+      for (let i = 0; i < queries.rows; i++) {
         const w = row(a, i);
         for (let j = 0; j < keys.rows; j++) {
           for (let s = first; s < first + size; s++) w[j] += queries.data[i * queries.columns + s] * keys.data[j * keys.columns + s];
@@ -202,22 +204,29 @@
     });
     const selfAttention = [];
     for (let l = 0; l < model.config.blocks; l++) {
-      const { taken, weights } = attend(model, `blocks.${l}.attention`, c, read(model, `blocks.${l}.attention`, c));
+      const name = `blocks.${l}.attention`;
+      const { taken, weights } = attend(model, ask(model, name, c), read(model, name, c));
       const residual = model.config.residual === "input" ? c : taken;
       c = layerNorm(model, `blocks.${l}.norm`, plus(residual, feedForward(model, `blocks.${l}.feed_forward`, taken)));
       selfAttention.push(weights);
     }
-    const attention = model.config.shared ? `blocks.${model.config.blocks - 1}.attention` : "target.attention";
-    return { attention, selfAttention, told: read(model, attention, c) };
+    return { selfAttention, told: read(model, targetAttention(model), c) };
   }
 
-  /** Eq. 7 and 8: the scores of objects of one group, and the weights of each space. */
-  function score(model, encoding, groupNumber, objects) {
-    const { config } = model;
+  const targetAttention = ({ config }) => (config.shared ? `blocks.${config.blocks - 1}.attention` : "target.attention");
+
+  /** The part of eq. 7 that does not depend on the history: q_t, h_t and what they ask for. */
+  function prepare(model, groupNumber, objects) {
     const group = model.groups[groupNumber];
     const q = objects.map((object) => embedObject(model, group, object, widthOf(model, group)));
     const h = project(model, group, q);
-    const { taken, weights } = attend(model, encoding.attention, h, encoding.told);
+    return { group, objects, q, h, queries: ask(model, targetAttention(model), h) };
+  }
+
+  /** Eq. 7 and 8: the scores of prepared objects, and the weights of each space. */
+  function score(model, encoding, { group, objects, q, h, queries }) {
+    const { config } = model;
+    const { taken, weights } = attend(model, queries, encoding.told);
     let e = feedForward(model, "target.feed_forward", taken);
     if (config.target_residual) e = layerNorm(model, "target.norm", plus(h, e));
     const scores = objects.map((object, i) => {
@@ -245,7 +254,7 @@
   /** Everything at once, as nested arrays: scores [c], targetAttention [k][c][n], selfAttention [layer][k][n][n]. */
   function run(model, behaviors, groupNumber, objects) {
     const encoding = encode(model, behaviors);
-    const { scores, weights } = score(model, encoding, groupNumber, objects);
+    const { scores, weights } = score(model, encoding, prepare(model, groupNumber, objects));
     return {
       scores,
       targetAttention: weights.map(nested),
@@ -399,6 +408,7 @@
       this.model = model;
       this.historyGroups = model.groups.map((g, i) => i).filter((i) => model.histories.includes(model.groups[i].name));
       this.layer = 0;
+      this.prepared = new Map(); // all objects of a group, once
       this.second = model.groups[0].time.second;
       this.base = model.groups.some((g) => g.time.name === "second") ? 1 : 60; // seconds at the slider's left end
       const ages = model.examples.flatMap((e) => e.behaviors.map((b) => b[3] / this.second));
@@ -634,10 +644,14 @@
       const { model, target } = this;
       const began = performance.now();
       const encoding = encode(model, this.behaviors);
-      const objects = model.groups[target.group].objects.ids.map((_, i) => i);
-      if (target.object === null) objects.push(null);
-      const { scores } = score(model, encoding, target.group, objects);
-      const own = score(model, encoding, target.group, [target.object]);
+      if (!this.prepared.has(target.group)) {
+        const everything = [...model.groups[target.group].objects.ids.keys(), null];
+        this.prepared.set(target.group, prepare(model, target.group, everything));
+      }
+      const candidates = this.prepared.get(target.group);
+      const { objects } = candidates;
+      const { scores } = score(model, encoding, candidates);
+      const own = score(model, encoding, prepare(model, target.group, [target.object]));
       this.milliseconds = performance.now() - began;
       const weights = own.weights.map((w) => Array.from(w.data));
       if (this.start === null) this.start = scores;
@@ -650,9 +664,10 @@
     showScores() {
       const { model, target, start } = this;
       const { objects, scores } = this.result;
-      const rankIn = (values, at) => 1 + values.filter((s) => s > values[at]).length;
       const at = objects.indexOf(target.object);
-      const order = scores.map((_, i) => i).sort((a, b) => scores[b] - scores[a] || a - b);
+      const order = [...objects.keys()].filter((i) => objects[i] !== null || i === at);
+      const rankIn = (values, i) => 1 + order.filter((j) => values[j] > values[i]).length;
+      order.sort((a, b) => scores[b] - scores[a] || a - b);
       const shown = order.slice(0, SHOWN);
       if (!shown.includes(at)) shown.push(at);
       const everything = [...scores, ...start];
@@ -680,7 +695,7 @@
         value.textContent = number(scores[i]);
       });
       const { name } = describe(model, target.group, target.object);
-      const now = `${name} scores ${number(scores[at])}, rank ${rankIn(scores, at)} of ${objects.length}.`;
+      const now = `${name} scores ${number(scores[at])}, rank ${rankIn(scores, at)} of ${order.length}.`;
       const changed = scores.some((s, i) => s !== start[i]);
       const before = changed ? ` Before your changes: ${number(start[at])}, rank ${rankIn(start, at)} (the marks on the bars).` : "";
       this.status.textContent = now + before;
@@ -806,7 +821,7 @@
 
   // ---------------------------------------------------------------- start
 
-  const api = { load, encode, score, run, bucketOf, describe, colors: { panel: PANEL, ink: INK, groups: GROUPS, others: OTHER_GROUPS, spaces: SPACES } };
+  const api = { load, encode, prepare, score, run, bucketOf, describe, colors: { panel: PANEL, ink: INK, groups: GROUPS, others: OTHER_GROUPS, spaces: SPACES } };
   window.atrankLive = api;
 
   function start() {
