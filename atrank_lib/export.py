@@ -88,7 +88,8 @@ def browser_document(model: ATRank, histories: GroupedHistories, examples: Seque
 def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, Any]:
     group, time = model.schema.groups[name], model.embedding(name).time
     catalog = histories.catalogs[name]
-    features, columns = [], []
+    features: list[dict[str, Any]] = []
+    columns: list[list[Any]] = []
     for feature, spec in group.features.items():
         entry: dict[str, Any] = {"name": feature, "kind": spec.kind, "module": key(feature)}
         values = catalog.features[feature]

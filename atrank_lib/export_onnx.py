@@ -6,12 +6,13 @@ histories, one loop over the spaces.
 
 from __future__ import annotations
 
-import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+import jaxtyping
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -135,7 +136,7 @@ def inputs_of(batch: Batch) -> dict[str, Tensor]:
     """
     if batch.size != 1:
         raise ValueError(f"a batch of {batch.size} samples; the graph reads one user at a time")
-    inputs = {}
+    inputs: dict[str, Tensor] = {}
     for name, group in batch.histories.items():
         inputs |= {f"features.{name}.{f}": value for f, value in _dense(group.features).items()}
         inputs |= {f"actions.{name}": group.actions, f"elapsed.{name}": group.elapsed}
@@ -168,6 +169,17 @@ def _example(user: OneUser) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
+@contextmanager
+def _unchecked_shapes() -> Iterator[None]:
+    """While a graph is traced, sizes are no numbers; whoever checks all annotations would stumble over them."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
 def export_onnx(model: ATRank, target: str, file: Path) -> None:
     """Write the graph that scores candidates of group ``target``; see ``OneUser`` for its inputs and outputs.
 
@@ -189,19 +201,20 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
     axes["scores"] = {0: "candidates"}
     axes["target_attention"] = {1: "candidates", 2: "behaviors"}
     axes |= {name: {1: "behaviors", 2: "behaviors"} for name in user.outputs[2:]}
-    graph = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
-        torch.onnx.export(
-            user,
-            example,
-            graph,
-            input_names=user.names,
-            output_names=user.outputs,
-            dynamic_axes=axes,
-            opset_version=OPSET,
-            dynamo=False,
-        )
     beside = file.with_name(file.name + ".unfinished")
-    beside.write_bytes(graph.getvalue())
-    beside.replace(file)
+    try:
+        with torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
+            torch.onnx.export(
+                user,
+                example,
+                beside,
+                input_names=user.names,
+                output_names=user.outputs,
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -47,26 +47,23 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 # %% tags=["hide-input"]
 market = simulate(
     MarketplaceConfig(
-        users=1600, behaviors=24, items=240, queries=80, coupons=40, categories=12, brands=16, shops=12, seed=seed
+        users=1700, behaviors=24, items=240, queries=80, coupons=40, categories=12, brands=16, shops=12, seed=seed
     )
 )
 histories, parts = prepare(market.log, "validated")
-model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=32, spaces=4))
+config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1)
+model = ATRank(histories.schema, histories.vocabularies, config)
+epochs = 5 if profile == "fast" else 20
 recipe = Recipe(
-    loss="pairwise",
-    negatives=8,
-    batch_size=128,
-    learning_rate=1e-2,
-    epochs=6 if profile == "fast" else 20,
-    average=0.99,
-    patience=None,
+    loss="pairwise", negatives=4, batch_size=64, learning_rate=3e-3, epochs=epochs, average=0.98, patience=None
 )
 _ = fit(model, histories, parts, recipe, seed=seed, progress=False)
 model = rounded(model)  # 16 bits a weight: what the page computes with
 
 # %% [markdown]
-# The six users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
-# item", it is the first test user of the log for whom the simulator planted such a cause among the latest behaviors.
+# The users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
+# item", it is the first test user of the log (each only once) for whom the simulator planted such a cause among the
+# latest behaviors.
 
 # %% tags=["hide-input"]
 LATEST = 12
@@ -93,23 +90,25 @@ def planted(task):
     return groups, torch.from_numpy(place)
 
 
-def example(cause, task):
+def example(cause, task, taken):
     """The first test user whose next ``task`` was caused by one of the latest behaviors, of group ``cause``."""
     samples, (groups, place) = parts.test[task], planted(task)
     for number in np.flatnonzero(groups == cause):
         one = samples[torch.tensor([number])]
         user = histories.user_ids[int(one.users)]
-        label = f"{user}: the next {task} came from a {cause}"
+        label = f"{user}: {cause} leads to {task}"
         (found,) = examples_of(histories, one, model.histories, LATEST, [label])
         group = histories.groups[cause]
         age = int(one.times) - int(group.timestamps[place[number]])
         row = [list(histories.groups).index(cause), int(group.actions[place[number]])]
-        if [*row, int(group.objects[place[number]]), age] in found["behaviors"]:
+        if user not in taken and [*row, int(group.objects[place[number]]), age] in found["behaviors"]:
+            taken.add(user)
             return found
     raise ValueError(f"no {task} was caused by a {cause}")
 
 
-examples = [example(*pair) for pair in PAIRS]
+taken = set()
+examples = [example(*pair, taken) for pair in PAIRS]
 
 # %% [markdown]
 # ## Try this
@@ -145,8 +144,8 @@ display(
 # %% tags=["hide-input"]
 result = evaluate(model, histories, parts.test, negatives=20, seed=seed)
 table = pd.DataFrame({"this model": result.targets, "best possible": market.truth.best_auc})
-claim("live_auc", float(table["this model"].mean()), low=0.70, high=0.86)
-claim("live_best", float(table["best possible"].mean()), low=0.82, high=0.9)
+claim("live_auc", float(table["this model"].mean()), low=0.75, high=0.82)
+claim("live_best", float(table["best possible"].mean()), low=0.85, high=0.88)
 table.round(3)
 
 # %% [markdown]
@@ -165,8 +164,8 @@ with torch.no_grad():
     old = torch.isin(coupons.positions, place[chosen])
     coupons.elapsed[old] = 64 * 86_400
     aged = model(batch).scores[:, 0]
-falls = claim("live_coupon_falls", float((aged < now).float().mean()), low=0.6, high=1.0)
-_ = claim("live_coupon_samples", len(chosen), low=20)
+falls = claim("live_coupon_falls", float((aged < now).float().mean()), low=0.9, high=1.0)
+_ = claim("live_coupon_samples", len(chosen), low=250)
 
 # %% [markdown]
 # The score falls in {glue:text}`live_coupon_falls:.0%` of {glue:text}`live_coupon_samples` cases.

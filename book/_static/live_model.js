@@ -275,6 +275,7 @@
   const STEPS = 2; // of the age slider, per doubling
 
   const STYLE = `
+    html[data-theme] .bd-content div.cell_output .output.text_html:has(#atrank-live) { background: none; color: inherit; padding: 0; }
     .atl { --atl-line: var(--pst-color-border, #b8b5ae); --atl-panel: ${PANEL}; --atl-ink: ${INK}; margin: 1rem 0; line-height: 1.4; }
     .atl *, .atl *::before { box-sizing: border-box; }
     .atl section { border: 1px solid var(--atl-line); border-radius: 6px; margin: 0 0 1rem; padding: .75rem; min-width: 0; }
@@ -298,7 +299,9 @@
       font-variant-numeric: tabular-nums; padding: .05rem .2rem; }
     .atl-words { font-size: .9rem; overflow-wrap: anywhere; }
     .atl-words small { display: block; opacity: .85; }
-    .atl-age { font-size: .8rem; }
+    .atl-age { font-size: .8rem; display: flex; flex-direction: column; gap: .1rem; }
+    .atl-age input[type=range] { min-height: 1.6rem; }
+    .atl input[type=range]:focus-visible { outline-offset: 0; }
     .atl-behavior button { padding: 0; }
     .atl-empty { font-style: italic; }
     .atl-panel { background: var(--atl-panel); color: var(--atl-ink); border-radius: 6px; padding: .6rem; }
@@ -314,7 +317,9 @@
     .atl-bar { position: relative; display: block; height: 1rem; background: #ece8dd; border-radius: 2px; }
     .atl-bar > i { position: absolute; inset: 0 auto 0 0; display: block; border-radius: 2px; transition: width .2s; }
     .atl-bar > b { position: absolute; top: -3px; bottom: -3px; width: 2px; background: ${INK}; }
-    .atl-look { display: grid; gap: .15rem .4rem; align-items: center; font-size: .85rem; }
+    .atl-look { display: grid; gap: .15rem .4rem; align-items: center; font-size: .85rem;
+      grid-template-columns: 1.9rem minmax(0, 2fr) minmax(0, 1.2fr) 3rem repeat(var(--atl-spaces), minmax(.7rem, 2rem)); }
+    .atl .atl-look.atl-alone { grid-template-columns: 1fr; }
     .atl-look > span { min-width: 0; }
     .atl-cell { display: block; height: 1.35rem; border: 1px solid #d8d5ce; border-radius: 2px; }
     .atl-head { font-size: .75rem; text-align: center; }
@@ -322,7 +327,7 @@
     .atl-maps figure { margin: 0; min-width: 0; }
     .atl-maps figcaption { font-size: .85rem; text-align: left; }
     .atl-maps svg { display: block; width: 100%; height: auto; touch-action: manipulation; }
-    .atl-readout { min-height: 2.8em; margin: .5rem 0 0; }
+    .atl .atl-readout { position: sticky; bottom: 0; min-height: 3.2em; margin: .5rem 0 0; padding: .3rem 0; background: var(--atl-panel); }
     .atl-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
     @media (max-width: 640px) {
       .atl section { padding: .6rem .5rem; }
@@ -332,7 +337,11 @@
       .atl-behavior > .atl-act { grid-column: 1 / 3; grid-row: 2; max-width: 7rem; }
       .atl-behavior > .atl-age { grid-column: 1 / 4; grid-row: 2; margin-left: 7.6rem; }
       .atl-behavior > .atl-age.atl-alone { margin-left: 2.4rem; }
-      .atl-score { grid-template-columns: 2.2rem minmax(0, 1.4fr) minmax(0, 1fr) 3.2rem; }
+      .atl button.atl-score { grid-template-columns: 2.2rem minmax(0, 1fr) 3.4rem; padding: .3rem; }
+      .atl-score > .atl-bar { grid-column: 2 / 4; grid-row: 2; height: .6rem; }
+      .atl-score > .atl-num:last-child { grid-row: 1; grid-column: 3; }
+      .atl .atl-look { gap: .15rem .25rem; font-size: .8rem;
+        grid-template-columns: 1.7rem minmax(0, 1fr) 1.5rem 2.3rem repeat(var(--atl-spaces), minmax(.4rem, calc(4rem / var(--atl-spaces)))); }
     }
     @media (prefers-reduced-motion: reduce) { .atl-bar > i { transition: none; } }
   `;
@@ -711,14 +720,15 @@
       const weights = this.result.targetAttention;
       const k = weights.length;
       if (!this.behaviors.length) {
-        this.look.style.gridTemplateColumns = "1fr";
+        this.look.classList.add("atl-alone");
         this.look.replaceChildren(el("span", {}, "There is nothing to look at: every object is scored by itself alone."));
         return;
       }
       const most = weights.flat().reduce((a, b) => Math.max(a, b), 0);
       const mean = this.behaviors.map((_, j) => weights.reduce((sum, w) => sum + w[j], 0) / k);
       const widest = mean.reduce((a, b) => Math.max(a, b), 0);
-      this.look.style.gridTemplateColumns = `1.9rem minmax(0, 2fr) minmax(0, 1.2fr) 3rem repeat(${k}, minmax(.7rem, 2rem))`;
+      this.look.classList.remove("atl-alone");
+      this.look.style.setProperty("--atl-spaces", k);
       const head = [el("span"), el("span", { class: "atl-head", style: "text-align:left" }, "behavior"), el("span", { class: "atl-head", style: "grid-column: span 2; text-align:left" }, "mean"), ...weights.map((_, i) => el("span", { class: "atl-head" }, `${i + 1}`))];
       const rows = this.behaviors.flatMap((behavior, j) => [
         this.chip(j),
