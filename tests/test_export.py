@@ -152,7 +152,8 @@ def test_options_that_need_an_id_or_one_width_reach_the_graph(tmp_path: Path, ti
         model = model_of(one, **(OPTIONS[name] | more))
         export_onnx(model, "coupon", tmp_path / "m.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-        for behaviors in ([], [[0, 0, 1, 7 * 86_400], [0, 0, None, 86_399]]):
+        some: list[list[Any]] = [[0, 0, 1, 7 * 86_400], [0, 0, None, 86_399]]
+        for behaviors in ([], some):
             batch, order = batch_of(one, behaviors, "coupon", [0, 1, 2, None])
             compare(model, OneUser(model, "coupon"), batch, len(order), 1e-4, session)
 

@@ -105,17 +105,19 @@ def compare(page: Page, model: ATRank, histories: GroupedHistories, behaviors: l
     explained, n = model.explain(batch), len(order)
     with torch.no_grad():
         scores = model(batch).scores[0]
-    torch.testing.assert_close(torch.tensor(found["scores"]), scores, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.tensor(found["scores"], dtype=torch.float32), scores, atol=1e-4, rtol=1e-4)
     if not n:
         assert found["targetAttention"] == [[[]] * len(objects)] * len(model.target.attention.sizes)
         assert found["selfAttention"] == [[[]] * len(model.target.attention.sizes)] * len(model.blocks)
         return
     place = torch.tensor(np.argsort(order))  # from the page's order to the model's
     target = explained.target_attention[0][:, :, place]
-    torch.testing.assert_close(torch.tensor(found["targetAttention"]), target, atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.tensor(found["targetAttention"], dtype=torch.float32), target, atol=1e-4, rtol=0)
     assert len(found["selfAttention"]) == len(explained.self_attention)
     for layer, matrices in zip(found["selfAttention"], explained.self_attention, strict=True):
-        torch.testing.assert_close(torch.tensor(layer), matrices[0][:, place][:, :, place], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            torch.tensor(layer, dtype=torch.float32), matrices[0][:, place][:, :, place], atol=1e-4, rtol=0
+        )
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -338,9 +340,12 @@ def test_it_fits_and_can_be_read(live, viewport: dict[str, int], scheme: str):
         page.get_by_role("button", name="Add", exact=True).click()
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     wide = page.evaluate(
-        """[...document.querySelectorAll("#atrank-live *:not(.atl-hidden)")].filter(node =>
-            node.getBoundingClientRect().right > document.querySelector("#atrank-live").getBoundingClientRect().right + 1
-        ).map(node => node.outerHTML.slice(0, 80))"""
+        """() => {
+            const right = (node) => node.getBoundingClientRect().right;
+            const edge = right(document.querySelector("#atrank-live")) + 1;
+            const inside = [...document.querySelectorAll("#atrank-live *:not(.atl-hidden)")];
+            return inside.filter((node) => right(node) > edge).map((node) => node.outerHTML.slice(0, 80));
+        }"""
     )
     assert not wide
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
