@@ -281,7 +281,7 @@
     .atl section { border: 1px solid var(--atl-line); border-radius: 6px; margin: 0 0 1rem; padding: .75rem; min-width: 0; }
     .atl h3 { font-size: 1.05rem; margin: 0 0 .5rem; }
     .atl p { margin: 0 0 .6rem; font-size: .92rem; }
-    .atl label { display: flex; flex-direction: column; font-size: .85rem; gap: .15rem; min-width: 0; }
+    .atl-field { display: flex; flex-direction: column; font-size: .85rem; gap: .15rem; min-width: 0; }
     .atl select, .atl button { font: inherit; font-size: .92rem; min-height: 2.4rem; max-width: 100%; border-radius: 5px;
       border: 1px solid var(--atl-line); background: var(--pst-color-surface, transparent); color: inherit; padding: .2rem .5rem; }
     .atl select option, .atl select optgroup { background: Canvas; color: CanvasText; }
@@ -290,12 +290,12 @@
     .atl input[type=range] { width: 100%; min-height: 2rem; margin: 0; accent-color: var(--pst-color-primary, #00487f); }
     .atl :focus-visible { outline: 3px solid var(--pst-color-primary, #4696de); outline-offset: 2px; }
     .atl-row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: end; }
-    .atl-row > label { flex: 1 1 9rem; }
+    .atl-row > .atl-field { flex: 1 1 9rem; }
     .atl-row > .atl-wide { flex: 3 1 16rem; }
     .atl ol { list-style: none; margin: 0 0 .75rem; padding: 0; }
     .atl-behavior { display: grid; grid-template-columns: 1.8rem minmax(0, 1fr) 6.5rem minmax(7rem, 11rem) 2.6rem; gap: .1rem .6rem;
       align-items: center; padding: .3rem 0; border-bottom: 1px solid var(--atl-line); }
-    .atl-number { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 4px; color: #fff; font-size: .8rem;
+    .atl-number { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 4px; font-size: .8rem;
       font-variant-numeric: tabular-nums; padding: .05rem .2rem; }
     .atl-words { font-size: .9rem; overflow-wrap: anywhere; }
     .atl-words small { display: block; opacity: .85; }
@@ -325,7 +325,8 @@
     .atl-head { font-size: .75rem; text-align: center; }
     .atl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)); gap: .8rem; }
     .atl-maps figure { margin: 0; min-width: 0; }
-    .atl-maps figcaption { font-size: .85rem; text-align: left; }
+    .atl-maps figcaption { font-size: .85rem; text-align: left; color: inherit; }
+    .atl-swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
     .atl-maps svg { display: block; width: 100%; height: auto; touch-action: manipulation; }
     .atl .atl-readout { position: sticky; bottom: 0; min-height: 3.2em; margin: .5rem 0 0; padding: .3rem 0; background: var(--atl-panel); }
     .atl-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
@@ -368,6 +369,12 @@
     if (GROUPS[name]) return GROUPS[name];
     const others = model.groups.map((g) => g.name).filter((n) => !GROUPS[n]);
     return OTHER_GROUPS[others.indexOf(name) % OTHER_GROUPS.length];
+  }
+
+  /** Black or white: what can be read on a color. */
+  function inkOn(color) {
+    const linear = [1, 3, 5].map((at) => (parseInt(color.slice(at, at + 2), 16) / 255) ** 2.2);
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 ? "#000000" : "#ffffff";
   }
 
   /** The age of a behavior in words. */
@@ -488,15 +495,16 @@
       const { model } = this;
       const all = model.groups.map((g, i) => i);
       const choice = (text, items, onchange, extra = {}) => {
-        const select = el("select", { onchange }, ...items);
-        return [el("label", extra, text, select), select];
+        const id = `atl-${text.toLowerCase().replaceAll(" ", "-")}`;
+        const select = el("select", { id, onchange }, ...items);
+        return [el("div", { class: "atl-field", ...extra }, el("label", { for: id }, text), select), select];
       };
       const groupOptions = (numbers) => numbers.map((i) => el("option", { value: i }, model.groups[i].name));
       let label;
 
       const user = el("section", { "aria-label": "User" }, el("h3", {}, "1. A user"));
       const row = el("div", { class: "atl-row" });
-      [label, this.exampleSelect] = choice("Start from", options(model.examples.map((e) => e.label), 0), () => this.choose(Number(this.exampleSelect.value)), { class: "atl-wide" });
+      [label, this.exampleSelect] = choice("Start from", options(model.examples.map((e) => e.label), 0), () => this.choose(Number(this.exampleSelect.value)), { class: "atl-field atl-wide" });
       if (model.examples.length) row.append(label);
       row.append(
         el("button", { type: "button", onclick: () => this.choose(Number(this.exampleSelect.value || 0)) }, "Undo all changes"),
@@ -512,7 +520,7 @@
       adding.append(label);
       [label, this.addAction] = choice("Action", [], null);
       adding.append(label);
-      [label, this.addObject] = choice("Object", [], null, { class: "atl-wide" });
+      [label, this.addObject] = choice("Object", [], null, { class: "atl-field atl-wide" });
       adding.append(label);
       const text = el("span");
       this.addAge = el("input", { type: "range", min: 0, max: this.longest, step: 1, value: this.stepOf(3600 * this.second), oninput: () => this.showAddAge() });
@@ -522,14 +530,14 @@
       };
       this.showAddAge();
       this.addButton = el("button", { type: "button", onclick: () => this.add() }, "Add");
-      adding.append(el("label", {}, el("span", {}, "Age: ", text), this.addAge), this.addButton);
+      adding.append(el("label", { class: "atl-field" }, el("span", {}, "Age: ", text), this.addAge), this.addButton);
       user.append(adding);
 
       const target = el("section", { "aria-label": "Target and scores" }, el("h3", {}, "2. A target, and its score"));
       const targetRow = el("div", { class: "atl-row" });
       [label, this.targetGroup] = choice("Rank objects of", groupOptions(all), () => this.setTarget(Number(this.targetGroup.value), 0));
       targetRow.append(label);
-      [label, this.targetObject] = choice("Target", [], () => this.setTarget(this.target.group, this.targetObject.value === "new" ? null : Number(this.targetObject.value)), { class: "atl-wide" });
+      [label, this.targetObject] = choice("Target", [], () => this.setTarget(this.target.group, this.targetObject.value === "new" ? null : Number(this.targetObject.value)), { class: "atl-field atl-wide" });
       targetRow.append(label);
       this.status = el("p", { role: "status", "aria-live": "polite", style: "margin-top:.6rem" });
       this.scores = el("ol", { "aria-label": "Best objects" });
@@ -595,7 +603,8 @@
     }
 
     chip(i) {
-      return el("span", { class: "atl-number", style: `background:${colorOf(this.model, this.behaviors[i].group)}` }, `${i + 1}`);
+      const color = colorOf(this.model, this.behaviors[i].group);
+      return el("span", { class: "atl-number", style: `background:${color};color:${inkOn(color)}` }, `${i + 1}`);
     }
 
     words(behavior) {
@@ -775,7 +784,11 @@
       matrices.forEach((m, space) => {
         const svg = this.maps.children[space].firstChild;
         svg.cells.forEach((cell, at) => cell.setAttribute("fill", this.shade(space, m.data[at] / most)));
-        svg.labels.forEach((label, at) => label.setAttribute("fill", colorOf(this.model, this.behaviors[at % n].group)));
+        svg.labels.forEach((label, at) => {
+          const color = colorOf(this.model, this.behaviors[at % n].group);
+          label.firstChild.setAttribute("fill", color);
+          label.lastChild.setAttribute("fill", inkOn(color));
+        });
       });
       if (this.cursor) this.point(...this.cursor);
     }
@@ -787,9 +800,15 @@
       const svg = el("svg", { viewBox: `0 0 ${full} ${full}`, role: "img", tabindex: 0, "aria-label": `Self-attention in space ${space + 1}: ${n} behaviors look at ${n}; move with the arrow keys` });
       svg.cells = [];
       svg.labels = [];
-      const place = { "text-anchor": "middle", "font-size": 12, "font-weight": 600 };
-      for (let i = 0; i < n; i++) svg.labels.push(el("text", { ...place, x: 12, y: from + (i + 0.7) * size }, `${i + 1}`));
-      for (let j = 0; j < n; j++) svg.labels.push(el("text", { ...place, x: from + (j + 0.5) * size, y: 16 }, `${j + 1}`));
+      const chip = (x, y, text) =>
+        el(
+          "g",
+          {},
+          el("rect", { x: x - size / 2, y: y - size / 2, width: size - 1, height: size - 1, rx: 3 }),
+          el("text", { x: x - 0.5, y: y + 3.5, "text-anchor": "middle", "font-size": 11 }, text),
+        );
+      for (let i = 0; i < n; i++) svg.labels.push(chip(size / 2, from + (i + 0.5) * size, `${i + 1}`));
+      for (let j = 0; j < n; j++) svg.labels.push(chip(from + (j + 0.5) * size, size / 2, `${j + 1}`));
       for (let i = 0; i < n; i++) {
         for (let j = 0; j < n; j++) {
           const cell = el("rect", { x: from + j * size, y: from + i * size, width: size - 1, height: size - 1, onclick: () => this.point(space, i, j), onpointerenter: () => this.point(space, i, j) });
@@ -805,7 +824,7 @@
         const [, i, j] = this.cursor && this.cursor[0] === space ? this.cursor : [space, 0, -right];
         this.point(space, Math.min(Math.max(i + down, 0), n - 1), Math.min(Math.max(j + right, 0), n - 1));
       });
-      return el("figure", {}, svg, el("figcaption", { style: `color:${SPACES[space % SPACES.length]}` }, `Space ${space + 1}`));
+      return el("figure", {}, svg, el("figcaption", {}, el("span", { class: "atl-swatch", style: `background:${SPACES[space % SPACES.length]}` }), `Space ${space + 1}`));
     }
 
     /** Say what a square of a map means. */

@@ -133,6 +133,8 @@ def test_the_page_computes_what_torch_computes(visit, tmp_path: Path, histories,
             compare(page, model, histories, random_behaviors(rng, histories, count), group)
     # an edge of a bucket, from below and from it
     edges = model.embedding("coupon").time.edges.tolist()
+    if model.config.time == "continuous":
+        edges = edges[:4]  # years, taken as raw numbers of days, are beyond the precision of torch's 32 bits
     coupon = list(histories.groups).index("coupon")
     compare(page, model, histories, [[coupon, 0, 1, edge - late] for edge in edges for late in (0, 1)], "coupon")
     assert not troubles
@@ -192,7 +194,6 @@ def test_names_from_a_log_are_text_never_markup(visit, tmp_path: Path, histories
 def live(visit, project: Project) -> Any:
     def open_page(viewport: dict[str, int] = DESKTOP, **settings: Any) -> tuple[Page, list[str]]:
         page, troubles = visit(project.html / "live_model.html", viewport, **settings)
-        page.evaluate("() => MathJax.startup.promise")
         return page, troubles
 
     return open_page
@@ -231,7 +232,7 @@ def test_a_behavior_more_or_less_changes_the_numbers(live):
     assert page.evaluate("atrankLive.view.result.score") != after
     assert "Before your changes" in page.locator("#atrank-live [role=status]").inner_text()
     for number in range(4):
-        assert page.locator("#atrank-live svg").nth(number).locator("rect").count() == count**2 + 1
+        assert page.locator("#atrank-live svg").nth(number).locator("rect").count() == count**2 + 2 * count + 1
     page.get_by_role("button", name="Undo all changes").click()
     assert score(page) == start
     page.get_by_role("button", name="Forget everything").click()
@@ -321,10 +322,15 @@ def test_everything_works_from_the_keyboard(live):
 
 def test_every_control_has_a_name(live):
     page, _ = live()
-    names = page.evaluate(
-        """[...document.querySelectorAll("#atrank-live button, #atrank-live select, #atrank-live input")].map(node =>
-            node.getAttribute("aria-label") || node.textContent.trim() && node.tagName === "BUTTON" && node.textContent
-            || node.closest("label")?.textContent || "")"""
+    names = (
+        page.locator("#atrank-live")
+        .locator("button, select, input")
+        .evaluate_all(
+            """nodes => nodes.map((node) => {
+            const own = node.tagName === "BUTTON" ? node.textContent : "";
+            return node.getAttribute("aria-label") || own || node.labels[0]?.textContent || "";
+        })"""
+        )
     )
     assert len(names) > 20
     assert all(name.strip() for name in names)
