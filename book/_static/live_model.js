@@ -275,7 +275,7 @@
   const STEPS = 2; // of the age slider, per doubling
 
   const STYLE = `
-    html[data-theme] .bd-content div.cell_output .output.text_html:has(#atrank-live) { background: none; color: inherit; padding: 0; }
+    html[data-theme] .bd-content div.cell_output .output.text_html:has(#atrank-live) { background: none; color: inherit; padding: 0; overflow: visible; }
     .atl { --atl-line: var(--pst-color-border, #b8b5ae); --atl-panel: ${PANEL}; --atl-ink: ${INK}; margin: 1rem 0; line-height: 1.4; }
     .atl *, .atl *::before { box-sizing: border-box; }
     .atl section { border: 1px solid var(--atl-line); border-radius: 6px; margin: 0 0 1rem; padding: .75rem; min-width: 0; }
@@ -293,6 +293,8 @@
     .atl-row > .atl-field { flex: 1 1 9rem; }
     .atl-row > .atl-wide { flex: 3 1 16rem; }
     .atl ol { list-style: none; margin: 0 0 .75rem; padding: 0; }
+    .atl-panel > ol { margin: 0; }
+    .atl-row + p { margin-top: .5rem; }
     .atl-behavior { display: grid; grid-template-columns: 1.8rem minmax(0, 1fr) 6.5rem minmax(7rem, 11rem) 2.6rem; gap: .1rem .6rem;
       align-items: center; padding: .3rem 0; border-bottom: 1px solid var(--atl-line); }
     .atl-number { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 4px; font-size: .8rem;
@@ -304,6 +306,7 @@
     .atl input[type=range]:focus-visible { outline-offset: 0; }
     .atl-behavior button { padding: 0; }
     .atl-empty { font-style: italic; }
+    .atl-row + .atl-panel { margin-top: .7rem; }
     .atl-panel { background: var(--atl-panel); color: var(--atl-ink); border-radius: 6px; padding: .6rem; }
     .atl-panel :focus-visible { outline-color: #00487f; }
     .atl-score { display: grid; grid-template-columns: 2.4rem minmax(0, 1.2fr) minmax(0, 1fr) 3.4rem; gap: .1rem .5rem; align-items: center;
@@ -324,11 +327,14 @@
     .atl-cell { display: block; height: 1.35rem; border: 1px solid #d8d5ce; border-radius: 2px; }
     .atl-head { font-size: .75rem; text-align: center; }
     .atl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)); gap: .8rem; }
-    .atl-maps figure { margin: 0; min-width: 0; }
-    .atl-maps figcaption { font-size: .85rem; text-align: left; color: inherit; }
+    .atl-map { min-width: 0; }
+    .atl-caption { font-size: .85rem; }
     .atl-swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
     .atl-maps svg { display: block; width: 100%; height: auto; touch-action: manipulation; }
-    .atl .atl-readout { position: sticky; bottom: 0; min-height: 3.2em; margin: .5rem 0 0; padding: .3rem 0; background: var(--atl-panel); }
+    .atl .atl-status { position: sticky; bottom: 0; z-index: 2; margin: 0; padding: .5rem .6rem; border: 1px solid var(--atl-line); border-radius: 6px;
+      background: var(--pst-color-background, Canvas); font-weight: 600; }
+    .atl :is(button, select, input, svg) { scroll-margin-bottom: 6rem; }
+    .atl .atl-readout { position: sticky; bottom: var(--atl-bar, 3rem); min-height: 3.2em; margin: .5rem 0 0; padding: .3rem 0; background: var(--atl-panel); }
     .atl-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
     @media (max-width: 640px) {
       .atl section { padding: .6rem .5rem; }
@@ -361,7 +367,7 @@
   }
 
   const options = (texts, chosen) => texts.map((text, i) => el("option", { value: i, selected: i === chosen }, text));
-  const percent = (x) => `${Math.round(100 * x)} %`;
+  const percent = (x) => `${Math.round(100 * x)}\u00a0%`;
   const number = (x) => x.toFixed(2).replace("-", "\u2212");
 
   function colorOf(model, groupNumber) {
@@ -539,9 +545,9 @@
       targetRow.append(label);
       [label, this.targetObject] = choice("Target", [], () => this.setTarget(this.target.group, this.targetObject.value === "new" ? null : Number(this.targetObject.value)), { class: "atl-field atl-wide" });
       targetRow.append(label);
-      this.status = el("p", { role: "status", "aria-live": "polite", style: "margin-top:.6rem" });
+      this.status = el("p", { class: "atl-status", role: "status", "aria-live": "polite" });
       this.scores = el("ol", { "aria-label": "Best objects" });
-      target.append(targetRow, this.status, el("div", { class: "atl-panel" }, this.scores));
+      target.append(targetRow, el("div", { class: "atl-panel" }, this.scores));
 
       const looking = el("section", { "aria-label": "Target attention" }, el("h3", {}, "3. What the target looks at"));
       this.look = el("div", { class: "atl-look" });
@@ -561,7 +567,7 @@
       this.maps = el("div", { class: "atl-maps" });
       this.readout = el("p", { class: "atl-readout", "aria-live": "polite" });
       self.append(el("div", { class: "atl-panel" }, this.maps, this.readout));
-      this.place.replaceChildren(el("style", {}, STYLE), user, target, looking, self);
+      this.place.replaceChildren(el("style", {}, STYLE), user, target, looking, self, this.status);
       this.place.classList.add("atl");
       this.shownTarget = null;
     }
@@ -717,6 +723,7 @@
       const changed = scores.some((s, i) => s !== start[i]);
       const before = changed ? ` Before your changes: ${number(start[at])}, rank ${rankIn(start, at)} (the marks on the bars).` : "";
       this.status.textContent = now + before;
+      this.place.style.setProperty("--atl-bar", `${this.status.offsetHeight}px`);
     }
 
     scoreRow() {
@@ -824,7 +831,7 @@
         const [, i, j] = this.cursor && this.cursor[0] === space ? this.cursor : [space, 0, -right];
         this.point(space, Math.min(Math.max(i + down, 0), n - 1), Math.min(Math.max(j + right, 0), n - 1));
       });
-      return el("figure", {}, svg, el("figcaption", {}, el("span", { class: "atl-swatch", style: `background:${SPACES[space % SPACES.length]}` }), `Space ${space + 1}`));
+      return el("div", { class: "atl-map" }, svg, el("div", { class: "atl-caption" }, el("span", { class: "atl-swatch", style: `background:${SPACES[space % SPACES.length]}` }), `Space ${space + 1}`));
     }
 
     /** Say what a square of a map means. */
@@ -836,8 +843,8 @@
         return;
       }
       this.cursor = [space, i, j];
-      [...this.maps.children].forEach((figure, at) => {
-        const { mark } = figure.firstChild;
+      [...this.maps.children].forEach((map, at) => {
+        const { mark } = map.firstChild;
         mark.setAttribute("visibility", at === space ? "visible" : "hidden");
         mark.setAttribute("x", 23 + j * 20);
         mark.setAttribute("y", 23 + i * 20);

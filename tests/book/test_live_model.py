@@ -246,7 +246,7 @@ def test_attention_shown_adds_up(live):
     assert page.evaluate(
         "atrankLive.view.result.targetAttention.every(w => Math.abs(w.reduce((a, b) => a + b) - 1) < 1e-9)"
     )
-    shown = [int(text.removesuffix(" %")) for text in page.locator(".atl-look .atl-num").all_inner_texts()]
+    shown = [int(text.removesuffix("\u00a0%")) for text in page.locator(".atl-look .atl-num").all_inner_texts()]
     assert len(shown) == behaviors(page)
     assert sum(shown) == pytest.approx(100, abs=len(shown) / 2)
 
@@ -290,6 +290,17 @@ def test_the_first_experiment_works(live):
     page.keyboard.press("End")
     assert score(page) < before
     assert page.evaluate(look % place) < attention
+
+
+def test_the_score_stays_in_sight(live):
+    """On a phone the list and the score do not fit one screen; the score sticks to its edge."""
+    page, _ = live(PHONE)
+    page.locator(".atl-behavior").nth(1).scroll_into_view_if_needed()
+    box = page.locator("#atrank-live [role=status]").bounding_box()
+    assert box["y"] + box["height"] <= PHONE["height"] + 1
+    slider = page.locator(".atl-behavior input[type=range]").nth(1)
+    slider.focus()
+    assert slider.bounding_box()["y"] < box["y"]
 
 
 def test_everything_works_from_the_keyboard(live):
@@ -355,7 +366,16 @@ def test_it_fits_and_can_be_read(live, viewport: dict[str, int], scheme: str):
     )
     assert not wide
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
-    for place in ("h3", "[role=status]", ".atl-words small", "select", ".atl-name", ".atl-readout", ".atl-number"):
+    for place in (
+        "h3",
+        "[role=status]",
+        ".atl-words small",
+        "select",
+        ".atl-name",
+        ".atl-readout",
+        ".atl-number",
+        ".atl-caption",
+    ):
         assert contrast(page, f"#atrank-live {place}") >= 4.5, place
     assert not troubles
 
