@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -13,41 +12,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from atrank_lib.export import batch_of, browser_document, document_text, rounded
 from atrank_lib.figures import GROUPS, INK, OTHER_GROUPS, PANEL, SPACES
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
 from atrank_lib.runs import prepare
+from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
 from tests.random_logs import random_log
 from tests.test_export import OPTIONS, model_of, random_behaviors
 from tools.project import ROOT, Project
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-SILENT = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 SCRIPT = ROOT / "book" / "_static" / "live_model.js"
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CHROMIUM")
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SILENT)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def visit(chromium: Browser) -> Iterator[Any]:
+def visit(browser: Browser) -> Iterator[Any]:
     """Open a file; the second value lists errors and whatever is asked of anybody else."""
     contexts = []
 
     def visit(file: Path, viewport: dict[str, int] = DESKTOP, **settings: Any) -> tuple[Page, list[str]]:
-        context = chromium.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
+        context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
         contexts.append(context)
         page = context.new_page()
         troubles: list[str] = []
