@@ -29,7 +29,8 @@ OPSET = 18
 class OneUser(nn.Module):
     """ATRank for one user with ``n`` behaviors and ``c`` candidates of one group, as functions of plain tensors.
 
-    Inputs, in the order of ``names``; ``n_g`` behaviors of group ``g``, which may be none:
+    Inputs, in the order of ``names``; ``n_g`` behaviors of group ``g``, which may be none. An index is 1 + the place of
+    a value in the run's ``vocabularies.json``, 0 is unknown; there are the scales of continuous features too:
 
     - ``features.g.f``: categorical ``[n_g]`` indices; tokens ``[n_g, t]`` indices, short lists filled with -1;
       continuous ``[n_g, 2]``, the standardized value (0 when missing) and whether it is missing;

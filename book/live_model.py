@@ -138,8 +138,8 @@ display(
 #
 # ## How good is it?
 #
-# Good enough to play with, and not at the optimum; larger models, trained longer, are in {ref}`ch-ranking`. The AUC on
-# the test targets, beside the best that any model can reach:
+# Good enough to play with, and not at the optimum; {ref}`ch-ranking` trains a larger one. The AUC on the test targets,
+# beside the best that any model can reach:
 
 # %% tags=["hide-input"]
 result = evaluate(model, histories, parts.test, negatives=20, seed=seed)
@@ -158,12 +158,14 @@ table.round(3)
 
 # %%
 def falls(cause, change, actions=None):
-    """In which share of the test items caused by a ``cause`` a change of that behavior lowers the target's score."""
-    samples, (groups, place) = parts.test["item"], planted("item")
+    """How often changing the true cause lowers the target's score, and in how many cases."""
+    groups, place = planted("item")
     chosen = torch.from_numpy(groups == cause)
     if actions is not None:
-        chosen &= torch.isin(histories.groups[cause].actions[place], torch.tensor(actions))
-    batch = build_batch(histories, samples[chosen], samples.objects[chosen][:, None])
+        done = histories.groups[cause].actions[place]
+        chosen &= torch.isin(done, torch.tensor(actions))
+    samples = parts.test["item"][chosen]
+    batch = build_batch(histories, samples, samples.objects[:, None])
     behaviors = batch.histories[cause]
     with torch.no_grad():
         before = model(batch).scores[:, 0]
@@ -191,8 +193,8 @@ _ = claim("live_buy_samples", buy_samples, low=320)
 
 # %% [markdown]
 # The old coupon lowers the score in {glue:text}`live_coupon_falls:.0%` of {glue:text}`live_coupon_samples` cases, the
-# purchase in {glue:text}`live_buy_falls:.0%` of {glue:text}`live_buy_samples`. So the model has learned both, the
-# second less surely: purchases are rare in the log.
+# purchase in {glue:text}`live_buy_falls:.0%` of {glue:text}`live_buy_samples`: the model has learned both, the second
+# less surely.
 #
 # ## What is computed where
 #
