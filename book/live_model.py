@@ -42,7 +42,7 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
 # It was trained on a small simulated marketplace, the one of {ref}`ch-behaviors` with fewer objects, and has learned to
-# rank items, queries and coupons.
+# rank items, queries and coupons. As in {ref}`ch-ranking`, eq. 1 goes without its relu.
 
 # %% tags=["hide-input"]
 market = simulate(
@@ -51,7 +51,7 @@ market = simulate(
     )
 )
 histories, parts = prepare(market.log, "validated")
-config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1)
+config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1, linear_projection=True)
 model = ATRank(histories.schema, histories.vocabularies, config)
 epochs = 5 if profile == "fast" else 20
 recipe = Recipe(
@@ -144,7 +144,7 @@ display(
 # %% tags=["hide-input"]
 result = evaluate(model, histories, parts.test, negatives=20, seed=seed)
 table = pd.DataFrame({"this model": result.targets, "best possible": market.truth.best_auc})
-claim("live_auc", float(table["this model"].mean()), low=0.745, high=0.8)
+claim("live_auc", float(table["this model"].mean()), low=0.77, high=0.82)
 claim("live_best", float(table["best possible"].mean()), low=0.85, high=0.88)
 table.round(3)
 
@@ -188,7 +188,7 @@ buy_falls, buy_samples = falls("item", buy, actions=[0])
 # %% tags=["hide-input"]
 claim("live_coupon_falls", coupon_falls, low=0.92, high=1.0)
 claim("live_coupon_samples", coupon_samples, low=300)
-claim("live_buy_falls", buy_falls, low=0.68, high=0.85)
+claim("live_buy_falls", buy_falls, low=0.7, high=0.87)
 _ = claim("live_buy_samples", buy_samples, low=320)
 
 # %% [markdown]
