@@ -1,4 +1,4 @@
-"""The command line: `atrank check | train | evaluate | rank | reproduce`."""
+"""The command line: `atrank check | train | evaluate | rank | export | reproduce`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from atrank_lib import cli_reproduce
 from atrank_lib.cli_errors import plain_errors
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
+from atrank_lib.export import browser_document, document_text, examples_of, exportable, some_samples
+from atrank_lib.export_onnx import export_onnx
 from atrank_lib.ranking import top_objects
-from atrank_lib.runs import MODELS, OPTIONS, load_run, record_run, train_run
+from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
-from atrank_lib.training import RECIPES, RecipeName
+from atrank_lib.training import RECIPES, RecipeName, write_text
 
 app = typer.Typer(
     name="atrank",
@@ -165,6 +167,43 @@ def rank(
     for values in described.itertuples(index=False):
         table.add_row(*(escape(f"{v:.4f}" if isinstance(v, float) else str(v)) for v in values))
     _console().print(table)
+
+
+@app.command()
+def export(
+    run: RunOption,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")],
+    file_format: Annotated[
+        Literal["browser", "onnx"],
+        typer.Option("--format", help="browser: JSON for the book's live model; onnx: a graph for one user."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="browser: event log with the objects and examples.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=0, help="browser: how many histories of the test samples.")] = 6,
+    target: Annotated[str | None, typer.Option(metavar="GROUP", help="onnx: group of the candidates.")] = None,
+) -> None:
+    """Write a trained ATRank for a web page, or as an ONNX graph. FILE appears complete or not at all."""
+    with plain_errors():
+        trained = load_run(run)
+        if file_format == "onnx":
+            targets = trained.config.targets if target is None else (target,)
+            if len(targets) > 1:
+                raise ValueError(f"the run has several target groups: choose one with --target: {', '.join(targets)}")
+            export_onnx(exportable(trained), targets[0], out)
+        else:
+            write_text(out, _browser_text(trained, data, examples) + "\n")
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def _browser_text(trained: Run, data: Path | None, count: int) -> str:
+    model = exportable(trained)
+    if data is None:
+        raise ValueError("a page needs objects to rank: name an event log with --data")
+    histories = trained.histories_of(EventLog.read(data))
+    test = split(histories, trained.config.protocol, trained.config.targets).test
+    found = [e for s in some_samples(test, count) for e in examples_of(histories, s, model.histories)]
+    return document_text(browser_document(model, histories, found))
 
 
 def _console() -> Console:

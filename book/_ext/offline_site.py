@@ -28,6 +28,13 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str,
         context[kind][:] = [item for item in context.get(kind, []) if not mentions_thebe(item)]
 
 
+def drop_live_model(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Jupyter Book gives every page every script of `_static`; the live model's page alone has a use for this one."""
+    if pagename != "live_model":
+        scripts = context.get("script_files", [])
+        scripts[:] = [item for item in scripts if "live_model.js" not in str(getattr(item, "filename", item))]
+
+
 def mentions_thebe(asset: object) -> bool:
     text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}"
     return "thebe" in text.lower()
@@ -36,4 +43,5 @@ def mentions_thebe(asset: object) -> bool:
 def setup(app: Sphinx) -> dict[str, object]:
     app.connect("builder-inited", copy_mathjax)
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", drop_live_model, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

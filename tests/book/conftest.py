@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.book.chromium import CHROMIUM, SILENT
 from tools.project import ROOT, Project
 
 # A page with formula, claim, figure and exercise: all the features that the pipeline has to carry.
@@ -68,6 +70,15 @@ def project() -> Project:
     for result in (run_tool(project, "execute", "--jobs", "2"), run_tool(project, "build")):
         assert result.returncode == 0, result.stdout + result.stderr
     return project
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests: Playwright allows no second one in a process."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SILENT)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

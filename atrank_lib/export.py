@@ -1,0 +1,240 @@
+"""A trained model for a web page: one JSON document with everything that computes its scores and attention.
+
+The document holds weights (16 bits each, which is what a page needs), vocabularies, time buckets, the objects of the
+log and some histories to start from. ``book/_static/live_model.js`` reads it; nothing else is needed, no server either.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from atrank_lib.embedding import key
+from atrank_lib.grouping import UNKNOWN, Catalog, Features, GroupedHistories, Ragged
+from atrank_lib.model import ATRank
+from atrank_lib.runs import Run, RunError
+from atrank_lib.samples import Batch, Candidates, GroupBatch, Samples, TaskSamples
+from atrank_lib.time_encoding import TICKS
+
+FORMAT = "atrank-browser-1"
+
+
+def exportable(run: Run) -> ATRank:
+    """The model of a run that can be exported.
+
+    Raises:
+        RunError: the run's model is not ATRank.
+    """
+    if not isinstance(run.model, ATRank):
+        raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
+    return run.model
+
+
+def rounded(model: ATRank) -> ATRank:
+    """A copy of the model whose weights have the 16 bits that a page gets."""
+    model = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.half().to(weight.dtype))
+    return model
+
+
+def browser_document(model: ATRank, histories: GroupedHistories, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Everything that a page needs to compute the model, as plain JSON.
+
+    Args:
+        model: a trained model; every option of its config is supported.
+        histories: a log as the model sees it; its objects become the page's.
+        examples: histories to start from, see ``examples_of``.
+
+    Raises:
+        ValueError: a weight is not finite or does not fit 16 bits.
+    """
+    config = model.config
+    return {
+        "format": FORMAT,
+        "name": model.schema.name,
+        "config": {
+            "hidden": config.hidden,
+            "sizes": list(model.target.attention.sizes),
+            "scale": model.target.attention.scale,
+            "blocks": config.blocks,
+            "attention": config.attention,
+            "residual": config.residual,
+            "shared": config.target_attention == "shared" and config.blocks > 0,
+            "target_residual": config.target_residual,
+            "linear_projection": config.linear_projection,
+            "time": config.time,
+            "ranking": config.ranking,
+            "ranked": config.ranked,
+            "object_bias": config.object_bias,
+            "task_heads": config.task_heads,
+        },
+        "vocabularies": {name: list(words) for name, words in histories.vocabularies.words.items()},
+        "histories": list(model.histories),
+        "groups": [_group(model, histories, name) for name in model.schema.groups],
+        "weights": pack_weights(model),
+        "examples": list(examples),
+    }
+
+
+def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, Any]:
+    group, time = model.schema.groups[name], model.embedding(name).time
+    catalog = histories.catalogs[name]
+    features: list[dict[str, Any]] = []
+    columns: list[list[Any]] = []
+    for feature, spec in group.features.items():
+        entry: dict[str, Any] = {"name": feature, "kind": spec.kind, "module": key(feature)}
+        values = catalog.features[feature]
+        if spec.kind == "continuous":
+            entry["mean"], entry["deviation"] = histories.vocabularies.scales[f"{name}.{feature}"]
+            raw = histories.tables[name][feature].to_numpy(float)
+            columns.append([value if math.isfinite(value) else None for value in raw.tolist()])
+        else:
+            entry["vocabulary"] = model.schema.vocabulary(name, feature)
+            entry["table"] = key(entry["vocabulary"])
+            columns.append(_lists(values) if isinstance(values, Ragged) else values.tolist())
+        features.append(entry)
+    return {
+        "name": name,
+        "module": key(name),
+        "actions": list(group.actions),
+        "features": features,
+        # in the unit of the log's timestamps: the number of edges that an age has reached is its bucket
+        "time": {
+            "edges": time.edges.tolist(),
+            "unit": time.unit,
+            "second": TICKS[model.schema.timestamp_unit],
+            "name": group.time.unit,
+        },
+        "objects": {"ids": list(catalog.object_ids), "columns": columns},
+    }
+
+
+def _lists(ragged: Ragged) -> list[list[int]]:
+    return [part.tolist() for part in ragged.values.split(ragged.offsets.diff().tolist())]
+
+
+def pack_weights(model: nn.Module) -> dict[str, Any]:
+    """All parameters, each once: shapes by name, and their numbers end to end as float16 in base64 (little endian)."""
+    shapes: dict[str, list[int]] = {}
+    numbers: list[np.ndarray] = []
+    for name, weight in model.named_parameters():
+        half = weight.detach().cpu().half()
+        if not bool(half.isfinite().all()):
+            raise ValueError(f"weight {name} holds a number that 16 bits cannot hold; train with a lower learning rate")
+        shapes[name] = list(weight.shape)
+        numbers.append(half.flatten().numpy().astype("<f2"))
+    return {"shapes": shapes, "data": base64.b64encode(np.concatenate(numbers).tobytes()).decode("ascii")}
+
+
+def examples_of(
+    histories: GroupedHistories,
+    samples: Samples,
+    groups: Sequence[str],
+    longest: int = 12,
+    labels: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The histories of samples as a page reads them, oldest behavior first.
+
+    A behavior is ``[group, action, object, elapsed]``: numbers in the schema's order, the row of the object, the age
+    at the moment of ranking in the unit of the log's timestamps. Of every history the latest ``longest`` are kept,
+    and ``older`` counts the others.
+    """
+    order = list(histories.groups)
+    found = []
+    for s in range(len(samples)):
+        user, moment = int(samples.users[s]), int(samples.times[s])
+        behaviors = []
+        for number, name in enumerate(order):
+            if name not in groups:
+                continue
+            group = histories.groups[name]
+            for p in range(int(group.offsets[user]), int(samples.ends[s, number])):
+                elapsed = moment - int(group.timestamps[p])
+                behaviors.append([number, int(group.actions[p]), int(group.objects[p]), elapsed])
+        behaviors.sort(key=lambda b: -b[3])
+        label = str(histories.user_ids[user]) if labels is None else labels[s]
+        found.append(
+            {
+                "label": label,
+                "group": order.index(samples.target_group),
+                "object": int(samples.objects[s]),
+                "older": max(len(behaviors) - longest, 0),
+                "behaviors": behaviors[-longest:],
+            }
+        )
+    return found
+
+
+def batch_of(
+    histories: GroupedHistories, behaviors: Sequence[Sequence[Any]], group: str, objects: Sequence[int | None]
+) -> tuple[Batch, list[int]]:
+    """What a page computes, for PyTorch: behaviors as in ``examples_of`` and candidates of ``group``, in one sample.
+
+    An object of None is one of which nothing is known. The model reads group by group: place ``i`` of its attention is
+    behavior ``order[i]``, the second value returned.
+    """
+    order, parts = [], {}
+    for number, name in enumerate(histories.groups):
+        mine = [i for i, behavior in enumerate(behaviors) if behavior[0] == number]
+        order += mine
+        parts[name] = GroupBatch(
+            features=_features(histories.catalogs[name], [behaviors[i][2] for i in mine]),
+            actions=torch.tensor([behaviors[i][1] for i in mine], dtype=torch.long),
+            elapsed=torch.tensor([behaviors[i][3] for i in mine], dtype=torch.long),
+            positions=torch.full((len(mine),), -1),
+        )
+    candidates = Candidates(group, _features(histories.catalogs[group], objects), (1, len(objects)))
+    slots, users = torch.arange(len(order)), torch.zeros(1, dtype=torch.long)
+    return Batch(parts, slots, 1, max(len(order), 1), users, candidates), order
+
+
+def _features(catalog: Catalog, objects: Sequence[int | None]) -> Features:
+    """Features of objects, where None has index 0, no tokens, a missing value."""
+    rows = torch.tensor([0 if o is None else o for o in objects], dtype=torch.long)
+    unknown = torch.tensor([o is None for o in objects], dtype=torch.bool)
+    features = catalog.take(rows)
+    for name, value in features.items():
+        if isinstance(value, Ragged):
+            lists = [[] if o is None else found for o, found in zip(objects, _lists(value), strict=True)]
+            lengths = torch.tensor([0, *map(len, lists)])
+            flat = torch.tensor([v for found in lists for v in found], dtype=torch.long)
+            features[name] = Ragged(flat, lengths.cumsum(0))
+        elif value.dim() == 2:
+            features[name] = torch.where(unknown[:, None], value.new_tensor([0.0, 1.0]), value)
+        else:
+            features[name] = value.masked_fill(unknown, UNKNOWN)
+    return features
+
+
+def some_samples(tasks: TaskSamples, count: int) -> list[Samples]:
+    """About ``count`` samples, spread evenly over the tasks and the users of each."""
+    tasks = {name: samples for name, samples in tasks.items() if len(samples)}
+    each = [count // len(tasks) + (number < count % len(tasks)) for number in range(len(tasks))]
+    return [
+        samples[torch.linspace(0, len(samples) - 1, min(n, len(samples))).round().long()]
+        for n, samples in zip(each, tasks.values(), strict=True)
+    ]
+
+
+def document_text(document: dict[str, Any]) -> str:
+    """The document as compact JSON that may stand inside a ``<script>`` of a page."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def unpack_weights(packed: dict[str, Any]) -> dict[str, Tensor]:
+    """The inverse of ``pack_weights``."""
+    numbers = np.frombuffer(base64.b64decode(packed["data"]), dtype="<f2").astype(np.float32)
+    sizes = [math.prod(shape) for shape in packed["shapes"].values()]
+    parts = torch.from_numpy(numbers).split(sizes)
+    return {name: part.reshape(shape) for part, (name, shape) in zip(parts, packed["shapes"].items(), strict=True)}

@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (live-model)=
+# # A model to play with
+#
+# What would the model say if Ana had not searched for a tent, or if her coupon were a week old? A trained model is a
+# function, and the best way to get to know a function is to change its arguments. Below, a small ATRank
+# {cite:p}`zhou2018atrank` runs in this page: every change computes all equations anew, with every attention weight.
+
+# %% tags=["parameters"]
+profile = "fast"
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("live_model", profile=profile, seed=seed)
+
+# %% tags=["hide-input"]
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import HTML, display
+
+from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, evaluate, fit
+from atrank_lib.export import batch_of, browser_document, document_text, examples_of, rounded
+from atrank_lib.figures import group_color, heatmap, space_color
+from atrank_lib.runs import prepare
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+# %% [markdown]
+# It was trained on a small simulated marketplace, the one of {ref}`ch-behaviors` with fewer objects, and has learned to
+# rank items, queries and coupons. As in {ref}`ch-ranking`, eq. 1 goes without its relu.
+
+# %% tags=["hide-input"]
+market = simulate(
+    MarketplaceConfig(
+        users=1700, behaviors=24, items=240, queries=80, coupons=40, categories=12, brands=16, shops=12, seed=seed
+    )
+)
+histories, parts = prepare(market.log, "validated")
+config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1, linear_projection=True)
+model = ATRank(histories.schema, histories.vocabularies, config)
+epochs = 5 if profile == "fast" else 20
+recipe = Recipe(
+    loss="pairwise", negatives=4, batch_size=64, learning_rate=3e-3, epochs=epochs, average=0.98, patience=None
+)
+_ = fit(model, histories, parts, recipe, seed=seed, progress=False)
+model = rounded(model)  # 16 bits a weight: what the page computes with
+
+# %% [markdown]
+# The users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
+# item", it is the first test user of the log (each only once) for whom the simulator planted such a cause among the
+# latest behaviors.
+
+# %% tags=["hide-input"]
+LATEST = 12
+PAIRS = [
+    ("coupon", "item"),
+    ("query", "item"),
+    ("item", "item"),
+    ("item", "query"),
+    ("item", "coupon"),
+    ("coupon", "coupon"),
+]
+
+
+def planted(task):
+    """Of each test sample of a group: the group of its true cause ("": none), and its place in that group's block."""
+    samples = parts.test[task]
+    causes = market.truth.causes[task].iloc[histories.groups[task].rows[samples.positions].numpy()]
+    groups = np.asarray(causes["cause_group"].astype(str))
+    place = np.full(len(samples), -1)
+    for name, group in histories.groups.items():
+        back = np.argsort(group.rows.numpy())  # from a row of the log to a place
+        mine = groups == name
+        place[mine] = back[causes["cause_row"].to_numpy()[mine]]
+    return groups, torch.from_numpy(place)
+
+
+def example(cause, task, taken):
+    """The first test user whose next ``task`` was caused by one of the latest behaviors, of group ``cause``."""
+    samples, (groups, place) = parts.test[task], planted(task)
+    for number in np.flatnonzero(groups == cause):
+        one = samples[torch.tensor([number])]
+        user = histories.user_ids[int(one.users)]
+        label = f"{user}: {cause} leads to {task}"
+        (found,) = examples_of(histories, one, model.histories, LATEST, [label])
+        group = histories.groups[cause]
+        age = int(one.times) - int(group.timestamps[place[number]])
+        row = [list(histories.groups).index(cause), int(group.actions[place[number]])]
+        if user not in taken and [*row, int(group.objects[place[number]]), age] in found["behaviors"]:
+            taken.add(user)
+            return found
+    raise ValueError(f"no {task} was caused by a {cause}")
+
+
+taken = set()
+examples = [example(*pair, taken) for pair in PAIRS]
+
+# %% [markdown]
+# ## Try this
+#
+# 1. **Let a coupon age.** Start from the first user, find the latest coupon, and drag its age to the right. Watch the
+#    target's score, its rank, and how much the target looks at the coupon.
+# 2. **Make it irrelevant instead.** Undo, choose another target from another shop, and watch the attention of the
+#    target move to other behaviors.
+# 3. **Buy it.** Change a *browse* to *buy*. In this marketplace a bought need leads to little. Has the model noticed?
+# 4. **Know nothing.** Forget everything: which items come first, and why does the order not change with the user? Then
+#    add a single query and look again.
+
+# %% tags=["hide-input"]
+document = browser_document(model, histories, examples)
+text = document_text(document)
+fallback = "The live model needs JavaScript, and live_model.js of this book. The figure below shows its first user."
+display(
+    HTML(
+        f'<div id="atrank-live"><p>{fallback}</p></div>'
+        f'<script type="application/json" id="atrank-live-data">{text}</script>'
+    )
+)
+
+# %% [markdown]
+# The order of the list is only a matter of display: the model reads ages, not places. An object "of which nothing is
+# known" has the unknown index for each of its features.
+#
+# ## How good is it?
+#
+# Good enough to play with, and not at the optimum; {ref}`ch-ranking` trains a larger one. The AUC on the test targets,
+# beside the best that any model can reach:
+
+# %% tags=["hide-input"]
+result = evaluate(model, histories, parts.test, negatives=20, seed=seed)
+table = pd.DataFrame({"this model": result.targets, "best possible": market.truth.best_auc})
+claim("live_auc", float(table["this model"].mean()), low=0.77, high=0.82)
+claim("live_best", float(table["best possible"].mean()), low=0.85, high=0.88)
+table.round(3)
+
+# %% [markdown]
+# Over the three groups this is {glue:text}`live_auc:.3f` of {glue:text}`live_best:.3f`.
+#
+# One user is an anecdote. So here are two of the experiments for *all* test items with such a cause: the coupon that led
+# to the item is made 64 days old, or the browsed item that led to it is bought instead. Everything else stays, and
+# the target is scored again.
+
+
+# %%
+def falls(cause, change, actions=None):
+    """How often changing the true cause lowers the target's score, and in how many cases."""
+    groups, place = planted("item")
+    chosen = torch.from_numpy(groups == cause)
+    if actions is not None:
+        done = histories.groups[cause].actions[place]
+        chosen &= torch.isin(done, torch.tensor(actions))
+    samples = parts.test["item"][chosen]
+    batch = build_batch(histories, samples, samples.objects[:, None])
+    behaviors = batch.histories[cause]
+    with torch.no_grad():
+        before = model(batch).scores[:, 0]
+        change(behaviors, torch.isin(behaviors.positions, place[chosen]))
+        after = model(batch).scores[:, 0]
+    return float((after < before).float().mean()), int(chosen.sum())
+
+
+def age(behaviors, which):
+    behaviors.elapsed[which] = 64 * 86_400
+
+
+def buy(behaviors, which):
+    behaviors.actions[which] = 2
+
+
+coupon_falls, coupon_samples = falls("coupon", age)
+buy_falls, buy_samples = falls("item", buy, actions=[0])
+
+# %% tags=["hide-input"]
+claim("live_coupon_falls", coupon_falls, low=0.92, high=1.0)
+claim("live_coupon_samples", coupon_samples, low=300)
+claim("live_buy_falls", buy_falls, low=0.7, high=0.87)
+_ = claim("live_buy_samples", buy_samples, low=320)
+
+# %% [markdown]
+# The old coupon lowers the score in {glue:text}`live_coupon_falls:.0%` of {glue:text}`live_coupon_samples` cases, the
+# purchase in {glue:text}`live_buy_falls:.0%` of {glue:text}`live_buy_samples`: the model has learned both, the second
+# less surely.
+#
+# ## What is computed where
+#
+# The page holds one JSON document: vocabularies, time buckets, objects, and the weights, rounded to 16 bits each. A
+# script of plain JavaScript, `live_model.js`, computes {eq}`eq-behavior` to {eq}`eq-target` on it. It asks nobody for
+# anything, and what you type leaves the page nowhere. The numbers above are those of the rounded weights.
+#
+# {numref}`fig-live` was drawn by PyTorch, for the first user of the list before any change: compare it with part 4 of the live
+# model.
+
+# %% mystnb={"figure": {"caption": "Self-attention of the first user in each semantic space, computed by PyTorch: a row shows how one behavior divides its attention. Numbers are those of the live model's list.", "name": "fig-live"}, "image": {"alt": "Four squares of shades, one for each semantic space, with twelve rows and columns numbered in the colors of their behavior groups."}} tags=["hide-input"]
+first = examples[0]
+explained, order = batch_of(histories, first["behaviors"], "item", [first["object"]])
+attention = model.explain(explained).self_attention[0][0].numpy()  # [k, n, n]
+place = np.argsort(order)  # from the list's order to the model's
+colors = [group_color(list(histories.groups)[behavior[0]]) for behavior in first["behaviors"]]
+numbers = [str(i + 1) for i in range(len(order))]
+fig, axes = plt.subplots(2, 2, figsize=(6.8, 7))
+for k, ax in enumerate(axes.flat):
+    shown = attention[k][np.ix_(place, place)]
+    heatmap(ax, shown, rows=numbers, columns=numbers, color=space_color(k), high=attention.max(), fmt=None)
+    ax.set_title(f"space {k + 1}", color=space_color(k))
+    for label, color in zip([*ax.get_xticklabels(), *ax.get_yticklabels()], [*colors, *colors], strict=True):
+        label.set(color=color, fontweight="bold")
+
+# %% [markdown]
+# ## Your own model
+#
+# Any trained ATRank becomes such a page. Export it, write the page around it, and copy `live_model.js` from this book's
+# `_static` folder beside it:
+#
+# ```bash
+# atrank export --run my_run --data my_log --format browser --out my_model.json
+# {
+#   echo '<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+#   echo '<div id="atrank-live"></div><script type="application/json" id="atrank-live-data">'
+#   cat my_model.json
+#   echo '</script><script src="live_model.js"></script>'
+# } > my_model.html
+# ```
+#
+# With thousands of objects the page becomes large; it is meant for looking closely. To *serve* a model, export the same
+# computation as a graph, `atrank export --run my_run --target item --format onnx --out my_model.onnx`; the inputs and
+# outputs are described at `OneUser` in `atrank_lib/export_onnx.py`.
