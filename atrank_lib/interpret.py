@@ -335,10 +335,12 @@ def table4(model: ATRank, histories: GroupedHistories, samples: Samples, resampl
     """Mean target attention by elapsed time, in the time buckets of the target's group, with intervals over users.
 
     The attention of a behavior is the mean over spaces of what the positive target gives it; behaviors of other
-    groups are left out. A bucket's mean is over its behaviors, and users are resampled.
+    groups are left out. A bucket's mean is over its behaviors, and users are resampled. ``even`` is the same mean if
+    each target attended evenly, one over the number of behaviors in the history: who has old behaviors has many.
     """
     encoding = model.embedding(samples.target_group).time
     table = attention(model, histories, samples, batch_size=512)
+    table["even"] = 1 / table.groupby("sample")["row"].transform("size")
     table = table[table["group"] == samples.target_group]
     bucket = encoding.bucketize(torch.tensor(table["elapsed"].to_numpy())).numpy()
     user = samples.users.numpy()[table["sample"]]
@@ -352,6 +354,7 @@ def table4(model: ATRank, histories: GroupedHistories, samples: Samples, resampl
         with np.errstate(invalid="ignore", divide="ignore"):
             draws.append((times @ sums) / (times @ counts))
     some = counts.sum(axis=0) > 0
+    even = np.bincount(bucket, table["even"], minlength=encoding.buckets)[some]
     low, high = np.nanquantile(np.array(draws)[:, some], [0.025, 0.975], axis=0)
     return pd.DataFrame(
         {
@@ -360,5 +363,6 @@ def table4(model: ATRank, histories: GroupedHistories, samples: Samples, resampl
             "attention": sums.sum(axis=0)[some] / counts.sum(axis=0)[some],
             "low": low,
             "high": high,
+            "even": even / counts.sum(axis=0)[some],
         }
     )

@@ -300,6 +300,7 @@ def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
     samples = split(histories, "validated").test["item"]
     unit = 1  # items count time in seconds
     found: dict[int, list[float]] = {}
+    even: dict[int, list[float]] = {}
     for i in range(len(samples)):
         one = samples[torch.tensor([i])]
         batch = build_batch(histories, one, one.objects[:, None], trained.model.histories)
@@ -310,9 +311,11 @@ def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
                 elapsed = (int(one.times[0]) - moment) / unit
                 bucket = sum(elapsed >= edge for edge in (1, 2, 4, 8))
                 found.setdefault(bucket, []).append(float(seen.target_attention[0, :, 0, place].mean()))
+                even.setdefault(bucket, []).append(1 / seen.groups.shape[1])
     assert {row["bucket"]: row["behaviors"] for row in rows} == {b: len(w) for b, w in found.items()}
     for row in rows:
         assert row["attention"] == pytest.approx(np.mean(found[row["bucket"]]), rel=1e-5)
+        assert row["even"] == pytest.approx(np.mean(even[row["bucket"]]))
         assert row["low"] <= row["attention"] <= row["high"]
 
 
