@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
@@ -215,6 +215,11 @@ def _attentive(run: Path) -> Run:
     return trained
 
 
+def _settings(run: Run) -> dict[str, Any]:
+    options, recipe = (part.model_dump(mode="json") for part in (run.config.options, run.config.recipe))
+    return {"seed": run.config.seed, "options": options, "recipe": recipe}
+
+
 @app.command()
 @plain_errors()
 def table4(data: Data, run: TrainedRun, out: Out = RESULTS) -> None:
@@ -225,9 +230,7 @@ def table4(data: Data, run: TrainedRun, out: Out = RESULTS) -> None:
     for group, samples in test.items():
         found = interpret.table4(trained.model, histories, samples)
         file = out / "table4" / slug(log.schema.name) / f"{group}.json"
-        write_record(
-            file, {"rows": found.to_dict("records"), "seed": trained.config.seed, "target": group, **provenance(log)}
-        )
+        write_record(file, {"rows": found.to_dict("records"), "target": group, **_settings(trained), **provenance(log)})
         typer.echo(f"{group}; bucket 0 is [0, 1) {log.schema.groups[group].time.unit}, bucket k is [2^(k-1), 2^k)")
         _show(found.set_index("bucket"))
     typer.echo(f"The paper's Table 4, from [0, 2) days to [64, 128): {tables.PAPER_TABLE_4}")
@@ -242,7 +245,10 @@ def detectors(
     samples: Annotated[int, typer.Option(min=2, help="Targets with a cause, at most, of each group and part.")] = 2_000,
     negatives: Annotated[int, typer.Option(min=1, help="Objects that erasure and gradient compare with.")] = 8,
 ) -> None:
-    """Who finds the planted causes of a simulated log: attention, erasure, gradients, rules, the true posterior."""
+    """Who finds the planted causes of a simulated log: attention, erasure, gradients, rules, the true posterior.
+
+    The record is named after the folder of the run.
+    """
     from data_scripts.truth import Truth  # here: reading a truth is all that the command line needs of the simulator
 
     trained, log = _attentive(run), EventLog.read(data)
@@ -260,6 +266,7 @@ def detectors(
         typer.echo(f"{group}; the best single space on validation is {more['best_space']!r}")
         _show(found)
     auc = evaluate(trained.model, histories, parts.test).targets
-    settings = {"options": config.options.model_dump(mode="json"), "recipe": config.recipe.model_dump(mode="json")}
-    record = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, "seed": config.seed, **settings}
-    write_record(out / "interpret" / f"{slug(log.schema.name)}.json", {**record, **provenance(log)})
+    record = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, **_settings(trained)}
+    write_record(
+        out / "interpret" / slug(log.schema.name) / f"{run.resolve().name}.json", {**record, **provenance(log)}
+    )

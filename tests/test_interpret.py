@@ -241,7 +241,7 @@ def test_detectors_are_judged_and_recorded(market, tmp_path):
     train_run(market.log, tmp_path / "run", options=SMALL, targets=["item"], recipe=Recipe(epochs=1), progress=False)
     result = run("detectors", "--data", tmp_path / "log", "--run", tmp_path / "run", "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    record = read_record(tmp_path / "interpret" / "simulated_marketplace.json")
+    record = read_record(tmp_path / "interpret" / "simulated_marketplace" / "run.json")
     rows = {row["detector"]: row for row in record["targets"]["item"]["rows"]}
     assert record["best_auc"] == market.truth.best_auc
     assert record["data_fingerprint"] == market.log.fingerprint()
