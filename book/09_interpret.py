@@ -1,0 +1,696 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-interpret)=
+# # Looking inside
+#
+# Ana opens the shop and sees a sleeping bag first. *Why?*, she asks. ATRank has an answer at hand: attention weights,
+# one for each of her behaviors, that sum to one. They look like reasons. The paper prints them as heat maps of one
+# user, and finds that they fall with age. But are they reasons? On a real log nobody can tell. On ours we can, for
+# we know which behavior caused what.
+
+# %% [markdown]
+# ```{admonition} In this chapter
+# You will
+# - draw the attention of one user, as the paper's Figures 3 and 4 do, and read it;
+# - derive what happens to a score when a behavior is erased, and see what attention has to do with it;
+# - measure how attention falls with time, and what the length of a history has to do with that;
+# - judge attention, erasure and gradients as detectors of planted causes, against rules and against the optimum;
+# - say where attention is an explanation, and where it is not.
+#
+# **Runtime:** under a minute on a laptop. **You need:** {ref}`ch-attention` and {ref}`ch-ranking`.
+# ```
+
+# %% tags=["parameters"]
+profile = "fast"
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("09_interpret", profile=profile, seed=seed)
+
+# %%
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+import atrank_lib.check.interpret  # noqa: F401
+from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, check, evaluate, fit, interpret
+from atrank_lib.attention import Layout
+from atrank_lib.evaluation import average_user_auc, fixed_candidates
+from atrank_lib.figures import INK, group_color, heatmap, space_color
+from atrank_lib.records import read_record, recorded
+from atrank_lib.reproduce import PAPER_TABLE_4
+from atrank_lib.runs import prepare
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+# %% [markdown]
+# ## Two ways to ask why
+#
+# Ana's history is a tent, boots and a guitar, with one dimension for "outdoors" and one for "music"; the target is a
+# sleeping bag. As in {ref}`ch-ranking`, all matrices are the identity and there is no network. The target gives each
+# behavior $j$ a share of attention $\alpha_j$, and what it reads there, compared with the target, is worth
+# $h \cdot v_j$. The score is their average, $f = \sum_j \alpha_j \, h \cdot v_j$.
+
+# %%
+names = ["tent", "boots", "guitar"]
+C = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]], requires_grad=True)  # [n, d] behaviors
+h = torch.tensor([1.0, 0.0])  # [d] the target: a sleeping bag
+
+
+def score(C):
+    alpha = (C @ h).softmax(dim=0)  # [n, d] [d] -> [n]
+    return alpha @ torch.relu(C) @ h  # a number
+
+
+alpha, worth = (C @ h).softmax(dim=0), torch.relu(C) @ h  # [n], [n]
+f = score(C)
+print(f"score {f:.3f}")
+
+# %% [markdown]
+# *Where did the model look?* is answered by $\alpha$. *What did it need?* is another question. We can answer it by an
+# experiment: take one behavior away, let the model read again, and see by how much the score falls. This is
+# **erasure**. A third answer is cheaper: the **gradient** of the score with respect to the behavior's vector, times
+# that vector. It says how much the score would lose if the vector began to shrink.
+
+# %%
+with torch.no_grad():
+    kept = [[i for i in range(3) if i != j] for j in range(3)]
+    fall = torch.stack([f - score(C[rest]) for rest in kept])  # [n]
+(slope,) = torch.autograd.grad(f, C)
+gradient = (slope * C).sum(dim=1)  # [n]
+pd.DataFrame(
+    torch.stack([alpha, worth, fall, gradient], dim=1).detach().numpy(),
+    index=names,
+    columns=["attention", "worth", "erasure", "gradient x input"],
+).round(3)
+
+# %% [markdown]
+# The boots have the second-largest attention. Yet *without* them the score rises! Once they are gone, their share goes
+# to the others, in proportion: $\alpha_i$ becomes $\alpha_i / (1 - \alpha_j)$. So the score without $j$ is
+# $(f - \alpha_j \, h \cdot v_j) / (1 - \alpha_j)$, and what it falls by is
+#
+# $$
+# f - f_{\setminus j} = \frac{\alpha_j}{1 - \alpha_j} \, \bigl(h \cdot v_j - f\bigr)
+# $$ (eq-erasure)
+
+# %%
+torch.testing.assert_close(fall, (alpha / (1 - alpha) * (worth - f)).detach())
+
+# %% [markdown]
+# Attention is the *size* of a behavior's say. Whether it speaks for the target or against it is the other factor: is
+# what it says worth more than the average, or less? A behavior can be looked at closely and speak against. In the real
+# model there are several spaces, networks, and self-attention, which lets every behavior change all others, so that
+# {eq}`eq-erasure` no longer holds exactly. There one has to erase and look.
+#
+# ## A model to look into
+#
+# We train on the simulated marketplace, as in {ref}`ch-ranking`, with one more measure against learning items by heart:
+# in training, half of the ids are hidden (`id_dropout`), so that categories, brands and shops have to carry the
+# weight. The scores of attention are those of the authors' code (`attention="dot"`). To save your time, the fast
+# profile trains on the latest eight behaviors of each group; it is *tested* on all of them. An untrained twin is kept
+# as a control.
+
+# %%
+users, steps, judged = (4000, 1200, 600) if profile == "fast" else (20_000, 12_000, 2_000)
+market = simulate(MarketplaceConfig(users=users, items=300, seed=seed))
+log, truth = market.log, market.truth
+histories, parts = prepare(log, "validated", ["item"])
+test, validation = parts.test["item"], parts.validation["item"]
+config = ATRankConfig(embedding_size=16, hidden=64, spaces=4, attention="dot", linear_projection=True, id_dropout=0.5)
+recipe = Recipe(
+    loss="pairwise",
+    negatives=8,
+    batch_size=128,
+    learning_rate=3e-3,
+    decay_rate=0.1,
+    decay_steps=steps,
+    epochs=4,
+    max_length=8 if profile == "fast" else None,
+)
+torch.manual_seed(seed)
+model = ATRank(log.schema, histories.vocabularies, config)
+untrained = ATRank(log.schema, histories.vocabularies, config).eval()
+fitted = fit(model, histories, parts, recipe, seed=seed, max_steps=steps, progress=False)
+model = model.eval()
+result = evaluate(model, histories, {"item": test}, negatives=5)
+best = claim("ch9_best_auc", truth.best_auc["item"], low=0.85, high=0.95)
+auc = claim("ch9_model_auc", result.average_user_auc, low=0.7, high=best)
+
+# %% [markdown]
+# The model ranks with an AUC of {glue:text}`ch9_model_auc:.3f`; the best possible is {glue:text}`ch9_best_auc:.3f`.
+# What follows explains *this model*, with all that it has not learned.
+#
+# ## One user
+#
+# We take the first test target that has a cause, and whose history is short enough to print. Its behaviors stand in
+# the order of time, in the colors of their groups.
+
+# %% tags=["hide-input"]
+known = interpret.caused(truth, histories, test)  # [samples] whether an earlier behavior is the cause
+table = interpret.attention(model, histories, test[known][:judged])
+table = interpret.planted(table, truth, log, histories, test[known][:judged])
+lengths = table["sample"].value_counts(sort=False)
+shown = int(lengths.index[lengths.between(8, 10)][0])
+sample = test[known][[shown]]
+one = table[table["sample"] == shown].sort_values("elapsed", ascending=False, kind="stable")
+order = one.index.to_numpy() - table.index[table["sample"] == shown][0]  # places in the model's table, by time
+
+
+def label(group, row):
+    event = log.events[group].iloc[row]
+    return f"{event['action']} {event['object_id']}"
+
+
+labels = [label(group, row) for group, row in zip(one["group"], one["row"], strict=True)]
+colors = [group_color(group) for group in one["group"]]
+target_row = int(histories.groups["item"].rows[sample.positions])
+target_label = label("item", target_row)
+
+
+def color_ticks(axis):
+    for tick, color in zip(axis.get_ticklabels(), colors, strict=False):  # inner panels have none
+        tick.set_color(color)
+
+
+# %%
+objects = {g: log.objects[g].set_index("object_id") for g in log.objects}
+seen = pd.DataFrame(
+    [
+        objects[g].loc[log.events[g]["object_id"].iloc[r]].drop("price", errors="ignore")
+        for g, r in one[["group", "row"]].to_numpy()
+    ],
+)
+seen.insert(0, "behavior", labels)
+seen.insert(1, "days ago", (one["elapsed"] / 86_400).round(1).to_numpy())
+seen["cause"] = np.where(one["cause"], "yes", "")
+print("target:", target_label, dict(objects["item"].loc[log.events["item"]["object_id"].iloc[target_row]]))
+seen.set_index("behavior").fillna("")
+
+# %% mystnb={"figure": {"caption": "Our Figure 3: self-attention of one user in every semantic space. Each row says what one behavior takes from which others (columns), and sums to one; both run from the oldest to the latest, in the colors of their groups. Every space has its own pattern. Vertical stripes are behaviors that everybody listens to; blocks are behaviors that listen to each other.", "name": "fig-interpret-self"}, "image": {"alt": "Four square heat maps of the same behaviors, one for each semantic space, with different patterns: vertical stripes where one behavior is read by all, and blocks where behaviors of one group read each other."}} tags=["hide-input"]
+batch = build_batch(histories, sample, sample.objects[:, None])
+explained = model.explain(batch)
+matrices = explained.self_attention[0][0].numpy()[:, order][:, :, order]  # [k, t, t]
+assert np.allclose(matrices.sum(axis=2), 1, atol=1e-5)  # every row sums to one
+fig, axes = plt.subplots(2, 2, figsize=(7.4, 7.2), sharex=True, sharey=True)
+for k, (ax, matrix) in enumerate(zip(axes.flat, matrices, strict=True)):
+    heatmap(ax, matrix, rows=labels, columns=labels, color=space_color(k), high=matrices.max(), fmt=None)
+    ax.set_title(f"space {k + 1}", color=space_color(k))
+    ax.tick_params(labelsize=8)
+    ax.tick_params(axis="x", rotation=90)
+    color_ticks(ax.xaxis)
+    color_ticks(ax.yaxis)
+
+# %% [markdown]
+# Read a row of {numref}`fig-interpret-self`: this is where the behavior gets its new vector from. The paper saw three
+# kinds of spaces in its heat maps: those in which all rows agree on a few columns, those in which similar behaviors form
+# dense squares, and spaces in between. With eight to ten behaviors and a model of our own the same kinds can be seen,
+# but note how easy it is to see things in four colored squares. We will measure instead of looking.
+
+# %% mystnb={"figure": {"caption": "Our Figure 4, for the same user. Left: the attention that the target gives to each behavior, the mean over spaces; the star marks the behavior that truly caused the target. Middle: the same, space by space. Right: by how much the target's lead over other items falls when the behavior is erased.", "name": "fig-interpret-target"}, "image": {"alt": "Three panels with one row for each behavior. Left: bars of attention of different lengths. Middle: a heat map with one column for each of four spaces. Right: bars of erasure to the right and to the left of zero, in another order than the bars of attention."}} tags=["hide-input"]
+candidates = fixed_candidates(histories, {"item": test[known][:judged]}, negatives=8)["item"]  # the target and 8 others
+erased = interpret.erasure(model, histories, sample, candidates[[shown]])[order]
+rows = np.arange(len(one))
+fig, (left, middle, right) = plt.subplots(1, 3, figsize=(7.6, 3.4), width_ratios=[1.2, 0.8, 1.2])
+left.barh(rows, one["attention"], color=colors)
+cause = int(np.flatnonzero(one["cause"])[0])
+left.plot(one["attention"].iloc[cause] + 0.02, cause, "*", color=INK, markersize=10)
+left.set_yticks(rows, labels, fontsize=8)
+left.axvline(1 / len(one), color=INK, linestyle="--", linewidth=1)
+left.set(xlabel="attention", xlim=(0, one["attention"].max() * 1.25), title="mean over spaces")
+color_ticks(left.yaxis)
+spaces = interpret.spaces_of(table)
+heatmap(middle, one[spaces], rows=[""] * len(one), columns=["1", "2", "3", "4"], color=INK, fmt=None)
+middle.set_aspect("auto")
+middle.set(xlabel="space", title="by space")
+right.barh(rows, erased, color=colors)
+right.axvline(0, color=INK, linewidth=1)
+right.set_yticks([])
+right.set(xlabel="fall of the lead", title="erasure")
+for ax in (left, right):
+    ax.set_ylim(len(one) - 0.5, -0.5)
+
+# %% [markdown]
+# The dashed line in {numref}`fig-interpret-target` is even attention, one over the number of behaviors. Attention is
+# never negative, and erasure is: some behaviors speak against this target, as the boots did.
+#
+# The right panel shows the target's *lead*, its score minus the mean score of eight other items. For the model was
+# trained pair by pair, and only differences of scores were ever asked for; a score alone may drift up or down for
+# all items of a user at once. In the open, erasure is a loop over behaviors, and equal to what the library does for
+# many histories at once:
+
+# %%
+batch = build_batch(histories, sample, candidates[[shown]])
+by_hand = []
+with torch.no_grad():
+    S = model.project(batch)[batch.slots.argsort()]  # [n, d] one row for each behavior
+
+    def lead(S):
+        encoding = model.read(S, Layout.of(torch.arange(len(S)), size=1, length=len(S)))
+        scores = model.score(encoding, batch.candidates).scores[0]  # [1 + 8]
+        return scores[0] - scores[1:].mean()
+
+    for j in range(len(S)):
+        by_hand.append(lead(S) - lead(torch.cat([S[:j], S[j + 1 :]])))
+np.testing.assert_allclose(np.array(by_hand)[order], erased, atol=1e-4)
+
+# %% [markdown]
+# ## Attention and time
+#
+# One user is an anecdote. The paper's Table 4 of {cite:t}`zhou2018atrank` averages the target's attention over all
+# behaviors of an age. Here it is beside a *recorded* run on Amazon Sports, a log of the same family (made beforehand
+# at full size, read here from a file), and beside the model that we have just trained.
+
+# %% tags=["hide-input"]
+edges = [0, 2, 4, 8, 16, 32, 64, 128]  # days, the paper's
+days = [f"[{a}, {b})" for a, b in pairwise(edges)]
+by_day = table[table["group"] == "item"].assign(even=1 / table.groupby("sample")["row"].transform("size"))
+by_day["days"] = pd.cut(by_day["elapsed"] / 86_400, edges, right=False, labels=days)
+ours = by_day.groupby("days", observed=False)[["attention", "even", "posterior"]].mean()
+table4 = pd.DataFrame({"paper": PAPER_TABLE_4}, index=days)
+place = recorded("table4/amazon_sports_and_outdoors")
+if place:
+    sports = pd.DataFrame(read_record(place / "item.json")["rows"])
+    sports["days"] = (sports["bucket"] - 1).clip(lower=0)  # [0, 1) and [1, 2) are one
+    mean = sports.groupby("days")[["attention", "low", "high", "even"]].apply(
+        lambda part: (
+            part.mul(sports.loc[part.index, "behaviors"], axis=0).sum() / sports.loc[part.index, "behaviors"].sum()
+        )
+    )[: len(days)]
+    mean.index = days
+    table4["Sports"] = mean["attention"]
+    table4["95 %"] = [f"{a:.3f} to {b:.3f}" for a, b in zip(mean["low"], mean["high"], strict=True)]
+    table4["Sports, even"] = mean["even"]
+    claim("ch9_sports_first", float(mean["attention"].iloc[0]), low=0.2, high=0.3)
+    claim("ch9_sports_last", float(mean["attention"].iloc[-1]), low=0.1, high=0.16)
+    drop = claim("ch9_sports_drop", float(mean["attention"].iloc[0] / mean["attention"].iloc[-1]), low=1.5)
+    even_drop = claim("ch9_sports_even_drop", float(mean["even"].iloc[0] / mean["even"].iloc[-1]), low=0.5)
+else:
+    print("No recorded run is at hand: the folder results/table4 is part of the book's repository.")
+    print("Clone it, or make your own: atrank reproduce table4 --help.")
+table4["simulated"], table4["simulated, even"] = ours["attention"], ours["even"]
+table4.index.name = "days"
+table4.round(3)
+
+# %% mystnb={"figure": {"caption": "Attention by age, and what it is mixed with. Left: real logs. The recorded run on Amazon Sports (with 95 % intervals over users) runs close to the paper's Table 4; even attention falls too, since old behaviors stand in long histories, where each gets less. Right: the simulated marketplace. There we can add what attention should be: the true posterior probability that a behavior of this age was the cause.", "name": "fig-interpret-time"}, "image": {"alt": "Two panels with time since the behavior, in doubling ranges of days, on the horizontal axis. Left: the paper's values and the recorded run fall from about a quarter to about one eighth, and a dashed line of even attention falls less. Right: attention and the true posterior both fall steeply, and the line of even attention is nearly flat."}} tags=["hide-input"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4))
+x = np.arange(len(days))
+left.plot(x, PAPER_TABLE_4, "o-", color="#6f6b62", markersize=4)
+left.annotate("paper", (0, PAPER_TABLE_4[0]), (-2, -16), textcoords="offset points", color="#6f6b62")
+if place:
+    left.fill_between(x, mean["low"], mean["high"], color=group_color("item"), alpha=0.25, linewidth=0)
+    left.plot(x, mean["attention"], "o-", color=group_color("item"), markersize=4)
+    left.annotate(
+        "Amazon Sports", (2, mean["attention"].iloc[2]), (2, 6), textcoords="offset points", color=group_color("item")
+    )
+    left.plot(x, mean["even"], "--", color=INK, linewidth=1.2)
+    left.annotate("even attention", (1, mean["even"].iloc[1]), (0, -13), textcoords="offset points", color=INK)
+for column, color, style in (
+    ("attention", group_color("item"), "o-"),
+    ("posterior", group_color("coupon"), "s-"),
+    ("even", INK, "--"),
+):
+    right.plot(x, ours[column], style, color=color, markersize=4, linewidth=1.2 if column == "even" else 2)
+right.annotate(
+    "attention", (1, ours["attention"].iloc[1]), (8, 4), textcoords="offset points", color=group_color("item")
+)
+right.annotate(
+    "true posterior", (0, ours["posterior"].iloc[0]), (8, 2), textcoords="offset points", color=group_color("coupon")
+)
+right.annotate("even attention", (4, ours["even"].iloc[4]), (-6, 6), textcoords="offset points", color=INK)
+for ax, title in ((left, "real logs"), (right, "simulated marketplace")):
+    ax.set_xticks(x, days, rotation=45, fontsize=8)
+    ax.set(xlabel="days before the target", title=title, ylim=(0, None))
+left.set_ylabel("mean attention to a behavior")
+
+# %% [markdown]
+# The fall is real: it shows on another log, decades of method apart, and is far larger than the intervals. But before we
+# read it as *the model has learned that influence fades*, look at the dashed lines. Attention sums to one over a
+# history, so a behavior in a long history gets less, whatever its age; and who has behaviors from months ago has a long
+# history. On Amazon Sports *even* attention would fall too, by a factor of {glue:text}`ch9_sports_even_drop:.2f`
+# from the first range to the last, where attention falls by {glue:text}`ch9_sports_drop:.2f`. A table like
+# this needs that line beside it; `atrank reproduce table4` prints it as `even`.
+#
+# On the simulated log there is a better ruler. The half-life of an item's influence is five days, planted. The true
+# posterior, averaged over the same behaviors, is subject to the same mixture of lengths.
+
+# %%
+slope = {name: ours[name].iloc[0] / ours[name].iloc[3] for name in ("attention", "posterior", "even")}
+claim("ch9_fall_attention", slope["attention"], low=1.5, high=10)
+claim("ch9_fall_posterior", slope["posterior"], low=2, high=15)
+claim("ch9_fall_even", slope["even"], low=0.7, high=1.5)
+pd.Series(slope).round(2).to_frame("first two days / second week")
+
+# %% [markdown]
+# From the first two days to the range of 8 to 16 days the posterior falls by a factor of
+# {glue:text}`ch9_fall_posterior:.1f`, attention by {glue:text}`ch9_fall_attention:.1f`, and even attention by
+# {glue:text}`ch9_fall_even:.1f`. The model has found that influence fades; nobody told it.
+#
+# ## Does attention find the cause?
+#
+# Now the question that heat maps cannot answer. For every test target with a cause, each earlier behavior is a suspect,
+# and every method hands out suspicion. The *detector AUC* of a target is the probability that the true cause gets more
+# of it than another behavior of the same history, a tie counting half; one half is guessing. For our one user:
+
+# %%
+others = one[~one["cause"]]["attention"]
+guilty = one[one["cause"]]["attention"].iloc[0]
+by_hand = ((guilty > others) + 0.5 * (guilty == others)).mean()
+assert by_hand == interpret.detector_auc(table, "attention")[shown]
+print(f"{(guilty > others).sum()} of {len(others)} other behaviors get less attention than the cause")
+
+# %% [markdown]
+# `interpret.suspects` makes the whole table: one row for each target and earlier behavior, one column for each method.
+# Rules that need no model: the most recent is the suspect; whatever has the target's category; whatever shares any of
+# category, brand and shop with it. Methods that ask the model: attention, erasure, and gradient times input. And the
+# true posterior, which nothing that sees only the log can beat.
+
+# %%
+suspects = interpret.suspects(model, histories, test[known][:judged], truth, log, candidates)
+suspects["untrained"] = interpret.attention(untrained, histories, test[known][:judged])["attention"]
+suspects.drop(columns=["sample", "elapsed"]).head(4).round(3)
+
+# %% [markdown]
+# Which space is the best? If we chose it on the test targets, we would reward luck ({ref}`ch-honest`). So it is
+# chosen on validation targets and judged on test targets. Note that even so the choice takes known causes, which a
+# real log does not have.
+
+# %%
+tried = validation[interpret.caused(truth, histories, validation)][:judged]
+tried = interpret.planted(interpret.attention(model, histories, tried), truth, log, histories, tried)
+spaces = interpret.spaces_of(tried)
+by_space = pd.DataFrame(
+    {
+        "validation": [interpret.detector_auc(tried, name).mean() for name in spaces],
+        "test": [interpret.detector_auc(suspects, name).mean() for name in spaces],
+    },
+    index=spaces,
+)
+chosen = by_space["validation"].idxmax()
+suspects["best space"] = suspects[chosen]
+by_space.round(3)
+
+# %% tags=["hide-input"]
+shown_as = {
+    "untrained": "attention, untrained model",
+    "same category_id": "the same category",
+    "any feature": "any shared feature",
+    "recent": "the most recent",
+    "gradient": "gradient x input",
+    "erasure": "erasure",
+    "best space": "attention, best space",
+    "attention": "attention, mean over spaces",
+    "posterior": "the true posterior",
+}
+found = interpret.detectors(suspects, list(shown_as))
+d = found["AUC"]
+claim("ch9_detector_attention", d["attention"], low=0.88, high=0.95)
+claim("ch9_detector_space", d["best space"], low=0.8, high=0.95)
+claim("ch9_detector_untrained", d["untrained"], low=0.4, high=0.62)
+claim("ch9_detector_recent", d["recent"], low=0.8, high=0.87)
+claim("ch9_detector_category", d["same category_id"], low=0.58, high=0.67)
+claim("ch9_detector_feature", d["any feature"], low=0.78, high=0.86)
+claim("ch9_detector_erasure", d["erasure"], low=0.65, high=0.9)
+claim("ch9_detector_gradient", d["gradient"], low=0.0, high=1.0)
+claim("ch9_detector_posterior", d["posterior"], low=0.96, high=1.0)
+claim("ch9_detector_gap", d["posterior"] - d["attention"], low=0.0, high=0.1)
+claim("ch9_detector_over_rules", d["attention"] - max(d["recent"], d["any feature"]), low=0.02)
+claim("ch9_attention_over_erasure", d["attention"] - d["erasure"], low=0.02)
+found.rename(index=shown_as).round(3)
+
+# %% mystnb={"figure": {"caption": "Who finds the planted cause? Detector AUC, with 95 % intervals over targets. Blue: attention. Orange: methods that ask the same model in another way. Gray: rules, and the optimum. The dashed line is guessing.", "name": "fig-interpret-detectors"}, "image": {"alt": "Dots in nine rows on a scale from guessing to one. Untrained attention is at one half, the same category a little above, the other rules, gradient and erasure in the middle, attention to their right, and the true posterior far right."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7, 3.8))
+ranked = found.sort_values("AUC")
+ax.axvline(0.5, color=INK, linestyle="--", linewidth=1)
+for y, (name, row) in enumerate(ranked.iterrows()):
+    attends = name in ("attention", "best space", "untrained")
+    color = group_color("item") if attends else group_color("query") if name in ("erasure", "gradient") else "#6f6b62"
+    ax.plot([row["low"], row["high"]], [y, y], color=color)
+    ax.plot(row["AUC"], y, "o", color=color)
+    ax.text(row["high"] + 0.012, y, f"{row['AUC']:.3f}", va="center", color=color)
+ax.set_yticks(range(len(ranked)), [shown_as[name] for name in ranked.index])
+_ = ax.set(xlim=(min(0.45, ranked["low"].min() - 0.02), 1.06), xlabel="detector AUC")
+
+# %% [markdown]
+# Untrained attention is at {glue:text}`ch9_detector_untrained:.3f`: what follows is learned. Trained attention reaches
+# {glue:text}`ch9_detector_attention:.3f`. The most recent behavior is a good guess
+# ({glue:text}`ch9_detector_recent:.3f`), and so is a shared feature ({glue:text}`ch9_detector_feature:.3f`); attention is
+# {glue:text}`ch9_detector_over_rules:.3f` above the better of the two, which it can only be by weighing both. To the
+# true posterior, {glue:text}`ch9_detector_posterior:.3f`, there are {glue:text}`ch9_detector_gap:.3f` left.
+#
+# Two things in {numref}`fig-interpret-detectors` may surprise. One space alone, the best on validation, gets
+# {glue:text}`ch9_detector_space:.3f`: the *mean* over spaces is the better witness, each space sees a part. And
+# erasure, which really asks what the score needs, finds the cause less often than attention
+# ({glue:text}`ch9_detector_erasure:.3f`).
+#
+# ## Do attention and erasure agree?
+#
+# If attention explained the score, then erasing what got much attention should lower the score most. We compute the
+# rank correlation of the two within each history, and average.
+
+# %%
+signed = interpret.agreement(suspects, "attention", "erasure")
+suspects["size"] = suspects["erasure"].abs()
+size = interpret.agreement(suspects, "attention", "size")
+claim("ch9_agree_signed", signed.mean(), low=-0.3, high=0.3)
+claim("ch9_agree_size", size.mean(), low=0.25, high=1.0)
+top = suspects.loc[suspects.groupby("sample")["attention"].idxmax()]
+claim("ch9_top_speaks_against", (top["erasure"] < 0).mean(), low=0.05, high=0.6)
+pd.DataFrame({"erasure": signed, "size of erasure": size}).describe().loc[["mean", "25%", "50%", "75%"]].round(2)
+
+# %% mystnb={"figure": {"caption": "Attention against erasure, behavior by behavior: 60 histories, one dot for each behavior, in the color of its group; stars are true causes. The more attention, the larger the effect of erasing, in either direction.", "name": "fig-interpret-agreement"}, "image": {"alt": "A cloud of dots that opens like a funnel: near zero attention all erasures are near zero, and with more attention they spread to both sides of zero, more to the positive side. Most stars are in the positive half."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(6.4, 3.6))
+few = suspects[suspects["sample"] < 60]
+for name, part in few.groupby("group", observed=False):
+    ax.scatter(part["attention"], part["erasure"], s=9, alpha=0.55, linewidths=0, color=group_color(name))
+guilty = few[few["cause"]]
+ax.plot(guilty["attention"], guilty["erasure"], "*", color=INK, markersize=8, linestyle="")
+ax.axhline(0, color=INK, linewidth=1)
+_ = ax.set(xlabel="attention", ylabel="erasure (fall of the lead)", xscale="log")
+
+# %% [markdown]
+# With the sign, the mean correlation is {glue:text}`ch9_agree_signed:.2f`: next to nothing. With the *size* of
+# erasure it is {glue:text}`ch9_agree_size:.2f`. This is equation {eq}`eq-erasure` at work in the large: attention
+# says how much a behavior matters, not in which direction. In a share of {glue:text}`ch9_top_speaks_against:.2f` of the
+# histories the behavior with the *most* attention speaks against the target. To tell Ana "because of your tent" needs
+# both: attention, or erasure, says where; the sign of erasure says whether it is a reason at all.
+#
+# ## Is there a cause at all?
+#
+# So far we only looked at targets that have one. Some have none: the simulator drew them from the background, from
+# popularity alone. Attention sums to one all the same. Can its largest share tell the two kinds of targets apart? And
+# could anything?
+
+# %%
+everyone = test[: 2 * judged]
+all_of_them = interpret.attention(model, histories, everyone)
+all_of_them = interpret.planted(all_of_them, truth, log, histories, everyone)
+per_target = all_of_them.groupby("sample")[["attention", "posterior"]].agg({"attention": "max", "posterior": "sum"})
+per_target["has a cause"] = all_of_them.groupby("sample")["cause"].any()
+together = np.zeros(len(per_target))  # all targets are compared with each other, as if of one user
+presence = {
+    name: float(average_user_auc(together, per_target[name], per_target["has a cause"]))
+    for name in ("attention", "posterior")
+}
+claim("ch9_without_cause", 1 - per_target["has a cause"].mean(), low=0.02, high=0.4)
+claim("ch9_presence_attention", presence["attention"], low=0.3, high=0.8)
+claim("ch9_presence_posterior", presence["posterior"], low=0.8, high=1.0)
+claim("ch9_presence_gap", presence["posterior"] - presence["attention"], low=0.1)
+pd.Series(presence).round(3).to_frame("AUC: has a cause or not")
+
+# %% [markdown]
+# A share of {glue:text}`ch9_without_cause:.2f` of the targets has no cause. The posterior tells them apart with an AUC
+# of {glue:text}`ch9_presence_posterior:.2f`: the information is there. The largest attention does it with
+# {glue:text}`ch9_presence_attention:.2f`. A softmax has no way to say "none of these". Attention orders the suspects
+# within a history; it does not say whether anybody is guilty.
+#
+# ## Larger models, recorded
+
+# %% [markdown]
+# ## What we learned
+#
+# Attention is a good *witness*: on this log it names the cause more often than any rule that we tried, more often than
+# erasure of the same model, and within reach of what is possible. It is not an *explanation* of the score by itself:
+#
+# - it has no sign: what gets much attention may speak against the target;
+# - it orders suspects within a history, and says nothing about whether there is a cause at all;
+# - with self-attention it points at *positions*, and what stands there is already a mixture of behaviors;
+# - averages over many users mix what we want to see with the lengths of histories;
+# - and it explains *this* model: train another one, and check again, with an untrained twin as a control.
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} Who listens to whom
+# :label: ex-between-groups
+# ```
+# Heat maps of one user do not average: every user has other behaviors. Groups do. Write
+# `between_groups(weights, groups, count)`: `weights` is `[k, n, n]`, the self-attention of one user, `groups` is `[n]`,
+# the group number of each behavior. Return the `[count, count]` table of what a behavior of one group (row) takes from
+# *all* behaviors of another (column), the mean over spaces and over the behaviors of the row's group. Its rows sum to
+# one.
+
+
+# %%
+def between_groups(weights, groups, count): ...  # your turn
+
+
+check.interpret.between_groups(between_groups)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-between-groups
+# :class: dropdown
+# ```
+
+
+# %%
+def between_groups(weights, groups, count):
+    member = torch.nn.functional.one_hot(groups, count).float()  # [n, g]
+    taken = weights.mean(dim=0) @ member  # [n, n] [n, g] -> [n, g]
+    return member.T @ taken / member.sum(dim=0)[:, None]  # [g, g]
+
+
+verdict = check.interpret.between_groups(between_groups)
+assert verdict
+verdict
+
+# %%
+numbers, everybody = explained.groups[0][order], explained.self_attention[0][0][:, order][:, :, order]
+group_names = list(histories.groups)
+table_of_groups = between_groups(everybody, numbers, len(group_names))
+pd.DataFrame(table_of_groups.numpy(), index=group_names, columns=group_names).round(2)
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Erasure for any scorer
+# :label: ex-erase
+# ```
+# Erasure needs no attention and no gradient, only a model that can be asked again. Write `erase(score, history)`:
+# `score` takes any `[m, d]` tensor of behaviors and returns a number; return `[n]`, by how much it falls without each
+# behavior of `history` `[n, d]`.
+
+
+# %%
+def erase(score, history): ...  # your turn
+
+
+check.interpret.erase(erase)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-erase
+# :class: dropdown
+# ```
+
+
+# %%
+def erase(score, history):
+    whole, places = score(history), torch.arange(len(history))
+    return torch.tensor([whole - score(history[places != j]) for j in places])
+
+
+verdict = check.interpret.erase(erase)
+assert verdict
+torch.testing.assert_close(erase(lambda C: score(C).detach(), C.detach()), fall)  # the tent, the boots, the guitar
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Detector AUC
+# :label: ex-detector
+# ```
+# Write `detector_auc(suspicion, cause)` for one history: `suspicion` is `[n]`, `cause` the place of the true cause.
+# What does a detector get that suspects everybody equally?
+
+
+# %%
+def detector_auc(suspicion, cause): ...  # your turn
+
+
+check.interpret.detector_auc(detector_auc)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-detector
+# :class: dropdown
+# ```
+# One half, since ties count half.
+
+
+# %%
+def detector_auc(suspicion, cause):
+    others = torch.arange(len(suspicion)) != cause
+    less, level = suspicion[others] < suspicion[cause], suspicion[others] == suspicion[cause]
+    return (less.float() + 0.5 * level.float()).mean().item()
+
+
+verdict = check.interpret.detector_auc(detector_auc)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise} Break it and see: a reason that is none
+# :label: ex-against
+# Find a test target for which the behavior with the most attention has a negative erasure (the table `suspects` holds
+# some). Look at the behavior, the target and the other items that the target is compared with. What would a shop tell
+# this user if it showed "because you looked at ..." from attention alone? Then hide time from the model
+# (`time="none"`), train again, and draw {numref}`fig-interpret-time` once more. Which line should be flat now, and is
+# it?
+# ```
+#
+# ```{solution} ex-against
+# :class: dropdown
+# The target shares less with that behavior than the competing items do: the behavior is looked at, and speaks for the
+# others. The shop would give a reason that lowers the item's rank. Without time the model cannot see age, so attention
+# divided by even attention should be flat. It need not be quite: recent behaviors share more features with the target,
+# and features are still visible.
+# ```
+
+# %% [markdown]
+# ## Summary
+#
+# - **Pictures of one user** ({numref}`fig-interpret-self`, {numref}`fig-interpret-target`) show what attention is; they
+#   prove nothing.
+# - **Erasure** {eq}`eq-erasure`: attention is the size of a behavior's say; the sign comes from what it says.
+# - **Time**: attention falls with age on real logs and on ours; show even attention beside it.
+# - **Detectors**: attention {glue:text}`ch9_detector_attention:.3f`, erasure {glue:text}`ch9_detector_erasure:.3f`, the
+#   best rule {glue:text}`ch9_detector_recent:.3f` or {glue:text}`ch9_detector_feature:.3f`, the optimum
+#   {glue:text}`ch9_detector_posterior:.3f`.
+# - **Limits**: no sign, no "none of these", positions rather than behaviors.
+#
+# **Where next?** A detector AUC of one model and one seed is a number with two unknown errors; {ref}`ch-honest` is about
+# such numbers.
