@@ -239,8 +239,8 @@ def part_read(weights, lengths):
 some = test[known][:200]
 many = model.explain(build_batch(histories, some, some.objects[:, None]))
 lengths = (many.groups >= 0).sum(dim=1)
-claim("ch9_self_reads", part_read(many.self_attention[0], lengths), low=0.8, high=1.0)
-claim("ch9_target_reads", part_read(many.target_attention, lengths), low=0.2, high=0.7)
+claim("ch9_self_reads", part_read(many.self_attention[0], lengths), low=0.9, high=1.0)
+claim("ch9_target_reads", part_read(many.target_attention, lengths), low=0.3, high=0.6)
 
 # %% [markdown]
 # Over 200 users a behavior reads a part of {glue:text}`ch9_self_reads:.2f` of its history: in this model self-attention
