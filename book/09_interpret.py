@@ -358,7 +358,7 @@ for column, (at, offset) in places.items():
 for ax, title in ((left, "real logs"), (right, "simulated marketplace")):
     ax.set_xticks(x, days, rotation=45, fontsize=8)
     ax.set(xlabel="days before the target", title=title, ylim=(0, ax.get_ylim()[1] * 1.06))
-left.set_ylabel("mean attention to a behavior")
+_ = left.set_ylabel("mean attention to a behavior")
 
 # %% [markdown]
 # The fall is real: it shows on another log than the paper's, and it is far larger than the intervals. But before we
