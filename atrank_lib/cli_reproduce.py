@@ -6,19 +6,22 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import torch
 import typer
 from tqdm import tqdm
 
+from atrank_lib import interpret
 from atrank_lib import reproduce as tables
 from atrank_lib import reproduce_modes as by_mode
 from atrank_lib.cli_errors import plain_errors
+from atrank_lib.evaluation import evaluate
 from atrank_lib.events import EventLog
+from atrank_lib.model import ATRank
 from atrank_lib.records import provenance, read_record, slug, write_record
-from atrank_lib.runs import MODELS, load_run
+from atrank_lib.runs import MODELS, Run, load_run
 from atrank_lib.samples import split
 from atrank_lib.search import search as search_model
 from atrank_lib.search import some_users
@@ -243,25 +246,68 @@ def lengths(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) ->
     _show(table.pivot(index="behaviors", columns="model", values="AUC").loc[list(dict.fromkeys(table["behaviors"]))])
 
 
-@app.command()
-@plain_errors()
-def table4(
-    data: Data,
-    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="A trained run of model atrank.")],
-    out: Out = RESULTS,
-) -> None:
-    """Mean target attention by elapsed time, beside the paper's Table 4."""
-    trained, log = load_run(run), EventLog.read(data)
+TrainedRun = Annotated[Path, typer.Option("--run", metavar="RUN", help="A trained run of model atrank.")]
+
+
+def _attentive(run: Path) -> Run:
+    trained = load_run(run)
     if trained.config.model != "atrank":
         raise tables.ReproduceError(f"{run} holds model {trained.config.model!r}; attention is read from 'atrank'")
+    return trained
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    options, recipe = (part.model_dump(mode="json") for part in (run.config.options, run.config.recipe))
+    return {"seed": run.config.seed, "options": options, "recipe": recipe}
+
+
+@app.command()
+@plain_errors()
+def table4(data: Data, run: TrainedRun, out: Out = RESULTS) -> None:
+    """Mean target attention by elapsed time, beside the paper's Table 4."""
+    trained, log = _attentive(run), EventLog.read(data)
     histories = trained.histories_of(log)
     test = split(histories, trained.config.protocol, trained.config.targets).test
     for group, samples in test.items():
-        found = tables.table4(trained.model, histories, samples)
+        found = interpret.table4(trained.model, histories, samples)
         file = out / "table4" / slug(log.schema.name) / f"{group}.json"
-        write_record(
-            file, {"rows": found.to_dict("records"), "seed": trained.config.seed, "target": group, **provenance(log)}
-        )
+        write_record(file, {"rows": found.to_dict("records"), "target": group, **_settings(trained), **provenance(log)})
         typer.echo(f"{group}; bucket 0 is [0, 1) {log.schema.groups[group].time.unit}, bucket k is [2^(k-1), 2^k)")
         _show(found.set_index("bucket"))
     typer.echo(f"The paper's Table 4, from [0, 2) days to [64, 128): {tables.PAPER_TABLE_4}")
+
+
+@app.command()
+@plain_errors()
+def detectors(
+    data: Data,
+    run: TrainedRun,
+    out: Out = RESULTS,
+    samples: Annotated[int, typer.Option(min=2, help="Targets with a cause, at most, of each group and part.")] = 2_000,
+    negatives: Annotated[int, typer.Option(min=1, help="Objects that erasure and gradient compare with.")] = 8,
+) -> None:
+    """Who finds the planted causes of a simulated log: attention, erasure, gradients, rules, the true posterior.
+
+    The record is named after the folder of the run.
+    """
+    from data_scripts.truth import Truth  # here: reading a truth is all that the command line needs of the simulator
+
+    trained, log = _attentive(run), EventLog.read(data)
+    truth = Truth.read(data, log)
+    histories, config = trained.histories_of(log), trained.config
+    parts = split(histories, config.protocol, config.targets)
+    torch.manual_seed(config.seed)
+    control = ATRank(config.log_schema, trained.vocabularies, trained.model.config, config.histories)
+    content = {}
+    for group in parts.test:
+        found, more = interpret.judge(
+            trained.model, control, histories, parts, group, truth, log, samples=samples, negatives=negatives
+        )
+        content[group] = {"rows": found.reset_index().to_dict("records"), **more}
+        typer.echo(f"{group}; the best single space on validation is {more['best_space']!r}")
+        _show(found)
+    auc = evaluate(trained.model, histories, parts.test).targets
+    record = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, **_settings(trained)}
+    write_record(
+        out / "interpret" / slug(log.schema.name) / f"{run.resolve().name}.json", {**record, **provenance(log)}
+    )

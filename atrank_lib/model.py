@@ -203,8 +203,11 @@ class ATRank(BehaviorModel):
 
     def encode(self, batch: Batch) -> Encoding:
         """Read the histories of a batch; candidates play no part."""
-        layout = Layout.of(batch.slots, batch.size, batch.length)
-        c = self.project(batch)  # [n, d]
+        return self.read(self.project(batch), Layout.of(batch.slots, batch.size, batch.length))
+
+    def read(self, s: Float[Tensor, "n d"], layout: Layout) -> Encoding:
+        """Eq. 2-6, and the keys and values of eq. 7, from projected behaviors ``S`` that lie anywhere."""
+        c = s
         for number in range(len(self.blocks)):
             c = self.block(number)(c, layout)
         keys, values = self.target.read(c)  # [n, d]

@@ -23,7 +23,7 @@ from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog
 from atrank_lib.records import provenance, read_record, result, slug, unpack, write_record
 from atrank_lib.runs import MODELS, OPTIONS, load_run, prepare, record_run, train_run
-from atrank_lib.samples import Samples, build_batch, history_lengths, split
+from atrank_lib.samples import history_lengths, split
 from atrank_lib.search import some_users
 from atrank_lib.training import RECIPES, Recipe, RecipeName
 
@@ -375,44 +375,3 @@ def curves(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
                 samples, seconds = samples + epoch["samples"], seconds + epoch["cpu_seconds"]
                 rows.append((model, run["seed"], epoch["epoch"], samples, seconds, epoch["validation_auc"]))
     return pd.DataFrame(rows, columns=["model", "seed", "epoch", "samples", "seconds", "AUC"])
-
-
-def table4(model: Any, histories: Any, samples: Samples, resamples: int = 500) -> pd.DataFrame:
-    """Mean target attention by elapsed time, in the time buckets of the target's group, with intervals over users.
-
-    The attention of a behavior is the mean over spaces of what the positive target gives it; behaviors of other
-    groups are left out. A bucket's mean is over its behaviors, and users are resampled.
-    """
-    group = samples.target_group
-    encoding = model.embedding(group).time
-    sums = np.zeros((len(histories), encoding.buckets))
-    counts = np.zeros_like(sums)
-    number = list(histories.groups).index(group)
-    for part in torch.arange(len(samples)).split(512):
-        chosen = samples[part]
-        batch = build_batch(histories, chosen, chosen.objects[:, None], model.histories)
-        seen = model.explain(batch)
-        sample, place = (seen.groups == number).nonzero(as_tuple=True)
-        weight = seen.target_attention[:, :, 0].mean(dim=1)[sample, place].numpy()
-        position = seen.positions[sample, place]
-        elapsed = chosen.times[sample] - histories.groups[group].timestamps[position]
-        bucket = encoding.bucketize(elapsed).numpy()
-        user = chosen.users[sample].numpy()
-        np.add.at(sums, (user, bucket), weight)
-        np.add.at(counts, (user, bucket), 1)
-    rng, draws = np.random.default_rng(0), []
-    for _ in range(resamples):
-        times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append((times @ sums) / (times @ counts))
-    some = counts.sum(axis=0) > 0
-    low, high = np.nanquantile(np.array(draws)[:, some], [0.025, 0.975], axis=0)
-    return pd.DataFrame(
-        {
-            "bucket": np.flatnonzero(some),
-            "behaviors": counts.sum(axis=0)[some].astype(int),
-            "attention": sums.sum(axis=0)[some] / counts.sum(axis=0)[some],
-            "low": low,
-            "high": high,
-        }
-    )

@@ -431,7 +431,7 @@ _ = ax.set(xlim=(0.4, 1.05), xlabel="detector AUC")
 # So attention is *evidence* about causes, better than a rule of thumb and far from proof. Two limits of this figure:
 # the mean over spaces hides what a single space does, and the detector AUC judges the order of suspects within a
 # history, not whether there is a cause at all: about a share of {glue:text}`ch6_share_background:.2f` of the test
-# targets have none.
+# targets have none. {ref}`ch-interpret` takes both up.
 #
 # ## What would you show?
 #

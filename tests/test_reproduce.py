@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from atrank_lib import reproduce
@@ -21,9 +20,8 @@ from atrank_lib.cli import app
 from atrank_lib.events import EventLog
 from atrank_lib.records import pack, read_record, recorded, unpack
 from atrank_lib.reproduce import SWITCHES, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
-from atrank_lib.runs import MODELS, load_run, train_run
-from atrank_lib.samples import build_batch, split
-from atrank_lib.training import RECIPES, Recipe
+from atrank_lib.runs import MODELS, train_run
+from atrank_lib.training import RECIPES
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from tests.random_logs import random_log
@@ -252,42 +250,6 @@ def test_auc_by_length_is_the_mean_of_users_of_that_length(data, tmp_path):
     result = run("lengths", "--data", data, "--profile", "fast", "--out", tmp_path)
     assert result.exit_code == 0, result.output
     assert read_record(tmp_path / "lengths" / "random-fast.json")["rows"]
-
-
-def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
-    log = EventLog.read(data)
-    recipe = Recipe(epochs=1, batch_size=16)
-    train_run(log, tmp_path / "run", options={"embedding_size": 4, "hidden": 8, "spaces": 2}, recipe=recipe)
-    result = run("table4", "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
-    assert result.exit_code == 0, result.output
-    rows = read_record(tmp_path / "table4" / "random" / "item.json")["rows"]
-
-    trained = load_run(tmp_path / "run")
-    histories = trained.histories_of(log)
-    samples = split(histories, "validated").test["item"]
-    unit = 1  # items count time in seconds
-    found: dict[int, list[float]] = {}
-    for i in range(len(samples)):
-        one = samples[torch.tensor([i])]
-        batch = build_batch(histories, one, one.objects[:, None], trained.model.histories)
-        seen = trained.model.explain(batch)
-        for place in range(seen.groups.shape[1]):
-            if int(seen.groups[0, place]) == 0:
-                moment = int(histories.groups["item"].timestamps[int(seen.positions[0, place])])
-                elapsed = (int(one.times[0]) - moment) / unit
-                bucket = sum(elapsed >= edge for edge in (1, 2, 4, 8))
-                found.setdefault(bucket, []).append(float(seen.target_attention[0, :, 0, place].mean()))
-    assert {row["bucket"]: row["behaviors"] for row in rows} == {b: len(w) for b, w in found.items()}
-    for row in rows:
-        assert row["attention"] == pytest.approx(np.mean(found[row["bucket"]]), rel=1e-5)
-        assert row["low"] <= row["attention"] <= row["high"]
-
-
-def test_table_4_needs_a_run_of_atrank(data, tmp_path):
-    train_run(EventLog.read(data), tmp_path / "run", model="bpr-mf", recipe=Recipe(epochs=1), progress=False)
-    result = run("table4", "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
-    assert result.exit_code == 1
-    assert "attention is read from 'atrank'" in result.stderr
 
 
 def test_a_missing_log_is_one_line(tmp_path):
