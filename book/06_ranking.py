@@ -689,5 +689,6 @@ assert correlation > 0.9
 #   {glue:text}`ch6_detector_untrained:.3f` before training and {glue:text}`ch6_detector_posterior:.3f` at best.
 # - **A real log**: the same call, with `data` set to its folder.
 #
-# **Where next?** This completes the model. Every number of these chapters, with the range that it was checked
+# **Where next?** This completes the model. {ref}`ch-competitors` sets it against others, {ref}`ch-multitask` trains it on
+# several tasks, {ref}`ch-interpret` looks inside. Every number of these chapters, with the range that it was checked
 # against, stands in the {doc}`results ledger <ledger>`.

@@ -744,4 +744,5 @@ verdict
 # - **Table 3**: ATRank {glue:text}`ch7_atrank:.4f`, the best rival {glue:text}`ch7_best_rival_auc:.4f`.
 # - **Speed** depends on length, batch and implementation ({numref}`fig-competitors-speed`).
 #
-# **Where next?** {ref}`ch-honest` asks what the numbers in such tables depend on.
+# **Where next?** All of this was about one kind of behavior. {ref}`ch-multitask` has several, which is what ATRank was
+# made for; {ref}`ch-honest` asks what the numbers in such tables depend on.

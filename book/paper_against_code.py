@@ -143,6 +143,13 @@ ROWS = [
         "switches": [],
     },
     {
+        "what": "all2all: mini-batches of all tasks, fully shuffled",
+        "function": "samples.batches",
+        "test": "test_samples.test_training_batches_are_shuffled_by_their_generator",
+        "authors": "none: the multi-behavior part was not published",
+        "switches": [],
+    },
+    {
         "what": "All of the above together",
         "function": "model.ATRank",
         "test": "test_model.test_scores_and_gradients_agree_with_loops",
@@ -169,8 +176,8 @@ look = {"text-align": "left", "vertical-align": "top", "white-space": "normal", 
 listed.style.hide(axis="index").set_properties(**look).set_uuid("rows")
 
 # %% [markdown]
-# Three of the rows are measured elsewhere: what ties and choosing on the test set are worth in {ref}`ch-honest`, and
-# the paper's recipe, run as a whole, in {ref}`ch-competitors`.
+# Four of the rows are measured elsewhere: what ties and choosing on the test set are worth in {ref}`ch-honest`, the
+# paper's recipe, run as a whole, in {ref}`ch-competitors`, and the shuffle of tasks in {ref}`ch-multitask`.
 #
 # ## What each choice is worth
 #
