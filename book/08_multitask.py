@@ -244,15 +244,18 @@ _ = claim("ch8_missing_one2one", float(best_one), low=0.0, high=0.3)
 # On the {glue:text}`ch8_users:,` users of this log, *all2one* beats *one2one* for every task: by
 # {glue:text}`ch8_gain_item:.3f` for items, {glue:text}`ch8_gain_query:.3f` for queries, {glue:text}`ch8_gain_coupon:.3f`
 # for coupons. The lower ends of the intervals, {glue:text}`ch8_gain_item_low:.3f`, {glue:text}`ch8_gain_query_low:.3f` and
-# {glue:text}`ch8_gain_coupon_low:.3f`, are all above zero. The order is the one of the *room* above, and of the paper's
-# table, where the gains are smaller.
+# {glue:text}`ch8_gain_coupon_low:.3f`, are all above zero. Coupons gain most, as the *room* said, and *all2one* gets
+# beyond what any model can reach that reads one group alone (the dotted lines) for queries and coupons. In the paper's
+# table the gains have the same sign and are smaller.
 #
 # *all2all* is {glue:text}`ch8_all2all_item:+.3f`, {glue:text}`ch8_all2all_query:+.3f` and
-# {glue:text}`ch8_all2all_coupon:+.3f` from *all2one*. In the paper, all three are a little below zero. One model in place
-# of three is a third of the work to serve; here it also learns from three times the samples.
+# {glue:text}`ch8_all2all_coupon:+.3f` from *all2one*. In the paper, all three differences are a little below zero. One
+# model in place of three is a third of the work to serve; and on this log, which is small, its shared parts learn from
+# the samples of all tasks. It pays for the smallest task: the epoch that is kept is the best for the mean of the tasks.
 #
 # No mode is at the optimum: *all2one* misses {glue:text}`ch8_missing_item:.3f`, {glue:text}`ch8_missing_query:.3f` and
-# {glue:text}`ch8_missing_coupon:.3f`. The log is small, and training stopped after eight epochs in all modes.
+# {glue:text}`ch8_missing_coupon:.3f`, *one2one* {glue:text}`ch8_missing_one2one:.3f` on average. The log is small, and
+# training stopped after eight epochs in all modes, while the validation AUC still rose.
 #
 # ## The control: no influence, no gain
 #
@@ -268,7 +271,7 @@ for factor in ("0", "0.3", "1", "3"):
 gains = pd.concat(controls, names=["cross influence"])[["gain", "low", "high", "seeds"]]
 gains.round(3)
 
-# %% mystnb={"figure": {"caption": "What all2one gains over one2one, for planted influence between groups that is switched off, weakened, left as it is and tripled. Bars are 95 % intervals over users. Without influence there is no gain; it may even cost something to read what does not matter.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What all2one gains over one2one, for planted influence between groups that is switched off, weakened, left as it is and tripled. Bars are 95 % intervals over users. Without influence the intervals hold zero: there is nothing to gain.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.6))
 factors = sorted(controls)
 for offset, g in zip((-0.06, 0.0, 0.06), groups, strict=True):
@@ -283,16 +286,17 @@ _ = ax.set(xlabel="cross influence", ylabel="gain of all2one", xlim=(-0.3, len(f
 # %% tags=["hide-input"]
 off = gains.xs(0.0, level="cross influence")
 for g in groups:
-    claim(f"ch8_off_{g}", float(off.loc[g, "gain"]), low=-0.1, high=0.015)
+    claim(f"ch8_off_{g}", float(off.loc[g, "gain"]), low=-0.02, high=0.02)
+    assert off.loc[g, "low"] < 0 < off.loc[g, "high"]
     line = gains.xs(g, level="target").loc[factors, "gain"]
     _ = claim(f"ch8_growth_{g}", float(line.iloc[-1] - line.iloc[0]), low=0.02)
 
 # %% [markdown]
 # With the influence switched off, reading everything changes the AUC by {glue:text}`ch8_off_item:+.3f` for items,
-# {glue:text}`ch8_off_query:+.3f` for queries and {glue:text}`ch8_off_coupon:+.3f` for coupons: no gain, and where it
-# is negative, the price of reading noise. From no influence to a tripled one, the gain grows by
-# {glue:text}`ch8_growth_item:.3f`, {glue:text}`ch8_growth_query:.3f` and {glue:text}`ch8_growth_coupon:.3f`. So it is
-# what the groups say about each other that *all2one* finds.
+# {glue:text}`ch8_off_query:+.3f` for queries and {glue:text}`ch8_off_coupon:+.3f` for coupons, and all three intervals
+# hold zero: no gain. From no influence to a tripled one, the gain grows by {glue:text}`ch8_growth_item:.3f`,
+# {glue:text}`ch8_growth_query:.3f` and {glue:text}`ch8_growth_coupon:.3f`. So it is what the groups say about each other
+# that *all2one* finds, not a longer history as such.
 #
 # ## Beyond the shuffle
 #
@@ -380,25 +384,35 @@ gap.sort_values("mean", ascending=False).round(4)
 claim("ch8_variant_best", str(gap["mean"].idxmax()))
 claim("ch8_variant_best_gap", float(gap["mean"].max()), low=-0.005)
 claim("ch8_variant_plain_gap", float(gap.loc["all2all", "mean"]), low=-0.03, high=0.05)
-claim("ch8_variant_spread", float(gap["mean"].max() - gap["mean"].min()), low=0.0, high=0.1)
+claim("ch8_variant_plain_sd", float(gap.loc["all2all", "sd of the mean"]), low=0.0, high=0.02)
 claim("ch8_variant_worst", str(gap["mean"].idxmin()))
 claim("ch8_variant_worst_gap", float(gap["mean"].min()), low=-0.1)
+claim("ch8_variant_joint", float(gap.loc["all2all-joint", "mean"] - gap.loc["all2all", "mean"]), low=0.0, high=0.05)
+pcgrad = gap.loc["all2all-pcgrad", "mean"] - gap.loc["all2all-joint", "mean"]
+claim("ch8_variant_pcgrad", float(pcgrad), low=-0.05, high=0.0)
+pairs = len(groups) * (len(groups) - 1) // 2
 conflict = [
     epoch["conflicts"] / epoch["steps"] for run in simulated["all2all-pcgrad", "item"] for epoch in run["epochs"]
 ]
-claim("ch8_conflicts", float(np.mean(conflict)), low=0.0, high=3.0)
+claim("ch8_conflicts", float(np.mean(conflict)), low=0.0, high=pairs)
+claim("ch8_pairs", pairs)
 cost = pd.DataFrame(read_record(recorded("speed") / "multitask.json")["rows"]).set_index("steps")["ratio"]
 claim("ch8_cost_shuffled", float(cost["shuffled"]), low=0.5, high=1.15)
 _ = claim("ch8_cost_pcgrad", float(cost["pcgrad"]), low=0.5, high=3.0)
 
 # %% [markdown]
-# The plain shuffle is {glue:text}`ch8_variant_plain_gap:+.4f` from *all2one*, on average over the tasks. The best
-# variant is {glue:text}`ch8_variant_best` with {glue:text}`ch8_variant_best_gap:+.4f`, the worst
-# {glue:text}`ch8_variant_worst` with {glue:text}`ch8_variant_worst_gap:+.4f`. Joint steps have a handicap that has
-# nothing to do with tasks: they are fewer. An epoch then has as many steps as its largest task has batches, and at eight
-# epochs nobody is done learning. A pair of tasks in conflict is no rare event, there are
-# {glue:text}`ch8_conflicts:.2f` of them in a step of PCGrad, out of at most three; but tasks that share what they
-# share here have little to quarrel about in the end.
+# The plain shuffle is {glue:text}`ch8_variant_plain_gap:+.4f` from *all2one*, on average over the tasks, with a standard
+# deviation over seeds of {glue:text}`ch8_variant_plain_sd:.4f`: there is no gap to close, and most variants are within a
+# few standard deviations. The worst is {glue:text}`ch8_variant_worst` with {glue:text}`ch8_variant_worst_gap:+.4f`: what
+# small tasks get, the largest loses. The best is {glue:text}`ch8_variant_best` with
+# {glue:text}`ch8_variant_best_gap:+.4f`.
+#
+# Joint steps are worth {glue:text}`ch8_variant_joint:+.4f` over the shuffle, though an epoch has fewer of them: a step
+# that has heard every task does not have to be taken back by the next one. PCGrad on top of them is
+# {glue:text}`ch8_variant_pcgrad:+.4f`: it gives part of that back. Gradients in conflict are no rare event, there are
+# {glue:text}`ch8_conflicts:.2f` such pairs in a step, of {glue:text}`ch8_pairs`. But two noisy gradients also oppose each
+# other by chance, and what is then cut away was signal for somebody. A few seeds on one log do not settle it; the
+# switches are there to try on yours.
 #
 # Mixing costs no speed: an epoch of *all2all* takes {glue:text}`ch8_cost_shuffled:.2f` times the processor time of the
 # same batches trained task by task, and with PCGrad {glue:text}`ch8_cost_pcgrad:.2f` times
@@ -423,15 +437,16 @@ pieces.round(4)
 
 # %% tags=["hide-input"]
 average = pieces[groups].mean(axis=1)
-claim("ch8_unshared", float(average["no embedding is shared"]), low=-0.2, high=0.02)
+claim("ch8_unshared", float(average["no embedding is shared"]), low=-0.015, high=0.015)
 claim("ch8_one_scale", float(average["one time scale for all groups"]), low=-0.1, high=0.03)
 _ = claim("ch8_no_time", float(average["no time"]), low=-0.2, high=0.0)
 
 # %% [markdown]
 # Averaged over the targets: without sharing {glue:text}`ch8_unshared:+.3f`, with one time scale
-# {glue:text}`ch8_one_scale:+.3f`, without time {glue:text}`ch8_no_time:+.3f`. Groups can only tell about each other in a
-# language that they share, and it matters *when*. In which unit the time is cut into buckets matters less: buckets that
-# double cover hours as well as weeks.
+# {glue:text}`ch8_one_scale:+.3f`, without time {glue:text}`ch8_no_time:+.3f`. *When* something happened is worth a lot. In
+# which unit time is cut into buckets is not: buckets that double cover hours as well as weeks. And sharing, which the
+# paper recommends, makes no difference here. Items and coupons have the shop in common, and perhaps each group has
+# enough behaviors for every shop to learn it alone. Sharing saves data, and should pay where data are missing.
 #
 # ## A real log
 #
@@ -459,10 +474,10 @@ claim("ch8_real_coupon_users", int(real.loc[("all2one", "coupon"), "users"]))
 #
 # ## What we learned
 #
-# Reading everything helps where the groups speak about each other, in a shared vocabulary, and costs a little where they
-# do not. One model for all tasks is as good as one for each, on a log of this size, and three times cheaper to keep.
-# What goes beyond a plain shuffle changes less than a seed or two would. And the negative control is worth more than any
-# table: it shows where a gain comes from.
+# Reading everything helps where the groups speak about each other, and is worth nothing where they do not. One model for
+# all tasks is as good as one for each, on a log of this size, and a third of the work to keep. Of what goes beyond the
+# plain shuffle, steps that see all tasks at once helped; weights and gradient surgery did not. And the negative control
+# is worth more than any table: it shows where a gain comes from.
 #
 # ## Exercises
 
