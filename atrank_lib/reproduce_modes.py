@@ -14,11 +14,12 @@ import torch
 
 from atrank_lib.evaluation import evaluate, paired_difference
 from atrank_lib.events import EventLog
+from atrank_lib.grouping import UNKNOWN, GroupedHistories
 from atrank_lib.multitask import Kind, Mode, modes, one_time_scale, predictable, unshared
 from atrank_lib.records import read_record, unpack
 from atrank_lib.reproduce import FAST_USERS, Profile, ReproduceError, check_same, settings, table_folder
 from atrank_lib.runs import MODELS, load_run, record_run, train_run
-from atrank_lib.samples import split
+from atrank_lib.samples import Split, split
 from atrank_lib.search import some_users
 from atrank_lib.training import Recipe, RecipeName
 
@@ -176,14 +177,28 @@ def run_mode(data: Path, cell: ModeCell, runs: Path) -> None:
     )
     trained = load_run(run)
     histories = trained.histories_of(log)
-    test = split(histories, trained.config.protocol, cell.mode.targets).test
+    parts = split(histories, trained.config.protocol, cell.mode.targets)
     best = best_auc(data)
     for target, file in cell.files.items():
-        more = {"mode": cell.mode.name, "row": cell.row, "target": target, "chosen_by": cell.chosen_by}
+        more: dict[str, Any] = {"mode": cell.mode.name, "row": cell.row, "target": target, "chosen_by": cell.chosen_by}
         if target in best:
             more["best_auc"] = best[target]
-        found = evaluate(trained.model, histories, {target: test[target]})
+        more |= novelty(histories, parts, target)
+        found = evaluate(trained.model, histories, {target: parts.test[target]})
         record_run(run, trained.config, original, found, file, profile=cell.profile, **more)
+
+
+def novelty(histories: GroupedHistories, parts: Split, target: str) -> dict[str, float]:
+    """Shares of the test targets: ``never_target``, an object that no training sample has as its target; and
+    ``known_never_target``, such an object that the vocabulary knows all the same, from histories."""
+    objects = parts.test[target].objects
+    never = ~torch.isin(objects, parts.train[target].objects)
+    index = histories.catalogs[target].features.get("object_id")
+    known = index[objects] != UNKNOWN if isinstance(index, torch.Tensor) else torch.zeros_like(never)
+    return {
+        "never_target": float(never.double().mean()),
+        "known_never_target": float((never & known).double().mean()),
+    }
 
 
 def best_auc(data: Path) -> dict[str, Any]:

@@ -95,6 +95,26 @@ def test_the_gain_is_over_the_same_users(data, tmp_path):
     assert table["missing"].isna().all()  # only simulated logs know the best
 
 
+def test_what_is_new_is_counted(data, tmp_path):
+    """By sets of ids: the last object of every user against all objects that train as targets, or are known."""
+    log = EventLog.read(data)
+    (cell,) = [c for c in plan(log, ["all2all"], 1, "fast", tmp_path, 8) if "coupon" in c.files]
+    run_mode(data, cell, tmp_path / "runs")
+    record = read_record(cell.files["coupon"])
+    (place,) = (tmp_path / "runs" / "table5" / "random-fast").iterdir()
+    known = set(json.loads((place / "vocabularies.json").read_text())["words"]["coupon.object_id"])
+    lives = [list(events["object_id"]) for _, events in ordered(log.events["coupon"]).groupby("user_id")]
+    trained = {o for life in lives for o in life[1:-2]}
+    last = [life[-1] for life in lives if len(life) > 1]
+    assert record["never_target"] == pytest.approx(np.mean([o not in trained for o in last]))
+    assert record["known_never_target"] == pytest.approx(np.mean([o not in trained and o in known for o in last]))
+    assert record["never_target"] > 0
+
+
+def ordered(events: pd.DataFrame) -> pd.DataFrame:
+    return events.sort_values("timestamp", kind="stable")
+
+
 def test_one_group_has_one_mode(tmp_path):
     log = random_log(4, users=7, behaviors=60, objects=30, times=40)
     schema = Schema(name="one", groups={"item": log.schema.groups["item"]})
