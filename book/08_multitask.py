@@ -387,9 +387,9 @@ claim("ch8_variant_plain_gap", float(gap.loc["all2all", "mean"]), low=-0.03, hig
 claim("ch8_variant_plain_sd", float(gap.loc["all2all", "sd of the mean"]), low=0.0, high=0.02)
 claim("ch8_variant_worst", str(gap["mean"].idxmin()))
 claim("ch8_variant_worst_gap", float(gap["mean"].min()), low=-0.1)
-claim("ch8_variant_joint", float(gap.loc["all2all-joint", "mean"] - gap.loc["all2all", "mean"]), low=0.0, high=0.05)
+claim("ch8_variant_joint", float(gap.loc["all2all-joint", "mean"] - gap.loc["all2all", "mean"]), low=-0.02, high=0.03)
 pcgrad = gap.loc["all2all-pcgrad", "mean"] - gap.loc["all2all-joint", "mean"]
-claim("ch8_variant_pcgrad", float(pcgrad), low=-0.05, high=0.0)
+claim("ch8_variant_pcgrad", float(pcgrad), low=-0.01, high=0.01)
 pairs = len(groups) * (len(groups) - 1) // 2
 conflict = [
     epoch["conflicts"] / epoch["steps"] for run in simulated["all2all-pcgrad", "item"] for epoch in run["epochs"]
@@ -402,17 +402,15 @@ _ = claim("ch8_cost_pcgrad", float(cost["pcgrad"]), low=0.5, high=3.0)
 
 # %% [markdown]
 # The plain shuffle is {glue:text}`ch8_variant_plain_gap:+.4f` from *all2one*, on average over the tasks, with a standard
-# deviation over seeds of {glue:text}`ch8_variant_plain_sd:.4f`: there is no gap to close, and most variants are within a
-# few standard deviations. The worst is {glue:text}`ch8_variant_worst` with {glue:text}`ch8_variant_worst_gap:+.4f`: what
-# small tasks get, the largest loses. The best is {glue:text}`ch8_variant_best` with
-# {glue:text}`ch8_variant_best_gap:+.4f`.
+# deviation over seeds of {glue:text}`ch8_variant_plain_sd:.4f`: there is no gap to close here. The best variant is
+# {glue:text}`ch8_variant_best` with {glue:text}`ch8_variant_best_gap:+.4f`, the worst {glue:text}`ch8_variant_worst` with
+# {glue:text}`ch8_variant_worst_gap:+.4f`: what weights give to the small tasks, the largest loses.
 #
-# Joint steps are worth {glue:text}`ch8_variant_joint:+.4f` over the shuffle, though an epoch has fewer of them: a step
-# that has heard every task does not have to be taken back by the next one. PCGrad on top of them is
-# {glue:text}`ch8_variant_pcgrad:+.4f`: it gives part of that back. Gradients in conflict are no rare event, there are
-# {glue:text}`ch8_conflicts:.2f` such pairs in a step, of {glue:text}`ch8_pairs`. But two noisy gradients also oppose each
-# other by chance, and what is then cut away was signal for somebody. A few seeds on one log do not settle it; the
-# switches are there to try on yours.
+# Joint steps are {glue:text}`ch8_variant_joint:+.4f` from the shuffle, though an epoch has fewer of them; which the
+# spread over seeds would explain as well. PCGrad on top of them changes {glue:text}`ch8_variant_pcgrad:+.4f`.
+# Gradients in conflict are no rare event, there are {glue:text}`ch8_conflicts:.2f` such pairs in a step, of
+# {glue:text}`ch8_pairs`; but these tasks share what they share without a quarrel that would be worth a settlement. A few
+# seeds on one log do not decide it for others. The switches are there to try on yours.
 #
 # Mixing costs no speed: an epoch of *all2all* takes {glue:text}`ch8_cost_shuffled:.2f` times the processor time of the
 # same batches trained task by task, and with PCGrad {glue:text}`ch8_cost_pcgrad:.2f` times
@@ -510,9 +508,9 @@ _ = claim("ch8_real_mailed_all", float(real_auc["all2all", "campaign"]), low=0.4
 # ## What we learned
 #
 # Reading everything helps where the groups speak about each other, and is worth nothing where they do not. One model for
-# all tasks is as good as one for each, on a log of this size, and a third of the work to keep. Of what goes beyond the
-# plain shuffle, steps that see all tasks at once helped; weights and gradient surgery did not. And the negative control
-# is worth more than any table: it shows where a gain comes from.
+# all tasks is as good as one for each, on a log of this size, and a third of the work to keep. What goes beyond the plain
+# shuffle changes little more than another seed would. A model for all tasks knows objects that it was never asked to
+# rank. And a negative control is worth more than a table: it shows where a gain comes from.
 #
 # ## Exercises
 
