@@ -392,7 +392,7 @@ def test_a_model_trains_on_its_own_history_groups(
 
 
 def test_errors(histories: GroupedHistories, parts: Split, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"recipe 'papper'; use one of \['paper', 'modern'\]"):
+    with pytest.raises(ValueError, match=r"recipe 'papper'; use one of \['paper', 'modern', 'small'\]"):
         fit(new_model(histories), histories, parts, "papper")
     nothing = Split({g: s[:0] for g, s in parts.train.items()}, parts.validation, parts.test)
     with pytest.raises(ValueError, match="no training samples"):
