@@ -6,6 +6,7 @@ trained (``fit``) and judged (``evaluate``).
 """
 
 from atrank_lib.attention import SelfAttention, TargetAttention
+from atrank_lib.checkpoints import FitResult
 from atrank_lib.embedding import BehaviorEmbedding
 from atrank_lib.evaluation import Evaluation, average_user_auc, evaluate
 from atrank_lib.events import EventLog, EventLogError
@@ -15,7 +16,7 @@ from atrank_lib.projection import GroupProjection, SemanticProjection
 from atrank_lib.samples import NegativeSampler, Samples, Split, batches, build_batch, split
 from atrank_lib.schema import Feature, Group, Schema, TimeScale
 from atrank_lib.time_encoding import TimeEncoding, bucketize_elapsed
-from atrank_lib.training import RECIPES, FitResult, Recipe, fit
+from atrank_lib.training import RECIPES, Recipe, fit
 
 __version__ = "0.1.0"
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from atrank_lib import cli_reproduce
+from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
@@ -21,7 +22,7 @@ from atrank_lib.export_onnx import export_onnx
 from atrank_lib.ranking import top_objects
 from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
-from atrank_lib.training import RECIPES, RecipeName, write_text
+from atrank_lib.training import RECIPES, RecipeName
 
 app = typer.Typer(
     name="atrank",

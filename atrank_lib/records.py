@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from atrank_lib.checkpoints import write_text
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.provenance import commit, hardware, versions
-from atrank_lib.training import write_text
 
 
 class RecordError(ValueError):

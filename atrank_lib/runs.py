@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
+from atrank_lib.checkpoints import Checkpoints, FitResult, load_weights, save_weights, write_text
 from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
@@ -20,7 +21,7 @@ from atrank_lib.provenance import versions
 from atrank_lib.records import provenance, result, write_record
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
-from atrank_lib.training import Checkpoints, FitResult, Recipe, fit, load_weights, save_weights, write_text
+from atrank_lib.training import Recipe, fit
 
 # every model has a Config and is built from (schema, vocabularies, config, histories)
 MODELS: dict[str, Any] = {

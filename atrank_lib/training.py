@@ -1,9 +1,8 @@
-"""Training: recipes, the loop with validation and early stopping, and checkpoints that survive a kill."""
+"""Training: recipes, and the loop with validation and early stopping."""
 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from atrank_lib.checkpoints import Checkpoints, FitResult
 from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
@@ -83,120 +83,6 @@ def _average(model: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(averaged, current, 1 - min(decay, steps / (steps + 10)))
 
     return AveragedModel(model, multi_avg_fn=update)
-
-
-class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``."""
-
-    epochs: list[dict[str, Any]] = []
-    best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
-    steps: int = 0
-    finished: bool = False  # all epochs done, or patience used up; not when max_steps cut training short
-
-
-class Checkpoints:
-    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch written beside, then renamed.
-
-    Weights of every epoch are kept; what resuming needs besides (the optimizer's state, learned weights of tasks and,
-    where the kept weights are averages, the ones in training) only for the latest.
-    """
-
-    RESUMING = ("optimizer.safetensors", "training.safetensors", "tasks.safetensors")
-
-    def __init__(self, run: Path) -> None:
-        self.folder, self.metrics = run / "checkpoints", run / "metrics.json"
-
-    def path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:04d}"
-
-    def latest(self) -> int:
-        """The last complete epoch on disk; 0 when there is none."""
-        return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
-
-    def save(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        result: FitResult,
-        weights: TaskWeights,
-        average: AveragedModel | None = None,
-    ) -> None:
-        epoch = len(result.epochs)
-        beside = self.folder / f"unfinished-{epoch:04d}"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        save_weights(model if average is None else average.module, beside / "weights.safetensors")
-        if average is not None:
-            save_weights(model, beside / "training.safetensors")
-        if len(weights.learned):
-            save_weights(weights, beside / "tasks.safetensors")
-        save_file(_flatten(optimizer), beside / "optimizer.safetensors")
-        (beside / "state.json").write_text(result.model_dump_json(indent=1))
-        beside.rename(self.path(epoch))
-        for name in self.RESUMING:
-            (self.path(epoch - 1) / name).unlink(missing_ok=True)
-
-    def load(
-        self,
-        epoch: int,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        weights: TaskWeights,
-        average: AveragedModel | None = None,
-    ) -> FitResult:
-        load_weights(model if average is None else average.module, self.path(epoch) / "weights.safetensors")
-        if average is not None:
-            load_weights(model, self.path(epoch) / "training.safetensors")
-        if len(weights.learned):
-            load_weights(weights, self.path(epoch) / "tasks.safetensors")
-        state = load_file(self.path(epoch) / "optimizer.safetensors")
-        per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            number, part = name.split(".", 1)
-            per_parameter.setdefault(int(number), {})[part] = value
-        optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
-        result = FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
-        if average is not None:
-            average.n_averaged.fill_(result.steps)
-        return result
-
-    def write_metrics(self, result: FitResult) -> None:
-        self.metrics.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.metrics, result.model_dump_json(indent=1) + "\n")
-
-
-def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Optimizer state as named tensors: ``<parameter number>.<name>``."""
-    return {
-        f"{number}.{name}": value.contiguous()
-        for number, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write every parameter once, under its first name: equal weights are equal bytes."""
-    save_file({name: value.detach().contiguous() for name, value in model.named_parameters()}, path)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Read what ``save_weights`` wrote.
-
-    Raises:
-        ValueError: the file's parameters are not the model's.
-    """
-    weights, wanted = load_file(path), {name for name, _ in model.named_parameters()}
-    if weights.keys() != wanted:
-        raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
-    model.load_state_dict(weights, strict=False)  # shared parameters have further names
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    beside = path.with_name(path.name + ".unfinished")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

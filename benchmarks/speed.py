@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib.checkpoints import write_text
 from atrank_lib.competitors import CNN, BiLSTM
 from atrank_lib.competitors.cnn import WIDTHS
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.provenance import commit, hardware, versions
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import Batch, Split, batches
-from atrank_lib.training import write_text
 
 # glibc gives large buffers back to the system after every use and asks for them again; a recurrent network, which
 # makes many, then waits for the system more than it computes. With these all models keep their memory.

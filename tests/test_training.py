@@ -19,11 +19,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 import atrank_lib.training as training
+from atrank_lib.checkpoints import Checkpoints
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import Batch, Split, split
-from atrank_lib.training import RECIPES, Checkpoints, Recipe, fit, learning_rate
+from atrank_lib.training import RECIPES, Recipe, fit, learning_rate
 from tests.random_logs import SCHEMA, random_log
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)
