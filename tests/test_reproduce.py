@@ -118,7 +118,12 @@ def test_one_failing_cell_does_not_stop_the_others(data, tmp_path):
 def test_an_interrupt_ends_at_once_and_keeps_what_is_finished(data, tmp_path):
     command = [sys.executable, "-m", "atrank_lib", "reproduce", "table3", "--data", str(data), "--profile", "fast"]
     command += ["--models", "wide-deep", "--seeds", "400", "--workers", "1", "--out", str(tmp_path / "out")]
-    program = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    program = subprocess.Popen(
+        command,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells start background jobs without it
+    )
     folder = tmp_path / "out" / "table3" / "random-fast"
     deadline = time.monotonic() + 120
     while not list(folder.glob("*.json")) and time.monotonic() < deadline:
