@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated, Any
@@ -114,13 +115,19 @@ Force = Annotated[bool, typer.Option("--force", help="Make finished cells again.
 
 
 def _run(
-    log: EventLog, data: Path, cells: list[tables.Cell], runs: Path | None, workers: int, force: bool
+    log: EventLog,
+    data: Path,
+    cells: Sequence[Any],
+    runs: Path | None,
+    workers: int,
+    force: bool,
+    run: Callable[[Path, Any, Path], None] = tables.run_cell,
 ) -> list[str]:
     """Run what is not finished; returns what failed."""
     fingerprint = log.fingerprint()
     left = [cell for cell in cells if not tables.is_finished(cell, fingerprint, force)]
     typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
-    return tables.run_cells(data, left, runs, workers) if left else []
+    return tables.run_cells(data, left, runs, workers, run) if left else []
 
 
 @app.command()
@@ -199,10 +206,7 @@ def table5(
         recipe,
         None if targets == "all" else _names(targets, []),
     )
-    fingerprint = log.fingerprint()
-    left = [cell for cell in cells if not cell.is_finished(fingerprint, force)]
-    typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
-    failures = tables.run_cells(data, left, runs, workers, by_mode.run_mode) if left else []
+    failures = _run(log, data, cells, runs, workers, force, by_mode.run_mode)
     found = by_mode.read_modes(cells[0].file.parent)
     if found:
         _show(by_mode.table5(found))

@@ -94,6 +94,10 @@ class Cell:
     profile: Profile
     file: Path  # of the record; its stem names the cell
 
+    def records(self) -> list[Path]:
+        """The files that finish the cell."""
+        return [self.file]
+
     def settings(self) -> dict[str, Any]:
         """What a record of this cell must agree with."""
         if self.model in FLOORS:
@@ -183,15 +187,16 @@ def plan(
     return cells
 
 
-def is_finished(cell: Cell, fingerprint: str, force: bool) -> bool:
-    """Whether the cell's record is there and was made in the same way.
+def is_finished(cell: Any, fingerprint: str, force: bool) -> bool:
+    """Whether all records of a cell (of table 3, the switches or table 5) are there, made in the same way.
 
     Raises:
-        ReproduceError: it was made in another way.
+        ReproduceError: one was made in another way.
     """
-    if force or not cell.file.exists():
+    if force or not all(file.exists() for file in cell.records()):
         return False
-    check_same(cell.file, {**cell.settings(), "data_fingerprint": fingerprint})
+    for file in cell.records():
+        check_same(file, {**cell.settings(), "data_fingerprint": fingerprint})
     return True
 
 
@@ -296,13 +301,13 @@ def read_table(folder: Path, order: Sequence[str] = COMPARED) -> dict[str, list[
 
 def switch_table(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     """What each switch changes: mean and spread over seeds, and the difference to the base on the same seeds' users."""
-    base, rows = _wins(records["base"]), []
+    base, rows = per_user(records["base"]), []
     for name, runs in records.items():
         aucs = [run["average_user_auc"] for run in runs]
         spread = float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan")
         row: dict[str, Any] = {"switch": name, "seeds": len(runs), "AUC": float(np.mean(aucs)), "sd": spread}
         if name != "base":
-            row["difference"], row["low"], row["high"] = paired_difference(_wins(runs), base)
+            row["difference"], row["low"], row["high"] = paired_difference(per_user(runs), base)
         rows.append(row)
     return pd.DataFrame(rows).set_index("switch")
 
@@ -313,21 +318,22 @@ def table3(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     The difference is ``atrank`` minus the model, over the same users and negatives, with its paired bootstrap interval.
     """
     rows = []
-    ours = _wins(records["atrank"]) if "atrank" in records else None
+    ours = per_user(records["atrank"]) if "atrank" in records else None
     for model, runs in records.items():
         aucs = [run["average_user_auc"] for run in runs]
         row: dict[str, Any] = {"model": model, "seeds": len(runs), "AUC": float(np.mean(aucs))}
         row["sd"] = float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan")
         row["interval"] = f"{np.mean([r['ci95'][0] for r in runs]):.4f} to {np.mean([r['ci95'][1] for r in runs]):.4f}"
         if ours is not None and model != "atrank":
-            mean, low, high = paired_difference(ours, _wins(runs))
+            mean, low, high = paired_difference(ours, per_user(runs))
             row["atrank better by"], row["95 %"] = mean, f"{low:+.4f} to {high:+.4f}"
         row["paper, Electronics"], row["paper, Clothing"] = PAPER_TABLE_3.get(model, (float("nan"),) * 2)
         rows.append(row)
     return pd.DataFrame(rows).set_index("model")
 
 
-def _wins(runs: list[dict[str, Any]]) -> np.ndarray:
+def per_user(runs: list[dict[str, Any]]) -> np.ndarray:
+    """AUC of every test user, ``[seeds, users]``."""
     return np.stack([unpack(run["per_user"]) for run in runs])
 
 
@@ -353,7 +359,7 @@ def by_length(
     names = [f"below {edges[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(edges)), f"from {edges[-1]}"]
     rows = []
     for model, runs in records.items():
-        wins = _wins(runs).mean(axis=0)
+        wins = per_user(runs).mean(axis=0)
         if wins.shape != lengths.shape:
             raise ReproduceError(f"records of {model!r} hold {len(wins):,} users, the log {len(lengths):,} test users")
         for number in np.unique(bucket):

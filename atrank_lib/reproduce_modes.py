@@ -16,8 +16,8 @@ from atrank_lib.evaluation import evaluate, paired_difference
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import UNKNOWN, GroupedHistories
 from atrank_lib.multitask import Kind, Mode, modes, one_time_scale, predictable, unshared
-from atrank_lib.records import read_record, unpack
-from atrank_lib.reproduce import FAST_USERS, Profile, ReproduceError, check_same, settings, table_folder
+from atrank_lib.records import read_record
+from atrank_lib.reproduce import FAST_USERS, Profile, ReproduceError, per_user, settings, table_folder
 from atrank_lib.runs import MODELS, load_run, record_run, train_run
 from atrank_lib.samples import Split, split
 from atrank_lib.search import some_users
@@ -85,6 +85,10 @@ class ModeCell:
         """The record that names the cell."""
         return next(iter(self.files.values()))
 
+    def records(self) -> list[Path]:
+        """The files that finish the cell."""
+        return list(self.files.values())
+
     def settings(self) -> dict[str, Any]:
         """What the records of this cell must agree with."""
         model = ROWS[self.row].model
@@ -96,18 +100,6 @@ class ModeCell:
             "options": MODELS[model].Config(**self.options).model_dump(mode="json"),
             "recipe": self.recipe.model_dump(mode="json"),
         }
-
-    def is_finished(self, fingerprint: str, force: bool) -> bool:
-        """Whether all records are there, made in the same way.
-
-        Raises:
-            ReproduceError: one was made in another way.
-        """
-        if force or not all(file.exists() for file in self.files.values()):
-            return False
-        for file in self.files.values():
-            check_same(file, {**self.settings(), "data_fingerprint": fingerprint})
-        return True
 
 
 def plan(
@@ -239,8 +231,3 @@ def table5(records: dict[tuple[str, str], list[dict[str, Any]]], base: str = "on
             )
         rows.append(entry)
     return pd.DataFrame(rows).set_index(["row", "target"])
-
-
-def per_user(runs: list[dict[str, Any]]) -> np.ndarray:
-    """AUC of every test user, ``[seeds, users]``."""
-    return np.stack([unpack(run["per_user"]) for run in runs])
