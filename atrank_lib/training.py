@@ -16,7 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from atrank_lib.checkpoints import Checkpoints, FitResult
+from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
+from atrank_lib.execution import Execution, compile_layers
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.ranking import LOSSES, Loss
@@ -101,6 +103,8 @@ def fit(
     run: Path | str | None = None,
     resume: bool = False,
     progress: bool = True,
+    on: Execution | None = None,
+    processes: Processes = ALONE,
 ) -> FitResult:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
@@ -114,9 +118,11 @@ def fit(
         max_steps: stop after this many steps, also in the middle of an epoch.
         run: folder for checkpoints and ``metrics.json``; nothing is written without it.
         resume: go on from the last complete epoch in ``run``.
+        on: device, precision and compilation; by default the model is trained as it is, where it is.
+        processes: those that train together (``distributed.joined``), each with the same arguments; the first writes.
 
     Raises:
-        ValueError: unknown recipe, or no training samples.
+        ValueError: unknown recipe, no training samples, or a device that is not there.
         FileExistsError: ``run`` holds checkpoints and ``resume`` is False.
         FloatingPointError: the loss is no longer finite.
     """
@@ -126,7 +132,10 @@ def fit(
         recipe = RECIPES[recipe]
     if not any(len(samples) for samples in split.train.values()):
         raise ValueError("no training samples; choose other targets or another protocol")
-    weights = TaskWeights(split.train, recipe.task_weights).to(next(model.parameters()).device)
+    if on is not None:
+        model.to(on.place(processes.local_rank))
+    device = next(model.parameters()).device
+    weights = TaskWeights(split.train, recipe.task_weights).to(device)
     optimizer = _optimizer(model, weights, recipe)
     average = _average(model, recipe.average) if recipe.average else None
     evaluated = model if average is None else average.module
@@ -143,6 +152,9 @@ def fit(
         result = checkpoints.load(checkpoints.latest(), model, optimizer, weights, average)
         _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
+    processes.same_start([*model.parameters(), *weights.parameters()])
+    on = on or Execution()
+    compiled = on.compiled and compile_layers(model, device)
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
             model,
@@ -156,10 +168,13 @@ def fit(
             seed,
             result,
             max_steps,
-            progress,
+            progress and processes.first,
+            on,
+            processes,
         )
+        entry |= on.record(device, compiled) | {"processes": processes.world}
         if validation:
-            scores = score_candidates(evaluated, histories, validation, fixed)
+            scores = score_candidates(evaluated, histories, validation, fixed, processes=processes)
             aucs = {name: float(user_auc(samples, scores[name])) for name, samples in validation.items()}
             entry["validation_auc"] = sum(aucs.values()) / len(aucs)
             entry["validation_auc_by_target"] = aucs
@@ -169,7 +184,7 @@ def fit(
         result.finished = result.finished and not done
         if result.best_epoch == len(result.epochs):
             best = {name: value.detach().clone() for name, value in evaluated.named_parameters()}
-        if checkpoints is not None:
+        if checkpoints is not None and processes.first:
             if not done:
                 checkpoints.save(model, optimizer, result, weights, average)
             checkpoints.write_metrics(result)
@@ -193,6 +208,7 @@ def _steps(
     recipe: Recipe,
     generator: torch.Generator,
     groups: Any,
+    processes: Processes,
 ) -> Iterator[list[tuple[str, Tensor, Batch]]]:
     """The batches of every step of an epoch: one of one task, or at most one of every task (``joint``, ``pcgrad``)."""
 
@@ -206,6 +222,7 @@ def _steps(
             generator=generator,
             groups=groups,
             max_length=recipe.max_length,
+            part=processes.part,
         )
 
     if recipe.task_steps == "shuffled":
@@ -217,16 +234,21 @@ def _steps(
 
 
 def _set_gradients(
-    parameters: list[nn.Parameter], objectives: list[Tensor], recipe: Recipe, generator: torch.Generator
+    parameters: list[nn.Parameter],
+    objectives: list[Tensor],
+    recipe: Recipe,
+    generator: torch.Generator,
+    processes: Processes,
 ) -> int:
     """Fill ``.grad`` of the parameters from the tasks' objectives; returns the number of conflicts (PCGrad alone)."""
     if recipe.task_steps != "pcgrad":
         torch.stack(objectives).sum().backward()
+        processes.sum_gradients(parameters)
         return 0
     flat = []
     for objective in objectives:
         found = torch.autograd.grad(objective, parameters, allow_unused=True, materialize_grads=True)
-        flat.append(torch.cat([gradient.flatten() for gradient in found]))
+        flat.append(processes.sum(torch.cat([gradient.flatten() for gradient in found])))
     total, conflicts = without_conflicts(flat, generator)
     for parameter, gradient in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = gradient.view_as(parameter)
@@ -246,6 +268,8 @@ def _epoch(
     result: FitResult,
     max_steps: int | None,
     progress: bool,
+    on: Execution,
+    processes: Processes,
 ) -> tuple[dict[str, Any], bool]:
     """One pass over all samples. Returns its metrics, and whether ``max_steps`` cut it short."""
     number, step = len(result.epochs) + 1, result.steps
@@ -260,24 +284,26 @@ def _epoch(
     model.train()
     hidden = None if progress else True  # None: shown in a terminal alone
     with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
-        torch.manual_seed((seed + 1) * 1_000_003 + number)  # dropout
+        torch.manual_seed((seed + 1) * 1_000_003 + number + (processes.rank << 40))  # dropout: each its own noise
         drawing = generator if recipe.redraw_negatives else torch.Generator().manual_seed(seed)
         candidates = {
             name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
         }
-        for parts in _steps(histories, tasks, candidates, recipe, generator, groups):
+        for parts in _steps(histories, tasks, candidates, recipe, generator, groups, processes):
             if max_steps is not None and step >= max_steps:
                 cut = True
                 break
             objectives, value = [], 0.0
             for name, index, batch in parts:
-                output = model(batch.to(device))
+                share = processes.share(len(index))  # 1 when alone
+                output = on.forward(model, batch, device)
                 loss = LOSSES[recipe.loss](output.scores)
-                value += loss.item() * len(index)
-                weighted = weights(name, loss)
-                objectives.append(weighted + recipe.l2 * output.l2() if recipe.l2 else weighted)
+                value += share * loss.item() * len(index)
+                weighted = share * weights(name, loss)
+                objectives.append(weighted + (share > 0) * recipe.l2 * output.l2() if recipe.l2 else weighted)
             optimizer.zero_grad(set_to_none=True)
-            conflicts += _set_gradients(parameters, objectives, recipe, generator)
+            conflicts += _set_gradients(parameters, objectives, recipe, generator, processes)
+            value = processes.total(value)
             if recipe.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
             for group in optimizer.param_groups:
@@ -302,7 +328,8 @@ def _epoch(
         "loss": losses / max(seen, 1),
         "validation_auc": None,
         "seconds": seconds,
-        "cpu_seconds": time.process_time() - began_cpu,  # of all threads; says more on a busy machine
+        # of all threads and processes; says more on a busy machine
+        "cpu_seconds": processes.total(time.process_time() - began_cpu),
         "samples_per_second": seen / seconds,
     }
     if len(weights.learned):
