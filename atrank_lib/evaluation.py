@@ -35,6 +35,11 @@ class AverageUserAUC(float):
         self.per_user, self.users, self.skipped_users = per_user, len(per_user), skipped_users
         return self
 
+    @classmethod
+    def over(cls, parts: Sequence[AverageUserAUC]) -> AverageUserAUC:
+        """The mean over the users of several parts, no user in two of them."""
+        return cls(np.concatenate([part.per_user for part in parts]), sum(part.skipped_users for part in parts))
+
     def interval(self, level: float = 0.95, resamples: int = 1_000, seed: int = 0) -> tuple[float, float]:
         """Percentile bootstrap interval of the mean, resampling users with replacement."""
         if not self.users:
@@ -108,10 +113,7 @@ class Evaluation:
     @classmethod
     def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int, seed: int) -> Evaluation:
         """The AUCs of all target groups as one result; with several groups, a user counts once in each."""
-        total = AverageUserAUC(
-            np.concatenate([part.per_user for part in parts.values()]),
-            sum(part.skipped_users for part in parts.values()),
-        )
+        total = AverageUserAUC.over(list(parts.values()))
         return cls(
             average_user_auc=float(total),
             ci95=total.interval(seed=seed),

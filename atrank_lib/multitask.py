@@ -7,7 +7,7 @@ equal numbers, weights of the tasks' losses, steps that see all tasks at once, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,7 +117,7 @@ def turns(counts: Mapping[str, int]) -> list[list[str]]:
 
 
 class TaskWeights(nn.Module):
-    """Weights of the tasks' losses.
+    """Weights of the tasks' losses; of ``tasks`` only the numbers of samples matter.
 
     - a mapping: fixed weights; 1 for a task that is not named;
     - ``equal``: ``N / (T n_t)`` for a task with ``n_t`` of all ``N`` samples, so that ``T`` tasks count alike;
@@ -127,7 +127,7 @@ class TaskWeights(nn.Module):
         ValueError: a weight for a group that is no task, or one that is not positive.
     """
 
-    def __init__(self, tasks: Mapping[str, Samples], weights: Weights | None = None) -> None:
+    def __init__(self, tasks: Mapping[str, Sized], weights: Weights | None = None) -> None:
         super().__init__()
         self.fixed = dict.fromkeys(tasks, 1.0)
         self.learned = nn.ParameterDict()

@@ -169,9 +169,10 @@ def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str,
 class NegativeSampler:
     """Draws objects of a group that a user never touched, in the past or in the future (the paper's way).
 
-    ``uniform`` gives every untouched object the same probability, ``popularity`` one in proportion to its number
-    of behaviors in ``samples``' training targets. One draw is one number: it is placed on the line of all
-    weights from which the user's touched objects are cut out, so nothing is ever drawn twice to be rejected.
+    ``uniform`` gives every untouched object the same probability, ``popularity`` one in proportion to how often it
+    is a target in the ``training`` samples (or to counts given in their place). One draw is one number: it is placed
+    on the line of all weights from which the user's touched objects are cut out, so nothing is ever drawn twice to be
+    rejected.
 
     Raises:
         ValueError: a user of ``users`` has touched every object that could be drawn.
@@ -182,7 +183,7 @@ class NegativeSampler:
         histories: GroupedHistories,
         group: str,
         kind: Popularity = "uniform",
-        training: Samples | None = None,
+        training: Samples | Int[Tensor, " objects"] | None = None,
     ) -> None:
         if kind not in ("uniform", "popularity"):
             raise ValueError(f"negatives {kind!r}; use 'uniform' or 'popularity'")
@@ -190,7 +191,7 @@ class NegativeSampler:
             raise ValueError("negatives 'popularity' are weighted by training targets: give `training`")
         own, n = histories.groups[group], len(histories.catalogs[group])
         if kind == "popularity" and training is not None:
-            weights = torch.bincount(training.objects, minlength=n)
+            weights = training if isinstance(training, Tensor) else torch.bincount(training.objects, minlength=n)
         else:
             weights = torch.ones(n, dtype=torch.long)
         touched = torch.unique(own.users() * n + own.objects)  # sorted by user, then object

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from atrank_lib.checkpoints import Checkpoints, FitResult
 from atrank_lib.distributed import ALONE, Processes
-from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
+from atrank_lib.evaluation import AverageUserAUC, score_candidates, user_auc
 from atrank_lib.execution import Execution, compile_layers
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
+from atrank_lib.parts import Parts, Whole
 from atrank_lib.ranking import LOSSES, Loss
-from atrank_lib.samples import Batch, NegativeSampler, Popularity, Samples, Split, batches, draw_candidates
+from atrank_lib.samples import Batch, Popularity, Samples, Split, batches, draw_candidates
 
 Parameters = tuple[Tensor, ...] | list[Tensor]
 
@@ -94,8 +95,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 def fit(
     model: nn.Module,
-    histories: GroupedHistories,
-    split: Split,
+    histories: GroupedHistories | Parts,
+    split: Split | None = None,
     recipe: Recipe | str = "modern",
     *,
     seed: int = 0,
@@ -114,6 +115,8 @@ def fit(
     with the same bits as one that was not.
 
     Args:
+        histories: a log in memory; or the parts of one that is not (``shards.Shards``), which bring their own split and
+            are gone through one after the other, in an order that follows from ``seed`` and the epoch's number.
         recipe: a ``Recipe``, or the name of one in ``RECIPES``.
         max_steps: stop after this many steps, also in the middle of an epoch.
         run: folder for checkpoints and ``metrics.json``; nothing is written without it.
@@ -122,7 +125,7 @@ def fit(
         processes: those that train together (``distributed.joined``), each with the same arguments; the first writes.
 
     Raises:
-        ValueError: unknown recipe, no training samples, or a device that is not there.
+        ValueError: unknown recipe, no split for a log in memory, no training samples, or a device that is not there.
         FileExistsError: ``run`` holds checkpoints and ``resume`` is False.
         FloatingPointError: the loss is no longer finite.
     """
@@ -130,20 +133,18 @@ def fit(
         if recipe not in RECIPES:
             raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
         recipe = RECIPES[recipe]
-    if not any(len(samples) for samples in split.train.values()):
+    if not isinstance(histories, Parts) and split is None:
+        raise ValueError("histories without a split; cut them into samples with `split`")
+    parts = histories if isinstance(histories, Parts) else Whole(histories, cast(Split, split))
+    if not any(len(samples) for samples in parts.totals().values()):
         raise ValueError("no training samples; choose other targets or another protocol")
     if on is not None:
         model.to(on.place(processes.local_rank))
     device = next(model.parameters()).device
-    weights = TaskWeights(split.train, recipe.task_weights).to(device)
+    weights = TaskWeights(parts.totals(), recipe.task_weights).to(device)
     optimizer = _optimizer(model, weights, recipe)
     average = _average(model, recipe.average) if recipe.average else None
     evaluated = model if average is None else average.module
-    samplers = {
-        name: NegativeSampler(histories, name, recipe.negative_kind, samples) for name, samples in split.train.items()
-    }
-    validation = {name: samples for name, samples in split.validation.items() if len(samples)}
-    fixed = fixed_candidates(histories, validation, seed=0)
     checkpoints = Checkpoints(Path(run)) if run is not None else None
     result, best = FitResult(), {}
     if checkpoints is not None and checkpoints.latest():
@@ -161,9 +162,7 @@ def fit(
             weights,
             optimizer,
             average,
-            histories,
-            split.train,
-            samplers,
+            parts,
             recipe,
             seed,
             result,
@@ -173,9 +172,8 @@ def fit(
             processes,
         )
         entry |= on.record(device, compiled) | {"processes": processes.world}
-        if validation:
-            scores = score_candidates(evaluated, histories, validation, fixed, processes=processes)
-            aucs = {name: float(user_auc(samples, scores[name])) for name, samples in validation.items()}
+        aucs = _validate(evaluated, parts, processes)
+        if aucs:
             entry["validation_auc"] = sum(aucs.values()) / len(aucs)
             entry["validation_auc_by_target"] = aucs
         result.epochs.append(entry)
@@ -190,6 +188,16 @@ def fit(
             checkpoints.write_metrics(result)
     model.load_state_dict(best, strict=False)
     return result
+
+
+def _validate(model: nn.Module, parts: Parts, processes: Processes) -> dict[str, float]:
+    """Average user AUC of every target group on the validation samples of all parts; empty where there are none."""
+    found: dict[str, list[AverageUserAUC]] = {}
+    for part in parts.in_order():
+        scores = score_candidates(model, part.histories, part.validation, part.fixed, processes=processes)
+        for name, samples in part.validation.items():
+            found.setdefault(name, []).append(user_auc(samples, scores[name]))
+    return {name: float(AverageUserAUC.over(aucs)) for name, aucs in found.items()}
 
 
 def _judge(result: FitResult, recipe: Recipe) -> None:
@@ -233,6 +241,34 @@ def _steps(
         yield [next(own[name]) for name in names]
 
 
+def _plan(
+    parts: Parts,
+    recipe: Recipe,
+    seed: int,
+    number: int,
+    generator: torch.Generator,
+    groups: Any,
+    processes: Processes,
+) -> Iterator[list[tuple[str, Tensor, Batch]]]:
+    """The batches of every step of the epoch ``number``, part by part."""
+    for part in parts.shuffled((seed + 1) * 1_000_003 + number):
+        tasks = remix(part.split.train, recipe.task_mix, generator)
+        drawing = generator if recipe.redraw_negatives else torch.Generator().manual_seed(seed + part.number)
+        samplers = part.samplers(recipe.negative_kind)
+        candidates = {
+            name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
+        }
+        yield from _steps(part.histories, tasks, candidates, recipe, generator, groups, processes)
+
+
+def _step_count(sizes: Mapping[str, int], recipe: Recipe) -> int:
+    """Steps of an epoch of one part."""
+    if recipe.task_mix == "uniform":
+        sizes = dict.fromkeys(sizes, sum(sizes.values()) // len(sizes))
+    counts = [math.ceil(size / recipe.batch_size) for size in sizes.values()]
+    return sum(counts) if recipe.task_steps == "shuffled" else max(counts)
+
+
 def _set_gradients(
     parameters: list[nn.Parameter],
     objectives: list[Tensor],
@@ -260,9 +296,7 @@ def _epoch(
     weights: TaskWeights,
     optimizer: torch.optim.Optimizer,
     average: AveragedModel | None,
-    histories: GroupedHistories,
-    tasks: Mapping[str, Samples],
-    samplers: Mapping[str, NegativeSampler],
+    parts: Parts,
     recipe: Recipe,
     seed: int,
     result: FitResult,
@@ -277,24 +311,18 @@ def _epoch(
     device = next(model.parameters()).device
     groups = getattr(model, "histories", None)
     parameters = [*model.parameters(), *weights.parameters()]
-    tasks = remix(tasks, recipe.task_mix, generator)
-    counts = [math.ceil(len(samples) / recipe.batch_size) for samples in tasks.values()]
-    total = sum(counts) if recipe.task_steps == "shuffled" else max(counts)
+    total = sum(_step_count(sizes, recipe) for sizes in parts.sizes)
     began, began_cpu, losses, seen, conflicts, cut = time.perf_counter(), time.process_time(), 0.0, 0, 0, False
     model.train()
     hidden = None if progress else True  # None: shown in a terminal alone
     with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
         torch.manual_seed((seed + 1) * 1_000_003 + number + (processes.rank << 40))  # dropout: each its own noise
-        drawing = generator if recipe.redraw_negatives else torch.Generator().manual_seed(seed)
-        candidates = {
-            name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
-        }
-        for parts in _steps(histories, tasks, candidates, recipe, generator, groups, processes):
+        for turn in _plan(parts, recipe, seed, number, generator, groups, processes):
             if max_steps is not None and step >= max_steps:
                 cut = True
                 break
             objectives, value = [], 0.0
-            for name, index, batch in parts:
+            for name, index, batch in turn:
                 share = processes.share(len(index))  # 1 when alone
                 output = on.forward(model, batch, device)
                 loss = LOSSES[recipe.loss](output.scores)
@@ -316,7 +344,7 @@ def _epoch(
                     f"loss {value} at step {step} of epoch {number} (learning rate {learning_rate(recipe, step):g}); "
                     "lower the learning rate or the gradient clip"
                 )
-            losses, seen, step = losses + value, seen + sum(len(index) for _, index, _ in parts), step + 1
+            losses, seen, step = losses + value, seen + sum(len(index) for _, index, _ in turn), step + 1
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{losses / seen:.4f}")

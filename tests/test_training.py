@@ -20,6 +20,7 @@ from torch import Tensor
 
 import atrank_lib.training as training
 from atrank_lib.checkpoints import Checkpoints
+from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
@@ -235,7 +236,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> None:
         return dict.fromkeys(SCHEMA.groups)
 
     monkeypatch.setattr(training, "score_candidates", score)
-    monkeypatch.setattr(training, "user_auc", lambda *_: current[0])
+    monkeypatch.setattr(training, "user_auc", lambda *_: AverageUserAUC(np.array(current), 0))
 
 
 def test_early_stopping_restores_the_best_epoch(
