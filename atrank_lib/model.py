@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -141,6 +141,13 @@ class BehaviorModel(nn.Module):
         assert isinstance(module, BehaviorEmbedding)
         return module
 
+    def lookups(self) -> dict[str, list[nn.Embedding]]:
+        """The tables that a batch's indices are looked up in, by the vocabulary of the indices."""
+        names = {self.schema.vocabulary(g, f) for g, group in self.schema.groups.items() for f in group.features}
+        return {
+            name: [cast(nn.Embedding, self.tables[key(name)])] for name in sorted(names) if key(name) in self.tables
+        }
+
     def project(self, batch: Batch) -> Float[Tensor, "n d"]:
         """Eq. 1: the behaviors of all groups, embedded and projected, end to end."""
         return self.projection(
@@ -199,6 +206,13 @@ class ATRank(BehaviorModel):
                 bias = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
                 nn.init.zeros_(bias.weight)
                 self.biases[key(g)] = bias
+
+    def lookups(self) -> dict[str, list[nn.Embedding]]:
+        found = super().lookups()
+        for g in self.schema.groups:
+            if key(g) in self.biases:
+                found[self.schema.vocabulary(g, "object_id")].append(cast(nn.Embedding, self.biases[key(g)]))
+        return found
 
     def block(self, number: int) -> SelfAttention:
         module = self.blocks[number]

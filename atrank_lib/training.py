@@ -23,9 +23,8 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.parts import Parts, Whole
 from atrank_lib.ranking import LOSSES, Loss
+from atrank_lib.row_updates import RowUpdates
 from atrank_lib.samples import Batch, Popularity, Samples, Split, batches, draw_candidates
-
-Parameters = tuple[Tensor, ...] | list[Tensor]
 
 
 class Recipe(BaseModel):
@@ -76,16 +75,6 @@ def _optimizer(model: nn.Module, weights: TaskWeights, recipe: Recipe) -> torch.
         return torch.optim.SGD(groups, recipe.learning_rate)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, recipe.learning_rate, fused=True)
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """``w <- decay w + (1 - decay) w_step``, with a smaller decay in the first steps so that the start is forgotten."""
-
-    def update(averaged: Parameters, current: Parameters, count: Tensor | int) -> None:
-        steps = float(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, steps / (steps + 10)))
-
-    return AveragedModel(model, multi_avg_fn=update)
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -143,7 +132,7 @@ def fit(
     device = next(model.parameters()).device
     weights = TaskWeights(parts.totals(), recipe.task_weights).to(device)
     optimizer = _optimizer(model, weights, recipe)
-    average = _average(model, recipe.average) if recipe.average else None
+    average = AveragedModel(model) if recipe.average else None
     evaluated = model if average is None else average.module
     checkpoints = Checkpoints(Path(run)) if run is not None else None
     result, best = FitResult(), {}
@@ -154,14 +143,14 @@ def fit(
         _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     processes.same_start([*model.parameters(), *weights.parameters()])
+    updates = RowUpdates(model, optimizer, None if average is None else (average, recipe.average))
     on = on or Execution()
     compiled = on.compiled and compile_layers(model, device)
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
             model,
             weights,
-            optimizer,
-            average,
+            updates,
             parts,
             recipe,
             seed,
@@ -294,8 +283,7 @@ def _set_gradients(
 def _epoch(
     model: nn.Module,
     weights: TaskWeights,
-    optimizer: torch.optim.Optimizer,
-    average: AveragedModel | None,
+    updates: RowUpdates,
     parts: Parts,
     recipe: Recipe,
     seed: int,
@@ -310,7 +298,6 @@ def _epoch(
     generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + number)
     device = next(model.parameters()).device
     groups = getattr(model, "histories", None)
-    parameters = [*model.parameters(), *weights.parameters()]
     total = sum(_step_count(sizes, recipe) for sizes in parts.sizes)
     began, began_cpu, losses, seen, conflicts, cut = time.perf_counter(), time.process_time(), 0.0, 0, 0, False
     model.train()
@@ -321,24 +308,24 @@ def _epoch(
             if max_steps is not None and step >= max_steps:
                 cut = True
                 break
-            objectives, value = [], 0.0
-            for name, index, batch in turn:
-                share = processes.share(len(index))  # 1 when alone
-                output = on.forward(model, batch, device)
-                loss = LOSSES[recipe.loss](output.scores)
-                value += share * loss.item() * len(index)
-                weighted = share * weights(name, loss)
-                objectives.append(weighted + (share > 0) * recipe.l2 * output.l2() if recipe.l2 else weighted)
-            optimizer.zero_grad(set_to_none=True)
-            conflicts += _set_gradients(parameters, objectives, recipe, generator, processes)
-            value = processes.total(value)
-            if recipe.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            optimizer.step()
-            if average is not None:
-                average.update_parameters(model)
+            value = 0.0
+            with updates.small([batch for _, _, batch in turn], processes) as small:
+                objectives = []
+                for (name, index, _), batch in zip(turn, small, strict=True):
+                    share = processes.share(len(index))  # 1 when alone
+                    output = on.forward(model, batch, device)
+                    loss = LOSSES[recipe.loss](output.scores)
+                    value += share * loss.item() * len(index)
+                    weighted = share * weights(name, loss)
+                    objectives.append(weighted + (share > 0) * recipe.l2 * output.l2() if recipe.l2 else weighted)
+                parameters = [*model.parameters(), *weights.parameters()]
+                for parameter in parameters:
+                    parameter.grad = None
+                conflicts += _set_gradients(parameters, objectives, recipe, generator, processes)
+                value = processes.total(value)
+                if recipe.gradient_clip is not None:
+                    nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
+                updates.step(learning_rate(recipe, step))
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"loss {value} at step {step} of epoch {number} (learning rate {learning_rate(recipe, step):g}); "
@@ -348,6 +335,7 @@ def _epoch(
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{losses / seen:.4f}")
+        updates.pay_all()
     seconds = time.perf_counter() - began
     entry: dict[str, Any] = {
         "epoch": number,

@@ -56,6 +56,13 @@ class WideDeep(Competitor):
         )
         self.top = nn.Linear(d // 2, 1)
 
+    def lookups(self) -> dict[str, list[nn.Embedding]]:
+        found = super().lookups()
+        for name, tables in found.items():
+            if key(name) in self.alone:
+                tables += [cast(nn.Embedding, self.alone[key(name)]), cast(nn.Embedding, self.crossed[key(name)])]
+        return found
+
     def categorical(self, group: str) -> dict[str, str]:
         """The categorical features of a group and their vocabularies."""
         features = self.schema.groups[group].features

@@ -1,0 +1,166 @@
+"""Updates of a batch's rows against updates of whole tables."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from atrank_lib import ATRank, Recipe, fit, row_updates, training
+from atrank_lib.competitors import WideDeep
+from atrank_lib.competitors.base import CompetitorConfig
+from atrank_lib.model import ATRankConfig
+from atrank_lib.row_updates import RowUpdates
+from atrank_lib.runs import prepare
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+SIZES = {"embedding_size": 8, "hidden": 16, "spaces": 2}
+
+
+training_optimizer = training._optimizer
+
+
+def without_eps(optimizer, *arguments):
+    made = optimizer(*arguments)
+    for group in made.param_groups:
+        if "eps" in group:
+            group["eps"] = 1e-30
+    return made
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return prepare(simulate(MarketplaceConfig(users=60, seed=3)).log, "paper")
+
+
+def trained(prepared, monkeypatch, large, recipe, config=None, kind=ATRank, **options):
+    """In 64 bits and with hardly any eps, so that differences are no rounding and no approximation."""
+    monkeypatch.setattr(row_updates, "LARGE", large)
+    monkeypatch.setattr(training, "_optimizer", partial(without_eps, training_optimizer))
+    histories, split = prepared
+    torch.manual_seed(0)
+    model = kind(histories.schema, histories.vocabularies, config or ATRankConfig(**SIZES)).double()
+    result = fit(model, histories, split, recipe, progress=False, **options)
+    return result, dict(model.named_parameters())
+
+
+def test_the_dense_path_is_taken_for_small_tables(prepared, monkeypatch):
+    monkeypatch.setattr(row_updates, "LARGE", 10**9)
+    histories, _ = prepared
+    model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(**SIZES))
+    updates = RowUpdates(model, torch.optim.Adam(model.parameters()))
+    assert not updates.tables
+    assert len(updates.rest) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adam", "average": 0.99},
+        {"optimizer": "adamw", "average": 0.9, "decay_rate": 0.5, "decay_steps": 10},
+        {"optimizer": "sgd", "learning_rate": 0.3},
+        {"optimizer": "sgd", "learning_rate": 0.3, "average": 0.99},
+        {"optimizer": "adam", "task_steps": "joint"},
+        {"optimizer": "adam", "task_steps": "pcgrad", "average": 0.9},
+        {"optimizer": "adam", "task_weights": "uncertainty", "gradient_clip": None},
+    ],
+    ids=str,
+)
+def test_training_in_rows_is_training_as_a_whole(prepared, monkeypatch, changes):
+    recipe = Recipe(**{"batch_size": 8, "epochs": 1, "learning_rate": 3e-3, **changes})
+    steps = {"max_steps": 60}
+    whole, expected = trained(prepared, monkeypatch, 10**9, recipe, **steps)
+    rows, found = trained(prepared, monkeypatch, 2, recipe, **steps)
+    assert rows.epochs[0]["loss"] == pytest.approx(whole.epochs[0]["loss"], abs=1e-5)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_every_table_of_every_kind_of_lookup_is_moved(prepared, monkeypatch):
+    recipe = Recipe(batch_size=8, epochs=1)
+    for kind, config in (
+        (ATRank, ATRankConfig(**SIZES)),
+        (WideDeep, CompetitorConfig(embedding_size=8, hidden=16)),
+    ):
+        _, expected = trained(prepared, monkeypatch, 10**9, recipe, config, kind, max_steps=40)
+        _, found = trained(prepared, monkeypatch, 2, recipe, config, kind, max_steps=40)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8)
+
+
+def test_runs_resume_from_checkpoints_of_either_kind(prepared, monkeypatch, tmp_path):
+    one = Recipe(batch_size=16, epochs=1, average=0.9)
+    two = one.model_copy(update={"epochs": 2})
+    _, straight = trained(prepared, monkeypatch, 2, two, run=tmp_path / "straight")
+    trained(prepared, monkeypatch, 2, one, run=tmp_path / "stopped")
+    _, resumed = trained(prepared, monkeypatch, 2, two, run=tmp_path / "stopped", resume=True)
+    trained(prepared, monkeypatch, 10**9, one, run=tmp_path / "whole")
+    _, mixed = trained(prepared, monkeypatch, 2, two, run=tmp_path / "whole", resume=True)
+    for name, value in straight.items():
+        assert torch.equal(resumed[name], value), name
+        torch.testing.assert_close(mixed[name], value, rtol=1e-6, atol=1e-8)
+
+
+class Toy(nn.Module):
+    """A table whose rows are pulled where a gradient says."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(rows, 3)
+        self.line = nn.Linear(3, 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    turns=st.lists(st.lists(st.integers(0, 6), max_size=4), min_size=1, max_size=60),
+    decay=st.sampled_from([None, 0.5, 0.999]),
+    scale=st.sampled_from([1e-6, 1.0]),
+    window=st.sampled_from([5, 4_096]),
+)
+def test_what_is_owed_is_what_adam_would_have_done(turns, decay, scale, window):
+    """Any pattern of rows, with gradients so small that Adam's eps counts, and steps without any gradient."""
+    torch.manual_seed(len(turns))
+    expected = torch.randn(7, 3).requires_grad_()
+    dense = torch.optim.Adam([expected], lr=0.05)
+    average, count = expected.detach().clone(), 0
+    module = nn.Embedding(7, 3)
+    module.weight = nn.Parameter(expected.detach().clone())
+    holder = nn.ModuleList([module])
+    sparse = torch.optim.Adam(holder.parameters(), lr=0.05)
+    averaged = AveragedModel(holder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_updates, "_WINDOW", window)
+        table = row_updates._Table(module, sparse, next(averaged.module.parameters()).detach() if decay else None)
+        for turn in turns:
+            gradient = torch.zeros(7, 3)
+            rows = torch.tensor(sorted(set(turn)), dtype=torch.long)
+            gradient[rows] = torch.randn(len(rows), 3) * scale
+            expected.grad = gradient if len(rows) else None
+            dense.step()
+            if decay:
+                d = decay if count else 0.0
+                average.lerp_(expected.detach(), 1 - d)
+            table.shrink(rows)
+            if len(rows):
+                module.weight.grad = gradient[rows]
+            table.step(None if not decay else d)
+            count += 1
+            module.weight = table.weight
+            if table.owed.now == window:
+                table.pay_all()
+        table.pay_all()
+    near = {"rtol": 1e-4, "atol": 1e-5 if scale == 1 else 1e-3}  # where eps counts, the closed form is an approximation
+    torch.testing.assert_close(table.weight.detach(), expected.detach(), **near)
+    if decay:
+        torch.testing.assert_close(table.averaged, average, **near)
+    if dense.state[expected]:
+        for name in ("exp_avg", "exp_avg_sq"):
+            wanted = dense.state[expected][name]
+            torch.testing.assert_close(sparse.state[table.weight][name], wanted, rtol=1e-3, atol=1e-3 * float(scale))
+        assert float(table.state["step"]) == float(dense.state[expected]["step"])
