@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from atrank_lib.noise import Dropout
 from atrank_lib.projection import SemanticProjection, perceptron
 
 AttentionForm = Literal["bilinear", "dot"]
@@ -251,7 +252,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.attention = SpaceAttention(hidden, sizes, form)
         self.feed_forward = FeedForward(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(hidden)
         self.residual = residual
 
@@ -291,7 +292,7 @@ class TargetAttention(nn.Module):
         super().__init__()
         self.attention = attention
         self.feed_forward = FeedForward(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(hidden) if residual else None
 
     def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:

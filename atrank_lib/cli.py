@@ -90,6 +90,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="All randomness follows from it.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in RUN.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that share every batch, on a CPU.")] = 1,
     device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Of the forward pass; weights stay float32.")] = "float32",
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the dense layers; for GPUs.")] = False,
@@ -112,7 +113,7 @@ def train(
             seed=seed,
             max_steps=max_steps,
             resume=resume,
-            on=Execution(device=device, precision=precision, compiled=compiled),
+            on=Execution(device=device, workers=workers, precision=precision, compiled=compiled),
         )
     if not speaks():
         return

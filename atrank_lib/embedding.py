@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.grouping import UNKNOWN, Features, Ragged, Vocabularies
+from atrank_lib.noise import noise
 from atrank_lib.samples import GroupBatch
 from atrank_lib.schema import Schema
 from atrank_lib.time_encoding import TimeEncoding, TimeForm
@@ -75,7 +76,8 @@ class ObjectEmbedding(nn.Module):
                 parts.append(nn.functional.embedding_bag(value.values, table.weight, value.offsets[:-1], mode="mean"))
             else:
                 if name == "object_id" and self.training and self.id_dropout:
-                    value = value.masked_fill(torch.rand(value.shape, device=value.device) < self.id_dropout, UNKNOWN)
+                    chance = torch.rand(value.shape, device=value.device, generator=noise())
+                    value = value.masked_fill(chance < self.id_dropout, UNKNOWN)
                 parts.append(table(value))
         return torch.cat(parts, dim=1)
 

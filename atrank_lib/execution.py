@@ -29,6 +29,7 @@ class Execution(BaseModel):
 
     device: Device = Field("cpu", description="auto: a GPU where there is one")
     precision: Precision = "float32"
+    workers: int = Field(1, ge=1, description="threads that share every batch; on a CPU, as many as it has cores")
     compiled: bool = Field(False, description="compile the layers between embedding and loss; pays on GPUs")
 
     def place(self, number: int = 0) -> torch.device:

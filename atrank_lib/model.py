@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import AttentionForm, FeedForward, Layout, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.noise import Dropout
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import MLP, DotProduct
 from atrank_lib.samples import Batch, Candidates
@@ -134,7 +135,7 @@ class BehaviorModel(nn.Module):
         )
         widths = {g: self.embedding(g).size for g in schema.groups}
         self.projection = GroupProjection(widths, config.hidden, config.linear_projection)
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.embedding_dropout)
 
     def embedding(self, group: str) -> BehaviorEmbedding:
         module = self.embeddings[key(group)]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Candidates, build_batch, moments
 
 Loss = Literal["pointwise", "pairwise"]
@@ -27,7 +28,7 @@ class MLP(nn.Module):
 
     def __init__(self, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+        self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, 1))
 
     def forward(self, target: Float[Tensor, "b c d"], user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
         return self.layers(torch.cat([target, user, target * user], dim=-1)).squeeze(-1)

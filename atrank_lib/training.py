@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,6 +26,7 @@ from atrank_lib.parts import Parts, Whole
 from atrank_lib.ranking import LOSSES, Loss
 from atrank_lib.row_updates import RowUpdates
 from atrank_lib.samples import Batch, Popularity, Samples, Split, batches, draw_candidates
+from atrank_lib.workers import Workers
 
 
 class Recipe(BaseModel):
@@ -145,6 +147,12 @@ def fit(
     processes.same_start([*model.parameters(), *weights.parameters()])
     updates = RowUpdates(model, optimizer, None if average is None else (average, recipe.average))
     on = on or Execution()
+    workers = Workers(on.workers, model)
+    if on.workers > 1 and (device.type != "cpu" or recipe.task_steps == "pcgrad"):
+        raise ValueError(
+            f"workers={on.workers}: threads share a batch on a CPU alone, and not with task_steps='pcgrad', which asks "
+            "for the gradient of every task; use workers=1"
+        )
     compiled = on.compiled and compile_layers(model, device)
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
@@ -158,6 +166,7 @@ def fit(
             max_steps,
             progress and processes.first,
             on,
+            workers,
             processes,
         )
         entry |= on.record(device, compiled) | {"processes": processes.world}
@@ -258,6 +267,25 @@ def _step_count(sizes: Mapping[str, int], recipe: Recipe) -> int:
     return sum(counts) if recipe.task_steps == "shuffled" else max(counts)
 
 
+def _objective(
+    model: nn.Module,
+    weights: TaskWeights,
+    recipe: Recipe,
+    on: Execution,
+    name: str,
+    batch: Batch,
+    samples: int,
+    share: float,
+) -> tuple[Tensor, float]:
+    """What is minimized, for a part of a batch of ``samples`` that counts ``share``; and its share of their loss."""
+    output = on.forward(model, batch, next(model.parameters()).device)
+    loss = LOSSES[recipe.loss](output.scores)
+    objective = share * weights(name, loss)
+    if recipe.l2:
+        objective = objective + (share > 0) * recipe.l2 * output.l2()
+    return objective, share * loss.item() * samples
+
+
 def _set_gradients(
     parameters: list[nn.Parameter],
     objectives: list[Tensor],
@@ -291,37 +319,54 @@ def _epoch(
     max_steps: int | None,
     progress: bool,
     on: Execution,
+    workers: Workers,
     processes: Processes,
 ) -> tuple[dict[str, Any], bool]:
     """One pass over all samples. Returns its metrics, and whether ``max_steps`` cut it short."""
     number, step = len(result.epochs) + 1, result.steps
     generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + number)
-    device = next(model.parameters()).device
     groups = getattr(model, "histories", None)
     total = sum(_step_count(sizes, recipe) for sizes in parts.sizes)
     began, began_cpu, losses, seen, conflicts, cut = time.perf_counter(), time.process_time(), 0.0, 0, 0, False
     model.train()
     hidden = None if progress else True  # None: shown in a terminal alone
-    with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
-        torch.manual_seed((seed + 1) * 1_000_003 + number + (processes.rank << 40))  # dropout: each its own noise
+    with (
+        torch.random.fork_rng(),
+        tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar,
+        workers.hired(),
+    ):
+        noise = (seed + 1) * 1_000_003 + number + (processes.rank << 40)  # dropout: every process has its own
+        torch.manual_seed(noise)
         for turn in _plan(parts, recipe, seed, number, generator, groups, processes):
             if max_steps is not None and step >= max_steps:
                 cut = True
                 break
-            value = 0.0
             with updates.small([batch for _, _, batch in turn], processes) as small:
-                objectives = []
-                for (name, index, _), batch in zip(turn, small, strict=True):
-                    share = processes.share(len(index))  # 1 when alone
-                    output = on.forward(model, batch, device)
-                    loss = LOSSES[recipe.loss](output.scores)
-                    value += share * loss.item() * len(index)
-                    weighted = share * weights(name, loss)
-                    objectives.append(weighted + (share > 0) * recipe.l2 * output.l2() if recipe.l2 else weighted)
                 parameters = [*model.parameters(), *weights.parameters()]
                 for parameter in parameters:
                     parameter.grad = None
-                conflicts += _set_gradients(parameters, objectives, recipe, generator, processes)
+                losses_of = [
+                    partial(
+                        _objective,
+                        model,
+                        weights,
+                        recipe,
+                        on,
+                        name,
+                        piece,
+                        len(index),
+                        processes.share(len(index)) * piece.size / batch.size,  # 1 when alone
+                    )
+                    for (name, index, _), batch in zip(turn, small, strict=True)
+                    for piece in workers.cut(batch)
+                ]
+                if workers.count > 1:
+                    value = workers.gradients(losses_of, parameters, noise * 1_000_003 + step)
+                    processes.sum_gradients(parameters)
+                else:
+                    objectives, values = zip(*(objective() for objective in losses_of), strict=True)
+                    value = sum(values)
+                    conflicts += _set_gradients(parameters, list(objectives), recipe, generator, processes)
                 value = processes.total(value)
                 if recipe.gradient_clip is not None:
                     nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)

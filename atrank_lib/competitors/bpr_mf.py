@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from atrank_lib.embedding import ObjectEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
 from atrank_lib.model import Scores
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
 from atrank_lib.schema import Schema
 
@@ -63,7 +64,7 @@ class BPRMF(nn.Module):
                 bias = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
                 nn.init.zeros_(bias.weight)
                 self.biases[key(g)] = bias
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = Dropout(config.embedding_dropout)
 
     def encode(self, batch: Batch) -> Int[Tensor, " b"]:
         """Who asks: the vector depends on the target's group."""

@@ -13,6 +13,7 @@ from atrank_lib.attention import Layout
 from atrank_lib.competitors.base import Competitor, CompetitorConfig
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.model import Scores
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
 from atrank_lib.schema import Schema
 
@@ -50,7 +51,7 @@ class BST(Competitor):
         self.layer = nn.TransformerEncoderLayer(
             d, HEADS, dim_feedforward=d, dropout=dropout, activation=nn.functional.leaky_relu, batch_first=True
         )
-        self.top = nn.Sequential(nn.Linear(3 * d, d), nn.LeakyReLU(), nn.Dropout(dropout), nn.Linear(d, 1))
+        self.top = nn.Sequential(nn.Linear(3 * d, d), nn.LeakyReLU(), Dropout(dropout), nn.Linear(d, 1))
 
     def encode(self, batch: Batch) -> Behaviors:
         return Behaviors(self.project(batch), Layout.of(batch.slots, batch.size, batch.length))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atrank_lib.competitors.base import Competitor, CompetitorConfig
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch
 from atrank_lib.schema import Schema
 
@@ -33,7 +34,7 @@ class CNN(Competitor):
         super().__init__(schema, vocabularies, config, histories)
         hidden = self.config.hidden
         self.convolutions = nn.ModuleList(nn.Conv1d(hidden, MAPS, width) for width in WIDTHS)
-        self.after = nn.Dropout(self.config.dropout)
+        self.after = Dropout(self.config.dropout)
         self.join = nn.Linear(len(WIDTHS) * MAPS, hidden)
 
     def user(self, batch: Batch) -> Float[Tensor, "b d"]:

@@ -13,6 +13,7 @@ from atrank_lib.attention import Layout
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.model import Scores
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
 from atrank_lib.schema import Schema
 
@@ -46,7 +47,7 @@ class DIN(Competitor):
         self.top = nn.Sequential(
             nn.Linear(3 * d, 80),
             nn.PReLU(),
-            nn.Dropout(self.config.dropout),
+            Dropout(self.config.dropout),
             nn.Linear(80, 40),
             nn.PReLU(),
             nn.Linear(40, 1),

@@ -13,6 +13,7 @@ from atrank_lib.attention import Layout, SpaceAttention, TargetAttention
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.model import Encoding, Scores
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
 from atrank_lib.schema import Schema
 
@@ -51,7 +52,7 @@ class BiLSTM(Competitor):
         super().__init__(schema, vocabularies, config, histories)
         hidden = self.config.hidden
         self.lstm = nn.LSTM(hidden, hidden, bidirectional=True)
-        self.join = nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(2 * hidden, hidden))
+        self.join = nn.Sequential(Dropout(self.config.dropout), nn.Linear(2 * hidden, hidden))
 
     def user(self, batch: Batch) -> Float[Tensor, "b d"]:
         return self.join(run_packed(self.lstm, *self.sequence(batch))[1])

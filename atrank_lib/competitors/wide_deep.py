@@ -15,6 +15,7 @@ from atrank_lib.competitors.base import Competitor, CompetitorConfig, mean_of_sa
 from atrank_lib.embedding import key
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.model import Scores
+from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
 from atrank_lib.schema import Schema
 
@@ -52,7 +53,7 @@ class WideDeep(Competitor):
                     weights[key(name)] = nn.Embedding(vocabularies.size(name), 1)
                     nn.init.zeros_(cast(nn.Embedding, weights[key(name)]).weight)
         self.deep = nn.Sequential(
-            nn.Linear(2 * d, d), nn.ReLU(), nn.Dropout(self.config.dropout), nn.Linear(d, d // 2), nn.ReLU()
+            nn.Linear(2 * d, d), nn.ReLU(), Dropout(self.config.dropout), nn.Linear(d, d // 2), nn.ReLU()
         )
         self.top = nn.Linear(d // 2, 1)
 
