@@ -85,7 +85,7 @@ class Contender:
     def __init__(self, name: str, setting: Setting) -> None:
         model, options, recipe = OURS[name]
         self.histories, self.samples = histories_of(setting.work()) if setting.log is None else read(Path(setting.log))
-        self.real = setting.real
+        self.real, self.available = setting.real, len(self.samples)
         torch.manual_seed(0)
         kind = MODELS[model]
         self.model = kind(self.histories.schema, self.histories.vocabularies, kind.Config(**options))

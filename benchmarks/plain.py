@@ -117,6 +117,7 @@ class Contender:
     def __init__(self, name: str, setting: Setting) -> None:
         torch.manual_seed(0)
         self.work, self.batch_size = setting.work(), setting.batch
+        self.available = len(self.work)
         self.model = PlainATRank(len(self.work.category), int(self.work.category.max()) + 1)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
         self.generator = torch.Generator().manual_seed(0)
