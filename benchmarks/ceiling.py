@@ -16,7 +16,7 @@ import torch
 
 HIDDEN, SPACES = 128, 8  # the default sizes of all models; embeddings are 64 for the item and 64 for its category
 TRAINING = 3  # backward takes twice the forward's products
-SECONDS, BYTES = 0.2, 1 << 28  # of one measurement
+SECONDS, BYTES = 0.1, 1 << 28  # of one measurement
 
 
 def _best(call: Callable[[], object], repeats: int = 5) -> float:

@@ -72,9 +72,9 @@ def work_of(histories: GroupedHistories, samples: Samples, length: int) -> Work:
     return Work(**{name: array.numpy() for name, array in arrays.items()})
 
 
-def read(log: Path) -> tuple[GroupedHistories, Samples]:
+def samples_of(log: EventLog) -> tuple[GroupedHistories, Samples]:
     """The training samples of a log with one group."""
-    histories, parts = prepare(EventLog.read(log), "validated")
+    histories, parts = prepare(log, "validated")
     (samples,) = parts.train.values()
     return histories, samples
 
@@ -84,7 +84,10 @@ class Contender:
 
     def __init__(self, name: str, setting: Setting) -> None:
         model, options, recipe = OURS[name]
-        self.histories, self.samples = histories_of(setting.work()) if setting.log is None else read(Path(setting.log))
+        if setting.log is None:
+            self.histories, self.samples = histories_of(setting.work())
+        else:
+            self.histories, self.samples = samples_of(EventLog.read(Path(setting.log)))
         self.real, self.available = setting.real, len(self.samples)
         torch.manual_seed(0)
         kind = MODELS[model]

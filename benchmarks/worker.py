@@ -1,4 +1,4 @@
-"""One contender in a process of its own, told what to do line by line; `benchmarks.peers` and `.speed` start it.
+"""One contender in a process of its own, told what to do line by line; `benchmarks.bench` starts it.
 
     python -m benchmarks.worker NAME --threads N
 
