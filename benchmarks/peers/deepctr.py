@@ -1,17 +1,22 @@
-"""DeepCTR-Torch's DIN."""
+"""DeepCTR-Torch's DIN. Shim: `requests`, with which it asks the network for a newer version when it is imported."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import torch
-from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat
-from deepctr_torch.models import DIN, basemodel
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.peers.base import ACTIVATION, EMBEDDING, TOP, Peer, versions
+
+sys.modules["requests"] = MagicMock()
+
+from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat  # noqa: E402
+from deepctr_torch.models import DIN, basemodel  # noqa: E402
 
 VERSIONS = versions("deepctr-torch")
 

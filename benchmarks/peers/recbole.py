@@ -1,4 +1,4 @@
-"""RecBole's DIN. Shims: names that NumPy 2 dropped and `Config` asks for."""
+"""RecBole's DIN. Shims: names that NumPy 2 dropped and `Config` asks for, and TensorBoard, which it would write to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from benchmarks.peers.base import EMBEDDING, RATE, TOP, Peer, versions
 
 for old, new in (("float_", np.float64), ("complex_", np.complex128), ("unicode_", np.str_)):
     setattr(np, old, new)
+sys.modules["torch.utils.tensorboard"] = MagicMock()
 
 from recbole.config import Config  # noqa: E402
 from recbole.data import create_dataset  # noqa: E402
