@@ -38,17 +38,16 @@ from atrank_lib.records import read_record, write_record
 from benchmarks import ceiling
 from benchmarks.bench_figure import draw
 from benchmarks.ours import OURS, samples_of, work_of
+from benchmarks.speed import MALLOC
 from benchmarks.work import Setting
 from benchmarks.worker import PEERS
 
-# glibc gives large buffers back to the system after every use and asks for them again, which costs all contenders
-# more than they compute; with these they keep their memory
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "10000000000"}
 ROOT = Path(__file__).resolve().parents[1]
 CONTENDERS = ["plain", *OURS, *PEERS]
 SHAPES = list(itertools.product((32, 1024), (20, 50), ("full", "ragged")))
 EPOCH, EPOCH_BATCH, EPOCH_LENGTH = "epoch", 512, 50
 SETTINGS = [f"{batch}-{length}-{kind}" for batch, length, kind in SHAPES]
+GENERATED = {"data_name": "generated samples", "data_fingerprint": "seed 0"}
 KINDS = {"plain": "atrank", **{name: model for name, (model, _, _) in OURS.items()}}
 KINDS |= {name: name.partition("-")[2] for name in PEERS}
 
@@ -95,8 +94,10 @@ class Worker:
         return self.answer()
 
     def close(self) -> None:
+        """End it; what it forked ends with its input."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
+        self.messages.close()
 
 
 def measure(
@@ -218,11 +219,10 @@ def merged(old: dict[str, Any], new: dict[str, Any], out: Path) -> dict[str, Any
     place = {name: i for i, name in enumerate([*SETTINGS, EPOCH])}
     rank = {name: i for i, name in enumerate(CONTENDERS)}
     rows = sorted([*kept, *new["rows"]], key=lambda row: (place[row["setting"]], rank[row["contender"]]))
-    data = old if not new["data_fingerprint"] else new
+    data = {part: (old if new[part] == GENERATED[part] else new)[part] for part in GENERATED}
     return {
         **new,
-        "data_name": data["data_name"],
-        "data_fingerprint": data["data_fingerprint"],
+        **data,
         "libraries": {**old["libraries"], **new["libraries"]},
         "ceiling": [*[row for row in old["ceiling"] if shape(row) not in again], *new["ceiling"]],
         "rows": rows,
@@ -256,10 +256,11 @@ def main(
     if data is None and EPOCH in chosen:
         print("left out, for it needs --data: the real epoch")
         chosen.remove(EPOCH)
+    if not names or not chosen:
+        raise typer.BadParameter("nothing is left to measure")
     record: dict[str, Any] = {
         "kind": "benchmark",
-        "data_name": "generated",
-        "data_fingerprint": "",
+        **GENERATED,
         "threads": threads,
         "environment": MALLOC,
         "commit": commit(Path.cwd()),
@@ -285,12 +286,17 @@ def main(
             record |= {"data_name": log.schema.name, "data_fingerprint": log.fingerprint()}
         record["ceiling"] = ceiling.measure(sorted({shape_of(setting) for setting in work}), threads)
         print(pd.DataFrame(record["ceiling"]).round(1).to_string(index=False))
-        workers = [Worker(name, str(peers_python) if name in PEERS else sys.executable, threads) for name in names]
-        broken: list[str] = []
+        everybody = [Worker(name, str(peers_python) if name in PEERS else sys.executable, threads) for name in names]
+        workers, broken = list(everybody), []
         try:
-            for worker in workers:
-                if found := worker.answer()["versions"]:
-                    record["libraries"][worker.name] = found
+            for worker in everybody:
+                try:
+                    if found := worker.answer()["versions"]:
+                        record["libraries"][worker.name] = found
+                except WorkerError as error:
+                    print(error, file=sys.stderr)
+                    broken.append(worker.name)
+                    workers.remove(worker)
             for setting in tqdm(work, desc="settings"):
                 real = (epoch_seconds, epoch_repeats) if setting.real else (seconds, repeats)
                 rows, failed = measure(setting, workers, *real)
@@ -301,7 +307,7 @@ def main(
                 whole = merged(read_record(out), record, out) if out.exists() else record
                 write_record(out, whole)
         finally:
-            for worker in workers:
+            for worker in everybody:
                 worker.close()
     print(tables(whole["rows"]))
     draw(whole["rows"], KINDS, set(OURS), out.with_suffix(".svg"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import numpy as np
 import pytest
 import torch
+import typer.testing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,7 +16,7 @@ from atrank_lib import ATRank, ATRankConfig
 from atrank_lib.embedding import key
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import build_batch
-from benchmarks import ceiling, ours, plain
+from benchmarks import bench, ceiling, ours, plain
 from benchmarks.work import DAY, Setting, Work, padded, synthetic
 
 
@@ -102,3 +106,87 @@ def test_work_survives_a_file(tmp_path):
     read = Setting("x", batch=4, length=5, file=str(tmp_path / "work.npz")).work()
     np.testing.assert_array_equal(read.items, work.items)
     assert len(read) == 30
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """The command with small generated samples, short measurements, and no wait for the machine's ceiling."""
+    monkeypatch.setattr(bench, "SHAPES", [(4, 3, "full"), (4, 3, "ragged")])
+    monkeypatch.setattr(bench, "SETTINGS", ["4-3-full", "4-3-ragged"])
+    monkeypatch.setattr(ceiling, "SECONDS", 1e-4)
+    monkeypatch.setattr(ceiling, "BYTES", 1 << 16)
+    app = typer.Typer()
+    app.command()(bench.main)
+    runner = typer.testing.CliRunner()
+
+    def run(*arguments):
+        return runner.invoke(app, [str(a) for a in ("--threads", 1, "--repeats", 2, "--seconds", 0.01, *arguments)])
+
+    return run
+
+
+def test_contenders_take_turns_and_settings_add_up_in_the_record(short, tmp_path):
+    out = tmp_path / "speed.json"
+    done = short("--out", out, "--only", "4-3-ragged", "--contenders", "plain,atrank-dot-sgd")
+    assert done.exit_code == 0, done.output
+    assert "samples per second" in done.output
+    record = json.loads(out.read_text())
+    assert [row["contender"] for row in record["rows"]] == ["plain", "atrank-dot-sgd"]
+    for row in record["rows"]:
+        assert row["low"] <= row["samples_per_second"] <= row["high"]
+        assert row["repeats"] == 2
+        assert row["samples"] >= 8
+        assert 50 < row["peak_mb"] < 5_000
+        # at most three behaviors: the mean of 1, 2 and 3
+        assert row["training_mflop"] == pytest.approx(3 * ceiling.atrank(np.arange(1, 4)).mean() / 1e6, rel=0.05)
+    assert out.with_suffix(".svg").stat().st_size > 5_000
+    other = {**record, "rows": [{**record["rows"][0], "setting": "4-3-full"}]}
+    rows = bench.merged(record, other, out)["rows"]
+    assert [(r["setting"], r["contender"]) for r in rows] == [
+        ("4-3-full", "plain"),
+        ("4-3-ragged", "plain"),
+        ("4-3-ragged", "atrank-dot-sgd"),
+    ]
+    assert bench.merged(record, record, out) == record
+    out.write_text(json.dumps({**record, "hardware": "another machine"}))
+    with pytest.raises(ValueError, match="recorded with hardware 'another machine'"):
+        raise short("--out", out, "--only", "4-3-full", "--contenders", "plain").exception
+
+
+def test_what_cannot_be_measured_is_said(short, tmp_path):
+    out = tmp_path / "speed.json"
+    assert "contender 'atrnk'" in short("--out", out, "--contenders", "atrnk").output
+    done = short("--out", out, "--contenders", "rechub-din")
+    assert "--peers-python" in done.output
+    assert "nothing is left to measure" in done.output
+    assert not out.exists()
+
+
+def test_a_contender_that_dies_is_named_and_the_others_go_on(short, tmp_path):
+    out = tmp_path / "speed.json"
+    # this environment does not have the other libraries
+    arguments = ("--only", "4-3-full,epoch", "--contenders", "plain,rechub-din", "--peers-python", sys.executable)
+    done = short("--out", out, *arguments)
+    assert done.exit_code == 1
+    assert "left out, for it needs --data: the real epoch" in done.output
+    assert "rechub-din ended with status 1" in done.output
+    assert "No module named 'torch_rechub'" in done.output
+    assert [row["contender"] for row in json.loads(out.read_text())["rows"]] == ["plain"]
+
+
+def test_a_log_becomes_the_same_samples_for_everybody(tmp_path):
+    work = synthetic(6, True, 50, items=40, categories=5)
+    histories, samples = ours.histories_of(work)
+    found = ours.work_of(histories, samples, 4)
+    assert (
+        found.lengths.tolist()
+        == (samples.ends[:, 0] - histories.groups["item"].offsets[samples.users]).clamp(max=4).tolist()
+    )
+    user = [int(u) for u in histories.user_ids]
+    names = histories.vocabularies.words[histories.schema.vocabulary("item", "object_id")]
+    for row, sample in enumerate(user):
+        expected = work.items[work.starts[sample] : work.ends[sample]][-4:]
+        assert [int(names[i - 1]) for i in found.items[found.starts[row] : found.ends[row]]] == expected.tolist()
+        assert int(names[found.positives[row] - 1]) == work.positives[sample]
+        assert found.moments[row] == work.moments[sample]
+    assert found.category[0] == 0

@@ -1,4 +1,7 @@
-"""RecBole's DIN. Shims: names that NumPy 2 dropped and `Config` asks for, and TensorBoard, which it would write to."""
+"""RecBole's DIN. Shims: names that NumPy 2 dropped and `Config` asks for, and TensorBoard, which it would write to.
+
+Its activation unit has the layers of its top: the library has one setting for both.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Contender(Peer):
                 "train_neg_sample_args": None,
                 "train_batch_size": self.setting.batch,
                 "embedding_size": EMBEDDING,
-                "mlp_hidden_size": TOP,  # of the activation unit too
+                "mlp_hidden_size": TOP,
                 "learning_rate": RATE,
                 "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "labeled"},
                 "metrics": ["AUC"],
@@ -55,6 +58,7 @@ class Contender(Peer):
             }
             self.config = Config(model="DIN", dataset="log", config_dict=settings)
             self.dataset = create_dataset(self.config).build()[0]
+            self.dataset.item_feat["category"][0] = 0  # of the padding; with pandas 3 RecBole leaves it unset
             self.model = DIN(self.config, self.dataset)
             self.trainer = Trainer(self.config, self.model)
         numbers = self.dataset.field2token_id["item_id"]
