@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from atrank_lib.figures import FAINT, model_color, use_style
 COLUMNS = 4
 
 
-def draw(rows: list[dict[str, Any]], models: Mapping[str, str], ours: set[str], file: Path) -> None:
+def draw(rows: list[dict[str, Any]], models: dict[str, str], ours: set[str], file: Path) -> None:
     """Filled marks are ours, open ones are others'; lines reach from the slowest repeat to the fastest.
 
     Args:
@@ -23,7 +22,7 @@ def draw(rows: list[dict[str, Any]], models: Mapping[str, str], ours: set[str], 
     use_style()
     frame = pd.DataFrame(rows)
     settings = list(dict.fromkeys(frame["setting"]))
-    names = [name for name in reversed(models) if name in set(frame["contender"])]
+    names = [name for name in reversed(list(models)) if name in set(frame["contender"])]
     columns = min(COLUMNS, len(settings))
     lines = -(-len(settings) // columns)
     size = (1.6 + 2.3 * columns, lines * (1.0 + 0.2 * len(names)))
