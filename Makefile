@@ -3,24 +3,29 @@
 # make test   style, types and tests
 # make lab    the chapters as notebooks, in JupyterLab
 # make check-rebuild   two builds from nothing are byte-identical
+# make bench  speed of training, side by side with other libraries: results/speed/peers.json  (DATA=DIR adds an epoch
+#             of that log; BENCH='--only 32-50-full' and other options of benchmarks/bench.py)
 # make clean  remove what was built (the environment in .venv stays)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test lab check-rebuild clean
+.PHONY: book test lab check-rebuild bench clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PROFILE ?= fast
 DATA ?=
+BENCH ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 # The name holds a checksum: the environment is brought up to date when one of these files changes.
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+# The libraries that the package is compared with contradict its dependencies and each other's.
+PEERS := _build/bench-venv
 
 book: $(INSTALLED)
 	$(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
@@ -39,6 +44,10 @@ lab: $(INSTALLED)
 check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"
 
+bench: $(INSTALLED) $(PEERS)/.installed
+	$(PY) -m benchmarks.bench --out results/speed/peers.json --peers-python $(PEERS)/bin/python \
+	  $(if $(DATA),--data "$(DATA)") $(BENCH)
+
 clean:
 	rm -rf _build
 
@@ -49,4 +58,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	rm -f $(VENV)/.installed-*
 	$(PY) -m pip install -q -c constraints.txt --retries 0 --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
 	$(PY) -m pip install -q -c constraints.txt -e ".[test]"
+	touch $@
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	rm -rf $(PEERS)
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
+	$(PEERS)/bin/python -m pip install -q --no-deps -r $<
 	touch $@
