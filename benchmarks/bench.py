@@ -43,17 +43,23 @@ from benchmarks.work import Setting
 from benchmarks.worker import PEERS
 
 ROOT = Path(__file__).resolve().parents[1]
-CONTENDERS = ["plain", *OURS, *PEERS]
+PLAIN = ["plain-default", "plain"]  # with the allocator as it comes, and as all others have it
+CONTENDERS = [*PLAIN, *OURS, *PEERS]
 SHAPES = list(itertools.product((32, 1024), (20, 50), ("full", "ragged")))
 EPOCH, EPOCH_BATCH, EPOCH_LENGTH = "epoch", 512, 50
 SETTINGS = [f"{batch}-{length}-{kind}" for batch, length, kind in SHAPES]
 GENERATED = {"data_name": "generated samples", "data_fingerprint": "seed 0"}
-KINDS = {"plain": "atrank", **{name: model for name, (model, _, _) in OURS.items()}}
+KINDS = {**dict.fromkeys(PLAIN, "atrank"), **{name: how.model for name, how in OURS.items()}}
 KINDS |= {name: name.partition("-")[2] for name in PEERS}
 
 
 class WorkerError(RuntimeError):
     """A contender's process ended before it answered."""
+
+
+def keeps_memory(name: str) -> bool:
+    """Whether a contender runs with the allocator's settings (`benchmarks.speed.MALLOC`)."""
+    return OURS[name].malloc if name in OURS else name != "plain-default"
 
 
 class Worker:
@@ -69,7 +75,7 @@ class Worker:
             stderr=self.messages,
             text=True,
             cwd=ROOT,
-            env=os.environ | MALLOC | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ | (MALLOC if keeps_memory(name) else {}) | {"OMP_NUM_THREADS": str(threads)},
         )
 
     def send(self, request: Any) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -12,18 +16,44 @@ import torch
 from torch import Tensor
 
 from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.row_updates import LARGE
 from atrank_lib.runs import MODELS, prepare
-from atrank_lib.samples import NegativeSampler, Samples, Split, split
+from atrank_lib.samples import NegativeSampler, Samples, Split, batches, split
 from benchmarks.work import Setting, Work
 
-# how each contender trains; the whole of what a faster `fit` may change
 ADAM: dict[str, Any] = {}
 SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "gradient_clip": None}
-# name: model, its options, its recipe; `atrank-dot-sgd` is the twin of `benchmarks.plain`
-OURS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "atrank-dot-sgd": ("atrank", {"attention": "dot"}, SGD),
-    **{name: (name, {}, ADAM) for name in MODELS},
+
+
+@dataclass(frozen=True)
+class How:
+    """A model and how it is trained; the switches take away what makes `fit` fast."""
+
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    workers: bool = False  # one for each thread
+    rows: bool = True  # large tables are updated by rows
+    pool: int = 50  # batches among which samples are sorted by length; 1: as chance has it
+    malloc: bool = True  # memory is kept (benchmarks.speed.MALLOC)
+
+
+TWIN = How("atrank", {"attention": "dot"}, SGD)  # of `benchmarks.plain`
+# from the plain model to the fast one, each step with all before it
+STEPS: dict[str, How] = {
+    "packed": replace(TWIN, malloc=False, rows=False, pool=1),
+    "sorted": replace(TWIN, malloc=False, rows=False),
+    "malloc": replace(TWIN, rows=False),
+    "rows": TWIN,
+    "workers": replace(TWIN, workers=True),
+}
+OURS: dict[str, How] = {
+    **STEPS,
+    **{name: How(name) for name in MODELS},
+    "atrank-workers": How("atrank", workers=True),
+    "bi-lstm-workers": How("bi-lstm", workers=True),
 }
 
 
@@ -83,18 +113,18 @@ class Contender:
     """One model, trained by `fit`."""
 
     def __init__(self, name: str, setting: Setting) -> None:
-        model, options, recipe = OURS[name]
+        self.how = how = OURS[name]
         if setting.log is None:
             self.histories, self.samples = histories_of(setting.work())
         else:
             self.histories, self.samples = samples_of(EventLog.read(Path(setting.log)))
         self.real, self.available = setting.real, len(self.samples)
         torch.manual_seed(0)
-        kind = MODELS[model]
-        self.model = kind(self.histories.schema, self.histories.vocabularies, kind.Config(**options))
+        kind = MODELS[how.model]
+        self.model = kind(self.histories.schema, self.histories.vocabularies, kind.Config(**how.options))
         self.recipe = Recipe(
             **{"batch_size": setting.batch, "max_length": setting.length, "epochs": 1_000_000, "patience": None},
-            **recipe,
+            **how.recipe,
         )
 
     def train(self, samples: int) -> tuple[int, float]:
@@ -106,8 +136,13 @@ class Contender:
         if samples < len(chosen):
             chosen = chosen[torch.randperm(len(chosen))[:samples]]
         steps = -(-samples // self.recipe.batch_size)
-        began = time.perf_counter()
         only = Split({chosen.target_group: chosen}, {}, {})
-        result = fit(self.model, self.histories, only, self.recipe, max_steps=steps, progress=False)
+        on = Execution(workers=torch.get_num_threads() if self.how.workers else 1)
+        with (
+            mock.patch("atrank_lib.training.batches", partial(batches, pool=self.how.pool)),
+            mock.patch("atrank_lib.row_updates.LARGE", LARGE if self.how.rows else sys.maxsize),
+        ):
+            began = time.perf_counter()
+            result = fit(self.model, self.histories, only, self.recipe, max_steps=steps, progress=False, on=on)
         seconds = time.perf_counter() - began if self.real else sum(epoch["seconds"] for epoch in result.epochs)
         return sum(epoch["samples"] for epoch in result.epochs), seconds

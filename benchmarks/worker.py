@@ -32,7 +32,7 @@ PEERS = {
 
 def module_of(name: str) -> str:
     """Where a contender is defined."""
-    return "benchmarks.plain" if name == "plain" else PEERS.get(name, "benchmarks.ours")
+    return "benchmarks.plain" if name.startswith("plain") else PEERS.get(name, "benchmarks.ours")
 
 
 def peak_mb() -> float:
