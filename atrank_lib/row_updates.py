@@ -38,8 +38,12 @@ from atrank_lib.grouping import UNKNOWN, Features, Ragged
 from atrank_lib.samples import Batch
 from atrank_lib.schema import Schema
 
-LARGE = 8_192  # a table with fewer rows is cheaper to update as a whole
 _WINDOW = 4_096  # after this many steps every row is paid, so that what is kept for each past step stays small
+
+
+def large(batch_size: int) -> int:
+    """From how many rows on a table is better updated by rows: measured, where both ways take the same time."""
+    return max(8_192, 100 * batch_size)
 
 
 class _Owed:
@@ -180,6 +184,7 @@ class RowUpdates:
             them is moved as a whole, and so is one on a GPU.
         optimizer: SGD without momentum, or Adam; with weight decay all rows move in every step.
         average: whose weights follow the model's, and with which decay at most.
+        least: rows of a table from which on it is updated by rows; see ``large``.
     """
 
     def __init__(
@@ -187,6 +192,7 @@ class RowUpdates:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: tuple[AveragedModel, float] | None = None,
+        least: int = 8_192,
     ) -> None:
         self.optimizer, self.average = optimizer, average
         self.averages: dict[int, Tensor] = {}
@@ -200,7 +206,7 @@ class RowUpdates:
         self.tables = {
             vocabulary: [_Table(m, optimizer, self.averages.get(id(m.weight))) for m in modules]
             for vocabulary, modules in lookups.items()
-            if len(modules[0].weight) >= LARGE
+            if len(modules[0].weight) >= least
         }
         self.marks = {v: torch.zeros(len(t[0].weight), dtype=torch.bool) for v, t in self.tables.items()}
         self.places = {v: torch.zeros(len(t[0].weight), dtype=torch.long) for v, t in self.tables.items()}

@@ -24,7 +24,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.parts import Parts, Whole
 from atrank_lib.ranking import LOSSES, Loss
-from atrank_lib.row_updates import RowUpdates
+from atrank_lib.row_updates import RowUpdates, large
 from atrank_lib.samples import Batch, Popularity, Samples, Split, batches, draw_candidates
 from atrank_lib.workers import Workers
 
@@ -145,7 +145,8 @@ def fit(
         _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     processes.same_start([*model.parameters(), *weights.parameters()])
-    updates = RowUpdates(model, optimizer, None if average is None else (average, recipe.average))
+    following = None if average is None else (average, recipe.average)
+    updates = RowUpdates(model, optimizer, following, large(recipe.batch_size))
     on = on or Execution()
     workers = Workers(on.workers, model)
     if on.workers > 1 and (device.type != "cpu" or recipe.task_steps == "pcgrad"):

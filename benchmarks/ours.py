@@ -18,7 +18,7 @@ from torch import Tensor
 from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.row_updates import LARGE
+from atrank_lib.row_updates import large
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import NegativeSampler, Samples, Split, batches, split
 from benchmarks.work import Setting, Work
@@ -140,7 +140,7 @@ class Contender:
         on = Execution(workers=torch.get_num_threads() if self.how.workers else 1)
         with (
             mock.patch("atrank_lib.training.batches", partial(batches, pool=self.how.pool)),
-            mock.patch("atrank_lib.row_updates.LARGE", LARGE if self.how.rows else sys.maxsize),
+            mock.patch("atrank_lib.training.large", large if self.how.rows else lambda batch_size: sys.maxsize),
         ):
             began = time.perf_counter()
             result = fit(self.model, self.histories, only, self.recipe, max_steps=steps, progress=False, on=on)

@@ -40,7 +40,7 @@ def prepared():
 
 def trained(prepared, monkeypatch, large, recipe, config=None, kind=ATRank, **options):
     """In 64 bits and with hardly any eps, so that differences are no rounding and no approximation."""
-    monkeypatch.setattr(row_updates, "LARGE", large)
+    monkeypatch.setattr(training, "large", lambda batch_size: large)
     monkeypatch.setattr(training, "_optimizer", partial(without_eps, training_optimizer))
     histories, split = prepared
     torch.manual_seed(0)
@@ -49,13 +49,16 @@ def trained(prepared, monkeypatch, large, recipe, config=None, kind=ATRank, **op
     return result, dict(model.named_parameters())
 
 
-def test_the_dense_path_is_taken_for_small_tables(prepared, monkeypatch):
-    monkeypatch.setattr(row_updates, "LARGE", 10**9)
+def test_small_tables_are_updated_as_a_whole_and_so_are_all_with_weight_decay(prepared):
     histories, _ = prepared
     model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(**SIZES))
-    updates = RowUpdates(model, torch.optim.Adam(model.parameters()))
-    assert not updates.tables
-    assert len(updates.rest) == len(list(model.parameters()))
+    everything = list(model.parameters())
+    decaying = torch.optim.AdamW(everything, weight_decay=0.1)
+    for updates in (RowUpdates(model, torch.optim.Adam(everything)), RowUpdates(model, decaying, least=1)):
+        assert not updates.tables
+        assert len(updates.rest) == len(everything)
+    assert RowUpdates(model, torch.optim.Adam(everything), least=1).tables
+    assert row_updates.large(32) < row_updates.large(512)
 
 
 @pytest.mark.parametrize(
