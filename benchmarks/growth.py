@@ -68,7 +68,7 @@ class Trainer:
     def milliseconds(self, steps: int) -> float:
         """Processor time of a step."""
         recipe = Recipe(batch_size=self.point.batch, epochs=1_000, patience=None)
-        with mock.patch("atrank_lib.training.large", lambda batch_size: 0 if self.point.rows else sys.maxsize):
+        with mock.patch("atrank_lib.training.large", return_value=0 if self.point.rows else sys.maxsize):
             epochs = fit(self.model, self.histories, self.split, recipe, max_steps=steps, progress=False).epochs
         return 1e3 * sum(epoch["cpu_seconds"] for epoch in epochs) / sum(epoch["steps"] for epoch in epochs)
 
