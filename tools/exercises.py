@@ -253,7 +253,8 @@ def main(arguments: list[str] | None = None) -> int:
         for chapter in numbered(Project.at(options.root)):
             text = chapter.read_text(encoding="utf-8")
             for exercise, old, new in stale_stubs(chapter):
-                print(f"book/{chapter.name}: the stub of {exercise.title!r} {'is renewed' if options.write else 'differs'}")
+                done = "is renewed" if options.write else "differs from its solution"
+                print(f"book/{chapter.name}: the stub of {exercise.title!r} {done}")
                 stale += not options.write
                 at = text.index(f"# :label: {exercise.label}\n")
                 text = text[:at] + text[at:].replace(old, new, 1)
