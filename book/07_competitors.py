@@ -782,8 +782,8 @@ _ = claim("ch7_pairs_either_way", len(either), low=len(pairs) // 2, high=len(pai
 
 # %% [markdown]
 # Of the {glue:text}`ch7_pairs` pairs of models that read behaviors, {glue:text}`ch7_pairs_either_way` can be put in
-# either order. A table in which one model was tuned and the others were not measures care, not models. Sharing space,
-# budget and choice, and showing the losers' trials too, is cheap and makes the table worth reading.
+# either order. For those, a table in which one model was tuned and the other was not measures care, not models. Sharing
+# space, budget and choice, and showing the losers' trials too, is cheap and makes the table worth reading.
 #
 # ```{solution-end}
 # ```
