@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nbgrader.api import Gradebook
+from nbgrader.apps import NbGraderAPI
+from sqlalchemy.exc import SAWarning
+from traitlets.config import Config, PyFileConfigLoader
 
 from tools.course import course
 from tools.execute import kernel_environment
@@ -35,27 +39,27 @@ class Result:
     by_hand: float
 
 
-def nbgrader(folder: Path, *arguments: str) -> None:
-    """Run a command of nbgrader in a course's folder; BookError with its log when it fails."""
-    result = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments],
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    if result.returncode:
-        raise BookError(f"nbgrader {' '.join(arguments)} failed:\n{result.stdout.strip()}")
-
-
 def round_trip(folder: Path, name: str) -> dict[str, Result]:
-    """Hand out one assignment, hand in the solutions and the empty stubs, and grade both."""
-    nbgrader(folder, "generate_assignment", name)
+    """Hand out one assignment, hand in the solutions and the empty stubs, and grade both.
+
+    Raises:
+        BookError: nbgrader refuses, with its log.
+    """
+    config = Config()
+    config.CourseDirectory.root = str(folder)
+    config.merge(PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config())
+    nbgrader = NbGraderAPI(config=config)
+
+    def succeeded(done: dict[str, Any]) -> None:
+        if not done["success"]:
+            raise BookError(f"nbgrader refuses {name}:\n{done.get('log') or done.get('error')}")
+
+    succeeded(nbgrader.generate_assignment(name))
     for student, stage in zip(STUDENTS, ("source", "release"), strict=True):
         target = folder / "submitted" / student / name
         target.mkdir(parents=True)
         shutil.copy(folder / stage / name / f"{name}.ipynb", target)
-    nbgrader(folder, "autograde", name)
+        succeeded(nbgrader.autograde(name, student))
     found = {}
     with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as gradebook:
         for student in STUDENTS:
@@ -75,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=ROOT, help="the book's checkout")
     parser.add_argument("chapters", nargs="*", help="names such as 05_attention (default: all)")
     options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore", SAWarning)  # nbgrader's own, about its queries
     failures = 0
     try:
         files = course(Project.at(options.root))
