@@ -640,10 +640,11 @@ verdict
 #
 # ```{solution} ex-lying-task
 # :class: dropdown
-# Items and queries lose a little: part of the steps, and of the shared tables, now go into noise. Weights learned from
-# uncertainty help, since a task that cannot be learned keeps a large loss and is made lighter. A head of its own gives
-# the noise a place to live. PCGrad sees gradients that conflict at random. None of them can tell a task that is hard
-# from one that is meaningless; a validation set of the tasks you care about can.
+# Part of the steps, and of the shared tables, now go into noise, so items and queries may lose a little; train from
+# several seeds to see whether it is more than another seed would cost. Weights learned from uncertainty should help,
+# since a task that cannot be learned keeps a large loss and is made lighter. A head of its own gives the noise a place to
+# live. PCGrad sees gradients that conflict at random. None of them can tell a task that is hard from one that is
+# meaningless; a validation set of the tasks you care about can.
 # ```
 
 # %% [markdown]
