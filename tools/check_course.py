@@ -1,4 +1,7 @@
-"""Let nbgrader grade the course: the solutions get all the points that a checker gives, the stubs none."""
+"""Let nbgrader grade the course: the solutions get all the points that a checker gives, the stubs none.
+
+The written answers of the solutions wait for a person; those of the stubs, left empty, do not.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Result:
     Attributes:
         score: points that the checkers gave.
         best: points that they could give.
-        by_hand: points of written answers, which nbgrader leaves to a person.
+        by_hand: points of written answers that wait for a person.
     """
 
     score: float
@@ -69,7 +72,7 @@ def round_trip(folder: Path, name: str) -> dict[str, Result]:
             found[student] = Result(
                 score=sum(grade.score for grade in checked),
                 best=sum(grade.max_score for grade in checked),
-                by_hand=sum(grade.max_score for grade in written),
+                by_hand=sum(grade.max_score for grade in written if grade.needs_manual_grade),
             )
     return found
 
@@ -98,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name in options.chapters or names:
                 found = round_trip(Path(scratch) / "assignments", name)
                 solved, empty = (found[student] for student in STUDENTS)
-                right = 0 < solved.best == solved.score and empty.score == 0
+                right = 0 < solved.best == solved.score and empty.score == empty.by_hand == 0
                 failures += not right
                 print(
                     f"{name}: {'' if right else 'WRONG, '}solutions {solved.score:g} of {solved.best:g}, "

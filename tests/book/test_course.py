@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -20,6 +21,7 @@ from tools.plain_markdown import Labels
 from tools.project import ROOT, BookError, Project
 
 PROJECT = Project.at(ROOT)
+exercises_of = functools.cache(read_exercises)
 NAMES = [chapter.stem for chapter in numbered(PROJECT)]
 
 
@@ -63,7 +65,7 @@ def test_solutions_score_full_marks_and_stubs_zero(files, name, capsys):
     source = assignment(files, name)
     graded = [cell for cell in source.cells if cell.cell_type == "code" and cell.metadata["nbgrader"]["grade"]]
     best = sum(cell.metadata["nbgrader"]["points"] for cell in graded)
-    assert best == sum(POINTS[e.kind] for e in read_exercises(PROJECT.book / f"{name}.py") if e.answer) > 0
+    assert best == sum(POINTS[e.kind] for e in exercises_of(PROJECT.book / f"{name}.py") if e.answer) > 0
     assert score(source, empty=False) == best
     assert score(source, empty=True) == 0
     assert capsys.readouterr().out.count("✓") == len(graded)
@@ -75,7 +77,7 @@ def test_nbgrader_itself_grades_an_assignment():
         [sys.executable, "-m", "tools.check_course", "04_projection"], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    exercises = read_exercises(ROOT / "book" / "04_projection.py")
+    exercises = exercises_of(ROOT / "book" / "04_projection.py")
     best = sum(POINTS[exercise.kind] for exercise in exercises if exercise.answer)
     written = sum(POINTS[exercise.kind] for exercise in exercises if not exercise.answer)
     assert result.stdout == f"04_projection: solutions {best} of {best}, stubs 0; {written} points by hand\n"
@@ -90,7 +92,7 @@ def test_students_get_no_solutions_and_teachers_all(files, name):
                 assert cell.source in sources(teacher)
                 assert cell.source not in sources(student)
     assert "assert verdict\n" not in student
-    titles = [exercise.title for exercise in read_exercises(PROJECT.book / f"{name}.py")]
+    titles = [exercise.title for exercise in exercises_of(PROJECT.book / f"{name}.py")]
     for text in (student, teacher):
         headings = [source.removeprefix("### Exercise. ") for source in sources(text) if "### Exercise. " in source]
         assert headings == titles
@@ -115,7 +117,7 @@ def test_assignments_need_the_installed_package_and_no_extra():
     }
     allowed = core | {"atrank_lib", "data_scripts"} | set(sys.stdlib_module_names)
     for chapter in numbered(PROJECT):
-        for line in setup(chapter, read_exercises(chapter)).splitlines():
+        for line in setup(chapter, exercises_of(chapter)).splitlines():
             assert line == "seed = 0" or line.split()[1].split(".")[0] in allowed, (chapter, line)
 
 

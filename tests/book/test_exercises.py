@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tools.exercises import KINDS, YOUR_TURN, Exercise, find_answer, numbered, r
 from tools.project import ROOT, BookError, Project
 
 CHAPTERS = numbered(Project.at(ROOT))
+exercises_of = functools.cache(read_exercises)
 
 
 def ids(chapter: Path) -> str:
@@ -23,7 +25,7 @@ def ids(chapter: Path) -> str:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=ids)
 def test_a_chapter_leads_from_a_warm_up_to_an_open_question(chapter: Path):
-    found = read_exercises(chapter)
+    found = exercises_of(chapter)
     kinds = [exercise.kind for exercise in found]
     assert len(found) >= 4
     assert kinds[0] == "Warm-up"
@@ -35,7 +37,7 @@ def test_a_chapter_leads_from_a_warm_up_to_an_open_question(chapter: Path):
 
 
 def test_no_two_exercises_share_a_label():
-    labels = [exercise.label for chapter in CHAPTERS for exercise in read_exercises(chapter)]
+    labels = [exercise.label for chapter in CHAPTERS for exercise in exercises_of(chapter)]
     assert len(labels) == len(set(labels))
     assert all(label.startswith("ex-") for label in labels)
 
@@ -53,7 +55,7 @@ def run(chapter: Path, exercise: Exercise, code: str, call: str) -> Verdict:
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=ids)
 def test_stubs_are_derived_and_fail_and_solutions_pass(chapter: Path):
     assert [exercise.title for exercise, _, _ in exercises.stale_stubs(chapter)] == []
-    for exercise in read_exercises(chapter):
+    for exercise in exercises_of(chapter):
         answer, stub = exercise.answer, exercise.stub
         if answer is None:
             continue
@@ -69,7 +71,7 @@ def test_every_checker_belongs_to_an_exercise():
     called = {
         exercise.answer.call.split("(")[0]
         for chapter in CHAPTERS
-        for exercise in read_exercises(chapter)
+        for exercise in exercises_of(chapter)
         if exercise.answer
     }
     checkers = {
