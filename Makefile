@@ -2,6 +2,8 @@
 #                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time)
 # make test   style, types and tests
 # make lab    the chapters as notebooks, in JupyterLab
+# make course          the course for a class: student and solution notebooks, assignments, in _build/course
+# make check-course    nbgrader grades the course: the solutions get full marks, the stubs none
 # make check-rebuild   two builds from nothing are byte-identical
 # make bench  speed of training, side by side with other libraries: results/speed/peers.json  (DATA=DIR adds an epoch
 #             of that log; BENCH='--only 32-50-full' and other options of benchmarks/bench.py)
@@ -10,7 +12,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test lab check-rebuild bench clean
+.PHONY: book test lab course check-course check-rebuild bench clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -40,6 +42,12 @@ test: $(INSTALLED)
 lab: $(INSTALLED)
 	$(VENV)/bin/jupytext --quiet --sync book/*.py
 	$(VENV)/bin/jupyter lab --notebook-dir book
+
+course: $(INSTALLED)
+	$(PY) -m tools.course
+
+check-course: $(INSTALLED)
+	$(PY) -m tools.check_course
 
 check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"

@@ -660,7 +660,7 @@ table.round(3)
 #
 # ## Exercises
 #
-# ```{exercise} By hand
+# ```{exercise} Warm-up: an AUC by hand
 # :label: ex-auc-by-hand
 #
 # Cleo has positives scored 4 and 2 and negatives scored 3, 2 and 1. What is her AUC? Dan bought everything he was
@@ -793,7 +793,7 @@ verdict
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Break the rule and see
+# ```{exercise} Break it and see: the target in its own history
 # :label: ex-leak
 #
 # In `all_histories`, let the history contain everything up to and *including* the moment of the target: replace the
@@ -809,13 +809,23 @@ verdict
 # rise a little, to a level that looks like a good model.
 # ```
 #
-# ```{exercise} Design your own log
+# ```{exercise} Open-ended: design your own log
 # :label: ex-own-log
 #
 # Take a service that you know: a library, a music player, a course platform. Which groups of objects are there, which
 # actions belong to each, which features describe an object, and which of them share a vocabulary? What is a good unit
 # of time for each group? Write a `schema.yaml` and three behaviors, and read it with `read_log`. Then write down one
 # thing that the triple $(a, o, t)$ cannot say about your service.
+# ```
+#
+# ```{solution} ex-own-log
+# :class: dropdown
+#
+# For a library: *books* are borrowed, renewed and returned, *searches* have words, *rooms* are booked. Books and
+# searches may share a vocabulary of subjects; days suit books, minutes suit searches. A good design lets `read_log`
+# pass without a report, has no feature that is known only after the fact (whether a book came back late), and shares a
+# vocabulary only where a word means the same on both sides. What a triple cannot say: what was *shown* and not taken,
+# how long something lasted (one would have to make its end a behavior too), and who stood beside the reader.
 # ```
 #
 # ## Summary

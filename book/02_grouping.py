@@ -54,6 +54,7 @@ import atrank_lib.check.grouping  # noqa: F401
 from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, check, split
 from atrank_lib.figures import FAINT, INK, direct_label, group_color
 from atrank_lib.grouping import UNKNOWN, Ragged, ranges
+from atrank_lib.samples import history_lengths
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -578,10 +579,10 @@ _ = claim("ch2_paid_by_8", ((price[:, eight] - price[:, 0]) / (price[:, -1] - pr
 #
 # ## Exercises
 #
-# ```{exercise-start} Offsets
+# ```{exercise-start} Warm-up: offsets
 # :label: ex-offsets
 # ```
-# Warm up. `counts` is a tensor with the number of behaviors of each user. Return the offsets.
+# `counts` is a tensor with the number of behaviors of each user. Return the offsets.
 
 
 # %%
@@ -735,12 +736,48 @@ verdict
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Another way to sort
+# ```{exercise} Open-ended: another way to sort
 # :label: ex-another-sort
 #
 # `batches` sorts by the number of behaviors over all groups. Suppose that the model had a rectangle of its own for
 # each group. By which length would you sort then? Measure the padding of your order beside random order on the
 # simulated log, and explain what you find by {numref}`fig-two-batches`.
+# ```
+#
+# ```{solution-start} ex-another-sort
+# :class: dropdown
+# ```
+# Several orders are worth a try: by the sum of all lengths, by the longest of them, or by one group after the other.
+
+
+# %%
+lengths = torch.stack([history_lengths(small, histories, [group]) for group in histories.groups])  # [groups, samples]
+
+
+def own_rectangles(order):
+    """Share of padding if every group of every batch of 32 has a rectangle of its own."""
+    parts = lengths[:, order].split(32, dim=1)
+    return 1 - int(lengths.sum()) / sum(part.shape[1] * int(part.amax(1).sum()) for part in parts)
+
+
+orders = {
+    "random": torch.arange(len(small)),
+    "sum": lengths.sum(0).argsort(stable=True),
+    "longest": lengths.amax(0).argsort(stable=True),
+    "one group after the other": torch.from_numpy(np.lexsort(lengths.numpy()[::-1])),
+}
+by_order = pd.Series({name: own_rectangles(order) for name, order in orders.items()}, name="share of padding")
+claim("ch2_own_sum_saves", by_order["random"] - by_order["sum"], low=0.1)
+_ = claim("ch2_own_sum_wastes", by_order["sum"] - waste.mean(0)[-1], low=0.05)
+by_order.round(2)
+
+# %% [markdown]
+# Every order saves something, by the sum {glue:text}`ch2_own_sum_saves:.2f` against random order. None comes near the
+# single rectangle: {glue:text}`ch2_own_sum_wastes:.2f` more is padding even when everything is sorted. In
+# {numref}`fig-two-batches` the bars of a sorted batch are equally long, but their *colors* are not: two users with
+# thirty behaviors each may have ten searches or none, and one number cannot put three lengths in order.
+#
+# ```{solution-end}
 # ```
 #
 # ## Summary

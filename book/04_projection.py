@@ -339,7 +339,7 @@ _ = axes[0].set(ylabel="AUC", ylim=(0.68, 1.02))
 #
 # ## Exercises
 #
-# ```{exercise-start} Stack the perceptrons
+# ```{exercise-start} Warm-up: stack the perceptrons
 # :label: ex-stack
 # ```
 # Make one perceptron out of $K$. You get a list of weights `[s_k, d]` and one of biases `[s_k]`; return the weight and the bias whose output
@@ -374,7 +374,7 @@ verdict
 # ```{solution-end}
 # ```
 #
-# ```{exercise-start} Every group through its own map
+# ```{exercise-start} Break it and see: one map for all groups
 # :label: ex-project
 # ```
 # Write {eq}`eq-projection`. `groups` maps a name to `[n_i, b_i]`, `maps` a name to a weight `[d, b_i]` and a bias `[d]`.
@@ -469,6 +469,23 @@ verdict
 # $a (y_1 - y_2) = 0$, so $a = 0$. Both cannot be. With free weights $a_1, a_2$: if $x_1, x_2$ are linearly independent, the first half still forces
 # $a_1 = 1, a_2 = 0$, and if $y_1, y_2$ are, the second forces the opposite. It is the *sharing* of the weight that hurts, not its sum.
 # ````
+#
+# ```{exercise} Open-ended: what is a space about?
+# :label: ex-name-a-space
+#
+# A colleague looks at a trained model and says: "Space 3 is the price." How could you find out whether that is so? Plan a test that
+# could come out against your colleague, say what you would draw, and what the same picture should look like if nothing were behind it.
+# ```
+#
+# ```{solution} ex-name-a-space
+# :class: dropdown
+#
+# One way: predict each feature (price, brand, category) from the vectors of one space by a linear map, on objects that the map has not
+# seen, and make a table of spaces by features. If space 3 is the price, its row should be high for price *and low for the rest*, and the
+# column of price high for space 3 *alone*. Two controls: an untrained model with the same sizes, in which every space already knows
+# something of everything, and other seeds, in which "space 3" is another one, for nothing keeps the spaces in order. A third: set the space
+# to zero and see whether candidates of a wrong price rise. A picture of a few well-chosen objects is no test; it cannot fail.
+# ```
 #
 # ## Summary
 #

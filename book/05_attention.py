@@ -543,6 +543,39 @@ _ = axes[0].set_ylabel("share of pairs in the right order")
 # ## Exercises
 
 # %% [markdown]
+# ```{exercise-start} Warm-up: shares by hand
+# :label: ex-shares
+# ```
+# A query scores four keys with $0$, $\ln 2$, $\ln 5$ and $0$. The fourth is padding. Which share of its attention does each
+# of the four get? Write four numbers.
+
+# %%
+shares = ...  # your turn
+
+check.attention.shares(shares)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-shares
+# :class: dropdown
+# ```
+# The exponentials of the real scores are 1, 2 and 5, and their sum is 8. Padding is out before the sum is taken.
+
+# %%
+shares = [1 / 8, 2 / 8, 5 / 8, 0]
+
+verdict = check.attention.shares(shares)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
 # ```{exercise-start} Attention weights with a mask
 # :label: ex-attention-weights
 # ```
@@ -706,6 +739,25 @@ verdict
 
 # %% [markdown]
 # ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise} Open-ended: only the past
+# :label: ex-only-the-past
+# Language models let a word attend to earlier words alone. Here, a behavior attends to later ones too: the boots may be
+# read in the light of a tent that was looked at a week *after* them. Is that a leak? Would a model profit if each
+# behavior saw only what came before it? Argue, then plan the experiment that decides.
+# ```
+#
+# ```{solution} ex-only-the-past
+# :class: dropdown
+# It is no leak: everything in the history lies before the target, and nothing inside it is predicted. A language model
+# needs its mask because every word is a target for the words before it. What later behaviors say about earlier ones
+# (the boots were for a trip) is just what we want to know at the moment of ranking. The experiment: the same model with
+# the mask `age[j] >= age[i]` added to the one for padding, several seeds each, on a log in which order matters, with
+# time shown and with time hidden. With time hidden, the mask alone tells which came first, so it may help there; with
+# time shown it can only take away. One more thing speaks for it: with such a mask a new behavior leaves the vectors of
+# the old ones as they were, so they can be stored.
 # ```
 
 # %% [markdown]

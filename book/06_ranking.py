@@ -548,7 +548,7 @@ pd.DataFrame(provenance)
 # ## Exercises
 
 # %% [markdown]
-# ```{exercise-start} The pair-wise loss
+# ```{exercise-start} Warm-up: the pair-wise loss
 # :label: ex-pairwise
 # ```
 # Write `pairwise(scores)`: `scores` is `[b, c]`, the positives are in column 0, all other columns are negatives.
@@ -661,7 +661,7 @@ assert correlation > 0.9
 # ```
 
 # %% [markdown]
-# ```{exercise} Choose f
+# ```{exercise} Open-ended: choose f
 # :label: ex-choose-f
 # Train with `ranking="mlp"` instead of the inner product, from three seeds each. Is the difference larger than the
 # spread over seeds? Then think of a shop with ten million items. Which of the two would let you find the best ten

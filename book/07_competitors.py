@@ -43,6 +43,7 @@ from atrank_lib.claims import begin, claim
 begin("07_competitors", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
+from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -642,6 +643,43 @@ pd.DataFrame(
 # ## Exercises
 
 # %% [markdown]
+# ```{exercise-start} Warm-up: who you are
+# :label: ex-mf-scores
+# ```
+# Write `mf_scores(users, objects, biases)`, the scores of matrix factorization for a batch: `users` is `[b, d]`, a vector
+# for each sample's user, `objects` is `[b, c, d]`, its candidates, `biases` is `[b, c]`. The result is `[b, c]`.
+
+
+# %%
+def mf_scores(users, objects, biases): ...  # your turn
+
+
+check.competitors.mf_scores(mf_scores)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-mf-scores
+# :class: dropdown
+# ```
+
+
+# %%
+def mf_scores(users, objects, biases):
+    return (objects * users[:, None]).sum(dim=-1) + biases  # [b, c, d] [b, 1, d] -> [b, c]
+
+
+verdict = check.competitors.mf_scores(mf_scores)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
 # ```{exercise-start} Backward, but not over padding
 # :label: ex-backward
 # ```
@@ -721,18 +759,51 @@ verdict
 # ```
 
 # %% [markdown]
-# ```{exercise} Break it and see: a model nobody tuned
+# ```{exercise-start} Break it and see: a model nobody tuned
 # :label: ex-nobody-tuned
+# ```
 # In {numref}`fig-competitors-search`, pick the *median* configuration of one model and the *best* of another. How many
 # of the pairs of models could be put in either order that way? What does that say about a paper whose competitors ran
 # with default settings?
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-nobody-tuned
+# :class: dropdown
+# ```
+
+# %%
+median_of = {name: np.median([trial["value"] for trial in found["trials"]]) for name, found in searches.items()}
+pairs = list(combinations([name for name in searches if name != "bpr-mf"], 2))
+either = [(a, b) for a, b in pairs if median_of[a] < best_of[b] and median_of[b] < best_of[a]]
+claim("ch7_pairs", len(pairs))
+_ = claim("ch7_pairs_either_way", len(either), low=len(pairs) // 2, high=len(pairs))
+
+# %% [markdown]
+# Of the {glue:text}`ch7_pairs` pairs of models that read behaviors, {glue:text}`ch7_pairs_either_way` can be put in
+# either order. For those, a table in which one model was tuned and the other was not measures care, not models. Sharing
+# space, budget and choice, and showing the losers' trials too, is cheap and makes the table worth reading.
+#
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise} Open-ended: a reader of your own
+# :label: ex-own-reader
+# Invent a ninth reader: anything that turns the behaviors $s_1 \dots s_n$ and the target $h$ into a score. Say what it can
+# express that DIN cannot, and a kind of user for whom it should be better. Then write down, before you train anything,
+# the comparison that would convince *someone else*.
 # ```
 #
-# ```{solution} ex-nobody-tuned
+# ```{solution} ex-own-reader
 # :class: dropdown
-# Nearly all pairs among the models that read behaviors. A table in which one model was tuned and the others were not
-# measures care, not models. Sharing space, budget and choice, and showing the losers' trials too, is cheap and makes
-# the table worth reading.
+# A class beside those in `atrank_lib.competitors`, with `encode` and `score`, takes some thirty lines; `base` does the
+# embedding. One idea: DIN's weights divided by the square root of the number of behaviors, which lies between a sum and a
+# mean; it should be better for very long histories. The comparison: the search of this chapter with the same space and
+# budget, several seeds, the test set read once, the paired interval over users, *and* the difference among users with
+# long histories, which was named beforehand. If only some other slice turns out better, that is an idea for the next
+# experiment, not a result of this one.
 # ```
 
 # %% [markdown]

@@ -518,7 +518,7 @@ _ = claim("ch8_real_mailed_all", float(real_auc["all2all", "campaign"]), low=0.4
 # ## Exercises
 
 # %% [markdown]
-# ```{exercise-start} The modes of a log
+# ```{exercise-start} Warm-up: the modes of a log
 # :label: ex-modes
 # ```
 # Write `my_modes(groups)`: a list of `(name, histories, targets)` for every mode of a log with these groups.
@@ -632,7 +632,23 @@ verdict
 # ```
 
 # %% [markdown]
-# ```{exercise} Is it a leak?
+# ```{exercise} Break it and see: a task that lies
+# :label: ex-lying-task
+# Shuffle the `object_id` column of the coupon events, so that coupons mean nothing, and train *all2all* again. What
+# happens to items and queries? Which of the four ideas would protect them best, and why can none of them know?
+# ```
+#
+# ```{solution} ex-lying-task
+# :class: dropdown
+# Part of the steps, and of the shared tables, now go into noise, so items and queries may lose a little; train from
+# several seeds to see whether it is more than another seed would cost. Weights learned from uncertainty should help,
+# since a task that cannot be learned keeps a large loss and is made lighter. A head of its own gives the noise a place to
+# live. PCGrad sees gradients that conflict at random. None of them can tell a task that is hard from one that is
+# meaningless; a validation set of the tasks you care about can.
+# ```
+
+# %% [markdown]
+# ```{exercise} Open-ended: is it a leak?
 # :label: ex-task-leak
 # A user's last coupon is a test target. In *all2all*, items that she clicked *later* are training samples, and their
 # histories hold that very coupon. It is never a label. Could the model profit all the same? Write down an experiment
@@ -645,21 +661,6 @@ verdict
 # task's training samples all that come after the user's first validation target of *any* task, and train *all2all* and
 # *all2one* on what is left. If *all2all* had lived from the leak, its distance to *all2one* would shrink. A protocol with
 # one cut in time for everybody ({ref}`ch-honest`) closes the door altogether.
-# ```
-
-# %% [markdown]
-# ```{exercise} Break it and see: a task that lies
-# :label: ex-lying-task
-# Shuffle the `object_id` column of the coupon events, so that coupons mean nothing, and train *all2all* again. What
-# happens to items and queries? Which of the four ideas would protect them best, and why can none of them know?
-# ```
-#
-# ```{solution} ex-lying-task
-# :class: dropdown
-# Items and queries lose a little: part of the steps, and of the shared tables, now go into noise. Weights learned from
-# uncertainty help, since a task that cannot be learned keeps a large loss and is made lighter. A head of its own gives
-# the noise a place to live. PCGrad sees gradients that conflict at random. None of them can tell a task that is hard
-# from one that is meaningless; a validation set of the tasks you care about can.
 # ```
 
 # %% [markdown]

@@ -675,6 +675,46 @@ pd.DataFrame(rows, columns=None if rows else ["model", "target"]).set_index(["mo
 # ## Exercises
 
 # %% [markdown]
+# ```{exercise-start} Warm-up: detector AUC
+# :label: ex-detector
+# ```
+# Write `detector_auc(suspicion, cause)` for one history: `suspicion` is `[n]`, `cause` the place of the true cause.
+# What does a detector get that suspects everybody equally?
+
+
+# %%
+def detector_auc(suspicion, cause): ...  # your turn
+
+
+check.interpret.detector_auc(detector_auc)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-detector
+# :class: dropdown
+# ```
+# One half, since ties count half.
+
+
+# %%
+def detector_auc(suspicion, cause):
+    others = torch.arange(len(suspicion)) != cause
+    less, level = suspicion[others] < suspicion[cause], suspicion[others] == suspicion[cause]
+    return (less.float() + 0.5 * level.float()).mean().item()
+
+
+verdict = check.interpret.detector_auc(detector_auc)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
 # ```{exercise-start} Who listens to whom
 # :label: ex-between-groups
 # ```
@@ -763,46 +803,6 @@ verdict
 # ```
 
 # %% [markdown]
-# ```{exercise-start} Detector AUC
-# :label: ex-detector
-# ```
-# Write `detector_auc(suspicion, cause)` for one history: `suspicion` is `[n]`, `cause` the place of the true cause.
-# What does a detector get that suspects everybody equally?
-
-
-# %%
-def detector_auc(suspicion, cause): ...  # your turn
-
-
-check.interpret.detector_auc(detector_auc)
-
-# %% [markdown]
-# ```{exercise-end}
-# ```
-
-# %% [markdown]
-# ```{solution-start} ex-detector
-# :class: dropdown
-# ```
-# One half, since ties count half.
-
-
-# %%
-def detector_auc(suspicion, cause):
-    others = torch.arange(len(suspicion)) != cause
-    less, level = suspicion[others] < suspicion[cause], suspicion[others] == suspicion[cause]
-    return (less.float() + 0.5 * level.float()).mean().item()
-
-
-verdict = check.interpret.detector_auc(detector_auc)
-assert verdict
-verdict
-
-# %% [markdown]
-# ```{solution-end}
-# ```
-
-# %% [markdown]
 # ```{exercise} Break it and see: a reason that is none
 # :label: ex-against
 # Find a test target for which the behavior with the most attention has a negative erasure (the table `suspects` holds
@@ -818,6 +818,23 @@ verdict
 # others. The shop would give a reason that lowers the item's rank. Without time the model cannot see age, so attention
 # divided by even attention should be flat. It need not be quite: recent behaviors share more features with the target,
 # and features are still visible.
+# ```
+
+# %% [markdown]
+# ```{exercise} Open-ended: a reason that a shop could print
+# :label: ex-printed-reason
+# A shop wants to write "because you looked at ..." below each item that it shows. Design the sentence: which behavior may
+# it name, when should it stay silent, and how would you find out, on a log without known causes, whether it is true?
+# ```
+#
+# ```{solution} ex-printed-reason
+# :class: dropdown
+# Name the behavior with the largest *erasure* for this item against the items that would stand there otherwise, not the
+# one with the most attention: a reason should say why this item is shown rather than another. Stay silent if no single
+# behavior changes the rank, if several together do and none alone, and if the item would be shown to everybody. To test it
+# without known causes: take the named behavior out and look whether the item leaves the page (and whether it stays when
+# another one of the same age is taken out); train with other seeds and count how often the same behavior is named. Both
+# test the explanation of the *model*. Whether the person had the same reason, only the person can say.
 # ```
 
 # %% [markdown]

@@ -522,6 +522,45 @@ ties.round(3)
 # ## Exercises
 
 # %% [markdown]
+# ```{exercise-start} Warm-up: how noisy is a draw?
+# :label: ex-draw-noise
+# ```
+# Suppose that for each of `users` users the positive beats a share `p` of all negatives, and that each user gets
+# `negatives` negatives, drawn at random. Write `draw_noise(p, users, negatives)`: the standard deviation of the average
+# user AUC from draw to draw.
+
+
+# %%
+def draw_noise(p, users, negatives): ...  # your turn
+
+
+check.honest.draw_noise(draw_noise)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-draw-noise
+# :class: dropdown
+# ```
+# Every comparison is a coin with variance $p (1 - p)$, and the AUC is the mean of all coins.
+
+
+# %%
+def draw_noise(p, users, negatives):
+    return (p * (1 - p) / (users * negatives)) ** 0.5
+
+
+verdict = check.honest.draw_noise(draw_noise)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
 # ```{exercise-start} Recall, with ties
 # :label: ex-recall
 # ```
@@ -604,20 +643,60 @@ verdict
 # ```
 
 # %% [markdown]
-# ```{exercise} Break it and see: win without a model
+# ```{exercise-start} Break it and see: win without a model
 # :label: ex-win-without-a-model
+# ```
 # You may choose the protocol, the metric, the number and kind of negatives, and what a tie is. No training. Which
 # combination gives the popularity scorer of this chapter its highest number? Which its lowest? Write the sentence that
 # a paper would have to contain so that a reader could not be fooled by either.
+# ```{exercise-end}
 # ```
-#
-# ```{solution} ex-win-without-a-model
+
+# %% [markdown]
+# ```{solution-start} ex-win-without-a-model
 # :class: dropdown
-# Highest: uniform negatives, as few as possible of them for recall at $k$ (with nine negatives, recall at ten is 1 for
-# everybody), ties won, counts that include the future. Lowest: negatives by popularity, all objects, ties lost. The
-# sentence names all of it: "average user AUC, each user's last behavior against one object drawn uniformly from those
+# ```
+
+# %%
+same_scorer = {
+    f"recall at 10 of {m + 1}": recall_at(sampled(scorers["popularity"], m), 10).mean().item() for m in (9, 20, 100)
+}
+same_scorer |= {
+    "AUC, uniform negatives": kinds.loc["popularity", "uniform"],
+    "AUC, popular negatives": kinds.loc["popularity", "popularity"],
+    "recall at 1 of all": recall_at(scorers["popularity"], 1).mean().item(),
+}
+claim("ch10_popularity_highest", max(same_scorer.values()), low=1.0, high=1.0)
+_ = claim("ch10_popularity_lowest", min(same_scorer.values()), low=0.0, high=0.05)
+pd.Series(same_scorer, name="popularity").round(3)
+
+# %% [markdown]
+# The same scorer has anything between {glue:text}`ch10_popularity_lowest:.3f` and
+# {glue:text}`ch10_popularity_highest:.0f`. Highest: uniform negatives, as few as possible of them for recall at $k$ (with
+# nine negatives, recall at ten is 1 for everybody), ties won, counts that include the future. Lowest: negatives by
+# popularity, all objects, ties lost. The sentence names all of it: "average user AUC, each user's last behavior against one object drawn uniformly from those
 # the user never touched, drawn once with seed 0 and the same for all models; ties count half; chosen on the last but
 # one behavior; mean over five seeds, paired bootstrap over users".
+#
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise} Open-ended: referee a table
+# :label: ex-referee
+# Take a table of results from a paper on recommendation that you know, or Table 3 of {cite:t}`zhou2018atrank`. For every
+# number, write down what you would need to know to repeat it, and what you are told. Which conclusion of the text survives
+# if each missing choice was made in favor of the winner?
+# ```
+#
+# ```{solution} ex-referee
+# :class: dropdown
+# A list to go through: who is in the test set, and whether the same users are in it for all models; cut per user or in
+# time; how many negatives, of which kind, drawn how often; ties; which set chose the epoch and the settings; how many
+# settings were tried for each model; seeds; an interval, and over what; whether differences are paired. Of the paper's
+# Table 3 we know the users, the metric and one uniform negative, and from the authors' code that the test set chose the
+# step. We do not know the settings tried for each competitor, and there are no seeds. A large gap, such as that of
+# matrix factorization, survives; the order of neighbors in the table need not.
 # ```
 
 # %% [markdown]

@@ -51,6 +51,8 @@ def checker(check: Callable[[Any], str]) -> Callable[[Any], Verdict]:
 
 def answered(value: Any) -> Any:
     """``value``, or ``Mistake`` when the stub was not filled in and returned nothing."""
-    if value is None or value is ...:
+    if value is ...:
+        raise Mistake("nothing yet: replace the dots by your answer")
+    if value is None:
         raise Mistake("nothing yet: the function returned None; replace the dots by your answer")
     return value

@@ -1,8 +1,9 @@
-"""Checkers for chapter 5: attention weights with a mask, the bilinear score, its cost, and places."""
+"""Checkers for chapter 5: shares by hand, attention weights with a mask, the bilinear score, its cost, and places."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +34,42 @@ def tensor(value: object, shape: tuple[int, ...], what: str) -> Tensor:
 def same(a: Tensor, b: Tensor) -> bool:
     """Equal up to rounding; NaN equals NaN."""
     return a.shape == b.shape and torch.allclose(a, b, atol=1e-5, equal_nan=True)
+
+
+@checker
+def shares(answer: Any) -> str:
+    """Four shares of attention for the scores 0, ln 2, ln 5 and a place of padding with score 0."""
+    if not isinstance(answered(answer), list | tuple | Tensor):
+        raise Mistake(f"four numbers are wanted, as in [0.5, 0.5, 0, 0]; got {answer!r}")
+    found = torch.as_tensor([float(share) for share in answer], dtype=torch.float64)
+    if len(found) != 4:
+        raise Mistake(f"{len(found)} numbers for four keys: padding gets a share too, namely which?")
+    size = torch.tensor([1.0, 2.0, 5.0, 0.0], dtype=torch.float64)  # exponentials; padding has none
+    scores = torch.tensor([1.0, 2.0, 5.0, 1.0], dtype=torch.float64).log()
+    for hint, wrong in (
+        ("padding takes a share: exp(0) = 1 is not nothing; leave it out of the sum", scores.softmax(0)),
+        (
+            "padding is set to zero after the division, so the shares no longer sum to one",
+            scores.softmax(0) * (size > 0),
+        ),
+        ("these are the exponentials; divide each by their sum", size),
+        ("these are the scores; a share is exp(score) divided by the sum of all exp(score)", scores),
+        ("the scores are divided by their sum; take their exponentials first", scores / scores.sum()),
+        ("all goes to the best key; a softmax gives every real key something", (size == 5).double()),
+        ("the scores are divided by sqrt(s), as in the Transformer; the paper has no scale", _scaled(size)),
+    ):
+        if torch.allclose(found, wrong, atol=5e-3):
+            raise Mistake(hint)
+    if abs(float(found.sum()) - 1) > 5e-3:
+        raise Mistake(f"the shares sum to {float(found.sum()):.3f}; those of one query sum to one")
+    if not torch.allclose(found, size / 8, atol=5e-3):
+        raise Mistake(f"got {_row(found)}: the exponentials of ln 2 and ln 5 are 2 and 5, that of 0 is 1")
+    return "right: 1, 2 and 5 parts of 8, and nothing for padding"
+
+
+def _scaled(size: Float[Tensor, " t"]) -> Float[Tensor, " t"]:
+    """Shares if the scores were divided by the square root of two dimensions."""
+    return (size.log() / 2**0.5).softmax(0)
 
 
 @checker

@@ -1,4 +1,4 @@
-"""Checkers for chapter 7: a sequence read backward, and a maximum over real places."""
+"""Checkers for chapter 7: matrix factorization, a sequence read backward, and a maximum over real places."""
 
 from __future__ import annotations
 
@@ -11,8 +11,37 @@ from torch import Tensor
 
 from atrank_lib.check import Mistake, answered, checker
 
+Factorized = Callable[[Float[Tensor, "b d"], Float[Tensor, "b c d"], Float[Tensor, "b c"]], Float[Tensor, "b c"]]
 Backward = Callable[[Float[Tensor, "b t d"], Int[Tensor, " b"]], Float[Tensor, "b t d"]]
 MaxOver = Callable[[Float[Tensor, "b t d"], Bool[Tensor, "b t"]], Float[Tensor, "b d"]]
+
+
+@checker
+def mf_scores(answer: Factorized) -> str:
+    """Scores of 3 users for 3 candidates each: as many users as candidates, so that axes can be mixed up."""
+    random = torch.Generator().manual_seed(0)
+    users, objects, biases = (torch.randn(shape, generator=random) for shape in ((3, 2), (3, 3, 2), (3, 3)))
+    found = _tensor(answer(users.clone(), objects.clone(), biases.clone()), (3, 3))
+    products = torch.einsum("bd,bcd->bc", users, objects)
+    right = products + biases
+    for hint, wrong in (
+        ("the bias is missing: an object may be liked by everybody", products),
+        ("the mean over dimensions is taken; an inner product is a sum", products / 2 + biases),
+        (
+            "candidate c is scored by the vector of user c, whoever asks: put users[:, None] before the product, "
+            "so that a row belongs to one user",
+            torch.einsum("cd,bcd->bc", users, objects) + biases,
+        ),
+        ("the result is transposed: a row is a user, a column a candidate", right.T),
+        ("a sigmoid is applied; the pair-wise loss takes the bare score", right.sigmoid()),
+        ("the bias is subtracted; it is added", products - biases),
+        ("the biases alone: every user would get the same list", biases),
+    ):
+        if torch.allclose(found, wrong, atol=1e-5):
+            raise Mistake(hint)
+    if not torch.allclose(found, right, atol=1e-5):
+        raise Mistake(f"the first user's scores are {found[0].tolist()}, but should be {right[0].tolist()}")
+    return "right: one vector for each user, whatever the user did, and a bias for each object"
 
 
 @checker

@@ -1,7 +1,8 @@
-"""Checkers for chapter 10: recall with ties, and what sampling does to it."""
+"""Checkers for chapter 10: the noise of drawn negatives, recall with ties, and what sampling does to it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +15,37 @@ from atrank_lib.evaluation import recall_at
 
 Recall = Callable[[Float[Tensor, "s c"], int], Float[Tensor, " s"]]
 SampledRecall = Callable[[int, int, int, int], float]
+
+
+@checker
+def draw_noise(answer: Callable[[float, int, int], float]) -> str:
+    """Standard deviation of the average user AUC over draws of negatives, if all users have the same AUC ``p``."""
+    for p, users, negatives in ((0.7, 500, 4), (0.6, 200, 1), (0.9, 50, 20)):
+        found = float(answered(answer(p, users, negatives)))
+        variance, n = p * (1 - p), users * negatives
+        right = math.sqrt(variance / n)
+        for hint, wrong in (
+            ("this is the variance of the mean; the standard deviation is its root", variance / n),
+            ("the number of negatives is missing: every user throws that many coins", math.sqrt(variance / users)),
+            ("the number of users is missing: the AUC is a mean over users too", math.sqrt(variance / negatives)),
+            (
+                "this is the noise of a single comparison; a mean of n coins has the n-th part of the variance",
+                variance**0.5,
+            ),
+            ("the variance shrinks with n, the standard deviation with the root of n", math.sqrt(variance) / n),
+            ("a coin that shows 1 with probability p has variance p (1 - p)", math.sqrt(p / n)),
+            (
+                "users throw independent coins: divide by users * negatives, not by their sum",
+                math.sqrt(variance / (users + negatives)),
+            ),
+        ):
+            if math.isclose(found, wrong, rel_tol=1e-6) and not math.isclose(wrong, right, rel_tol=1e-6):
+                raise Mistake(
+                    f"{hint} (p = {p}, {users} users, {negatives} negatives: got {found:.4f}, expected {right:.4f})"
+                )
+        if not math.isclose(found, right, rel_tol=1e-6):
+            raise Mistake(f"p = {p}, {users} users, {negatives} negatives: got {found:.4f}, expected {right:.4f}")
+    return "right: four times the negatives, or the users, halve the noise"
 
 
 @checker

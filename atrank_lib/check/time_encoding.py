@@ -1,4 +1,4 @@
-"""Checkers of chapter 3: time buckets and the embedding of a behavior."""
+"""Checkers of chapter 3: time buckets, the embedding of a behavior, and shuffled ages."""
 
 from __future__ import annotations
 
@@ -209,3 +209,36 @@ def _swapped(
 ) -> Float[Tensor, "n d"]:
     """The sum with both lookups in the wrong table."""
     return o + times[action] + doings[bucket.clamp(max=len(doings) - 1)]
+
+
+@checker
+def shuffled(answer: Callable[[Float[Tensor, " n"], torch.Generator], Float[Tensor, " n"]]) -> str:
+    """``answer(elapsed, generator)``: the ages of one group in an order that the generator decides."""
+    ages = torch.tensor([3.0, 50.0, 7.0, 7.0, 900.0, 21.0, 0.5, 64.0, 12.0, 1.0])
+
+    def ask(seed: int) -> Tensor:
+        given = ages.clone()
+        found = torch.as_tensor(answered(answer(given, torch.Generator().manual_seed(seed))))
+        if not torch.equal(given, ages):
+            raise Mistake(
+                "the ages that were given are changed in place: the batch would stay broken; return a new tensor"
+            )
+        if found.shape != ages.shape:
+            raise Mistake(f"{len(ages)} ages went in, but the result has shape {list(found.shape)}")
+        return found
+
+    results = [ask(seed) for seed in range(4)]
+    if all(torch.equal(found, ages) for found in results):
+        raise Mistake("every behavior keeps its own age: nothing is shuffled")
+    for found in results:
+        if set(found.tolist()) <= set(ages.tolist()) and not torch.equal(found.sort().values, ages.sort().values):
+            raise Mistake("some ages occur twice and others are lost: this draws with replacement; use a permutation")
+        if not torch.equal(found.sort().values, ages.sort().values):
+            raise Mistake(
+                "these are new ages; then the AUC also falls because such ages never occur. Use those of others"
+            )
+    if all(torch.equal(found, results[0]) for found in results):
+        raise Mistake("the order is the same for every seed (sorted, reversed or shifted?): let chance decide")
+    if not torch.equal(ask(0), results[0]):
+        raise Mistake("another order although the seed is the same: give `generator` to torch.randperm")
+    return "right: the same ages, each with another behavior, and the same again for the same seed"

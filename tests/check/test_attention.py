@@ -154,3 +154,31 @@ def test_the_comparing_hints_are_told_apart():
         right + 3 * b * n * (K * s) ** 2, right * (n + 1) // (2 * n),
     ]  # fmt: skip
     assert len({right, *wrong}) == len(wrong) + 1
+
+
+def test_shares_by_hand():
+    assert attention.shares([1 / 8, 1 / 4, 5 / 8, 0])
+    assert attention.shares((0.125, 0.25, 0.625, 0.0))
+    assert "nothing yet" in attention.shares(...).message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ([1 / 9, 2 / 9, 5 / 9, 1 / 9], "padding takes a share"),
+        ([1 / 9, 2 / 9, 5 / 9, 0], "after the division"),
+        ([1, 2, 5, 0], "divide each by their sum"),
+        ([0, 0.693, 1.609, 0], "these are the scores"),
+        ([0, 0.301, 0.699, 0], "exponentials first"),
+        ([0, 0, 1, 0], "all goes to the best key"),
+        ([0.175, 0.286, 0.547 - 0.008, 0], "sqrt(s)"),
+        ([0.2, 0.2, 0.2, 0.2], "sum to 0.800"),
+        ([0.3, 0.3, 0.4, 0], "got ("),
+        ([1 / 8, 2 / 8, 5 / 8], "3 numbers for four keys"),
+        (0.5, "four numbers are wanted"),
+    ],
+)
+def test_wrong_shares_get_their_hint(answer, hint):
+    verdict = attention.shares(answer)
+    assert not verdict
+    assert hint in verdict.message

@@ -8,6 +8,10 @@ import torch
 from atrank_lib.check import competitors
 
 
+def right_scores(users, objects, biases):
+    return (objects @ users[..., None])[..., 0] + biases
+
+
 def right_backward(x, lengths):
     place = torch.arange(x.shape[1])
     index = torch.where(place < lengths[:, None], lengths[:, None] - 1 - place, place)
@@ -25,14 +29,19 @@ def right_max(x, mask):
 
 
 @pytest.mark.parametrize(
-    ("check", "answer"), [(competitors.backward, right_backward), (competitors.max_over, right_max)]
+    ("check", "answer"),
+    [
+        (competitors.mf_scores, right_scores),
+        (competitors.backward, right_backward),
+        (competitors.max_over, right_max),
+    ],
 )
 def test_a_right_answer_passes(check, answer):
     verdict = check(answer)
     assert verdict, verdict
 
 
-@pytest.mark.parametrize("check", [competitors.backward, competitors.max_over])
+@pytest.mark.parametrize("check", [competitors.mf_scores, competitors.backward, competitors.max_over])
 def test_the_stub_is_told_that_it_is_empty(check):
     verdict = check(lambda *arguments: None)
     assert not verdict
@@ -72,5 +81,25 @@ def test_wrong_reversals_get_their_hint(answer, hint):
 )
 def test_wrong_maxima_get_their_hint(answer, hint):
     verdict = competitors.max_over(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda u, o, b: right_scores(u, o, 0 * b), "the bias is missing"),
+        (lambda u, o, b: (o * u[:, None]).mean(-1) + b, "mean over dimensions"),
+        (lambda u, o, b: (o * u).sum(-1) + b, "the vector of user c"),
+        (lambda u, o, b: right_scores(u, o, b).T, "transposed"),
+        (lambda u, o, b: right_scores(u, o, b).sigmoid(), "a sigmoid"),
+        (lambda u, o, b: right_scores(u, o, -b), "subtracted"),
+        (lambda u, o, b: b, "the biases alone"),
+        (lambda u, o, b: o * u[:, None] + b[..., None], "shape [3, 3]"),
+        (lambda u, o, b: 2 * right_scores(u, o, b), "the first user's scores"),
+    ],
+)
+def test_wrong_scores_get_their_hint(answer, hint):
+    verdict = competitors.mf_scores(answer)
     assert not verdict
     assert hint in verdict.message

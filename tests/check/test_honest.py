@@ -14,17 +14,24 @@ def parts(scores):
     return (scores[:, 1:] > scores[:, :1]).sum(1), (scores[:, 1:] == scores[:, :1]).sum(1)
 
 
+def right_noise(p, users, negatives):
+    return binom.std(users * negatives, p) / (users * negatives)
+
+
 def right_sampled(rank, objects, negatives, k):
     return binom.cdf(k - 1, negatives, (rank - 1) / (objects - 1))
 
 
-@pytest.mark.parametrize(("check", "answer"), [(honest.recall, recall_at), (honest.sampled_recall, right_sampled)])
+@pytest.mark.parametrize(
+    ("check", "answer"),
+    [(honest.draw_noise, right_noise), (honest.recall, recall_at), (honest.sampled_recall, right_sampled)],
+)
 def test_a_right_answer_passes(check, answer):
     verdict = check(answer)
     assert verdict, verdict
 
 
-@pytest.mark.parametrize("check", [honest.recall, honest.sampled_recall])
+@pytest.mark.parametrize("check", [honest.draw_noise, honest.recall, honest.sampled_recall])
 def test_the_stub_is_told_that_it_is_empty(check):
     verdict = check(lambda *arguments: None)
     assert not verdict
@@ -61,5 +68,24 @@ def test_wrong_recalls_get_their_hint(answer, hint):
 )
 def test_wrong_sampled_recalls_get_their_hint(answer, hint):
     verdict = honest.sampled_recall(answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda p, u, m: p * (1 - p) / (u * m), "this is the variance"),
+        (lambda p, u, m: (p * (1 - p) / u) ** 0.5, "negatives is missing"),
+        (lambda p, u, m: (p * (1 - p) / m) ** 0.5, "users is missing"),
+        (lambda p, u, m: (p * (1 - p)) ** 0.5, "noise of a single comparison"),
+        (lambda p, u, m: (p * (1 - p)) ** 0.5 / (u * m), "with the root of n"),
+        (lambda p, u, m: (p / (u * m)) ** 0.5, "has variance p (1 - p)"),
+        (lambda p, u, m: (p * (1 - p) / (u + m)) ** 0.5, "not by their sum"),
+        (lambda p, u, m: 0.01, "got 0.0100, expected"),
+    ],
+)
+def test_wrong_noise_gets_its_hint(answer, hint):
+    verdict = honest.draw_noise(answer)
     assert not verdict
     assert hint in verdict.message

@@ -124,3 +124,37 @@ def test_wrong_embeddings_get_their_hint(answer, hint):
     verdict = check.embed(answer)
     assert not verdict
     assert hint in verdict.message
+
+
+def permuted(elapsed, generator):
+    return elapsed[torch.randperm(len(elapsed), generator=generator)]
+
+
+def shuffle_in_place(elapsed, generator):
+    elapsed[:] = permuted(elapsed, generator)
+    return elapsed
+
+
+def test_shuffled_ages_pass_and_an_empty_stub_fails():
+    assert check.shuffled(permuted)
+    assert check.shuffled(lambda e, g: permuted(e, g).tolist())
+    assert "nothing yet" in check.shuffled(lambda e, g: None).message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda e, g: e.clone(), "keeps its own age"),
+        (shuffle_in_place, "in place"),
+        (lambda e, g: e[torch.randint(len(e), (len(e),), generator=g)], "with replacement"),
+        (lambda e, g: torch.rand(len(e), generator=g) * 900, "new ages"),
+        (lambda e, g: e.flip(0), "same for every seed"),
+        (lambda e, g: e.sort().values, "same for every seed"),
+        (lambda e, g: e[torch.randperm(len(e))], "give `generator`"),
+        (lambda e, g: permuted(e, g)[:-1], "10 ages went in"),
+    ],
+)
+def test_wrong_shuffles_get_their_hint(answer, hint):
+    verdict = check.shuffled(answer)
+    assert not verdict
+    assert hint in verdict.message

@@ -1,0 +1,260 @@
+"""Write the course from the chapters: student and solution notebooks, and assignments for nbgrader.
+
+- `student/`: every chapter with its exercises and without their solutions.
+- `solutions/`: every chapter with both.
+- `assignments/source/NN_name/NN_name.ipynb`: the exercises alone, in nbgrader's format. They need the installed package
+  and nothing else of the book. `nbgrader generate_assignment NN_name` makes the students' version.
+
+Files of the same names are replaced; what a teacher keeps beside them (submissions, a gradebook) is not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import builtins
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from atrank_lib.checkpoints import write_text
+from tools.chapters import read_chapter
+from tools.exercises import Answer, Exercise, numbered, read_blocks, read_exercises
+from tools.plain_markdown import Labels
+from tools.project import ROOT, BookError, Project
+
+POINTS = {"Warm-up": 1, "Implement": 2, "Break it and see": 2, "Open-ended": 3}
+ALWAYS = ("torch", "numpy", "pandas")  # a solution may need them though ours does not
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+
+NBGRADER_CONFIG = """# nbgrader, run in this folder: generate_assignment, autograde, generate_feedback
+c = get_config()
+c.CourseDirectory.course_id = "atrank"
+c.ClearSolutions.code_stub = {"python": "...  # your turn"}
+c.ClearSolutions.text_stub = "Your answer here."
+c.ExecutePreprocessor.timeout = 120
+"""
+
+INTRODUCTION = """# {title}: exercises
+
+The exercises of a chapter of *Attention over Behaviors*. They need the installed package `atrank_lib`; the text that
+they belong to is in the book. Put your answers where the dots are, and run the cell below each: it says what is wrong.
+Names of figures and numbers, set in `this type`, are those of the chapter."""
+
+
+def heading(text: str) -> NotebookNode:
+    return new_markdown_cell(f"### {text}")
+
+
+def notebook_of(cells: Iterable[NotebookNode]) -> NotebookNode:
+    """A notebook without outputs, with cell ids that depend on nothing but the order."""
+    notebook = new_notebook(cells=[cell.copy() for cell in cells])
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for number, cell in enumerate(notebook.cells, start=1):
+        cell["id"] = f"cell-{number:03d}"
+    return notebook
+
+
+def whole_chapter(chapter: Path, labels: Labels, with_solutions: bool) -> NotebookNode:
+    """A chapter for students or, with its solutions, for teachers."""
+    cells: list[NotebookNode] = []
+    for block in read_blocks(chapter):
+        if block.role == "exercise":
+            cells.append(heading(f"Exercise. {block.title}"))
+        elif block.role == "solution":
+            if not with_solutions:
+                continue
+            cells.append(heading("Solution"))
+        cells += block.cells
+    return notebook_of(
+        new_markdown_cell(labels.plain(cell.source)) if cell.cell_type == "markdown" else cell for cell in cells
+    )
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """Names that code reads, and names that it defines anywhere."""
+    read: set[str] = set()
+    defined: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else defined).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.arg):
+            defined.add(node.arg)
+        elif isinstance(node, ast.alias):
+            defined.add((node.asname or node.name).split(".")[0])
+    return read, defined
+
+
+def imports(chapter: Path) -> Iterator[tuple[str, str]]:
+    """(name, statement) of everything that a chapter imports."""
+    for cell in read_chapter(chapter).cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    yield alias.asname or alias.name.split(".")[0], ast.unparse(ast.Import([alias]))
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    statement = ast.ImportFrom(node.module, [alias], node.level)
+                    yield alias.asname or alias.name, ast.unparse(statement)
+
+
+def setup(chapter: Path, exercises: list[Exercise]) -> str:
+    """The first cell of an assignment: what the graded exercises import, and `seed`.
+
+    Raises:
+        BookError: an exercise with a checker uses a name of the chapter's experiments.
+    """
+    available = dict(imports(chapter)) | {"seed": "seed = 0"}
+    needed: set[str] = set()
+    modules = set()
+    for exercise in exercises:
+        answer = exercise.answer
+        if answer is None:
+            continue
+        modules.add(answer.module)
+        code = [cell.source for cell in exercise.task if cell.cell_type == "code" and cell is not exercise.stub]
+        read, defined = names_in("\n".join([*code, answer.source, answer.call]))
+        free = read - defined - set(dir(builtins)) - {"check"}
+        unknown = sorted(free - set(available))
+        if unknown:
+            raise BookError(
+                f"book/{chapter.name}: exercise {exercise.title!r} uses {', '.join(unknown)} of its chapter, "
+                "but an assignment has no chapter around it: define what it needs inside the exercise"
+            )
+        needed |= free
+    statements = {s for name, s in available.items() if name in needed or s.split()[1] in ALWAYS}
+    statements |= {f"import atrank_lib.check.{module}  # noqa: F401" for module in modules}
+    statements.add("from atrank_lib import check")
+    ordered = sorted(statements, key=lambda s: ("import" not in s, "atrank" in s or "data_scripts" in s, s))
+    return "\n".join(ordered)
+
+
+def graded(cell: NotebookNode, grade_id: str, points: int | None = None, solution: bool = False) -> NotebookNode:
+    """The cell with nbgrader's metadata: locked unless it is to be filled in, graded if it is worth points."""
+    cell.metadata["nbgrader"] = {
+        "schema_version": 3,
+        "grade_id": grade_id,
+        "grade": points is not None,
+        "solution": solution,
+        "locked": not solution,
+        "task": False,
+        **({} if points is None else {"points": points}),
+    }
+    return cell
+
+
+def hidden(answer: Answer) -> str:
+    """The solution with nbgrader's marks around all that a student has to write."""
+    lines = answer.source.splitlines()
+    out: list[str] = []
+    done = 0
+    for node in sorted(answer.definitions(), key=lambda node: node.lineno):
+        before = "\n".join(lines[done : node.lineno - 1]).strip("\n")
+        if before:  # helpers and imports
+            out += [BEGIN, before, END, "", ""]
+        if isinstance(node, ast.Assign):
+            name = ast.unparse(node.targets[0])
+            out += [f"{name} = ...", BEGIN, ast.unparse(node), END]
+        else:
+            documented = ast.get_docstring(node) is not None
+            first = node.body[1] if documented else node.body[0]
+            start = first.lineno - 1
+            indent = " " * first.col_offset
+            while lines[start - 1].strip().startswith("#"):  # a comment above the first statement
+                start -= 1
+            head, body = lines[node.lineno - 1 : start], lines[start : node.end_lineno]
+            out += [*head, indent + BEGIN, *body, indent + END]
+        done = node.end_lineno or node.lineno
+    after = "\n".join(lines[done:]).strip("\n")
+    if after:
+        out += ["", "", BEGIN, after, END]
+    return "\n".join(out)
+
+
+def fenced(cell: NotebookNode) -> str:
+    """A cell as Markdown."""
+    return f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source
+
+
+def exercise_cells(exercise: Exercise, labels: Labels) -> Iterator[NotebookNode]:
+    """An exercise as nbgrader wants it: a locked task, a cell to fill in, and a locked check where there is one."""
+    points = POINTS[exercise.kind]
+    answer = exercise.answer
+    text = f"### {exercise.title}\n\n*{points} point{'s' if points > 1 else ''}*"
+    tasks = [cell for cell in exercise.task if cell is not exercise.stub]
+    for number, cell in enumerate(tasks):
+        if cell.cell_type == "code":
+            yield graded(new_code_cell(cell.source), f"{exercise.label}-given-{number}")
+            continue
+        source = labels.plain(cell.source, with_equations=True)
+        yield graded(
+            new_markdown_cell(f"{text}\n\n{source}" if number == 0 else source), f"{exercise.label}-task-{number}"
+        )
+    if answer:
+        yield graded(new_code_cell(hidden(answer)), exercise.label, solution=True)
+        check = f"verdict = {answer.call}\nprint(verdict)\nassert verdict"
+        yield graded(new_code_cell(check), f"{exercise.label}-check", points)
+    else:
+        solution = "\n\n".join(fenced(cell) for cell in exercise.solution)
+        source = f"{BEGIN}\n{labels.plain(solution)}\n{END}"
+        yield graded(new_markdown_cell(source), exercise.label, points, solution=True)
+
+
+def assignment(chapter: Path, labels: Labels) -> NotebookNode:
+    """A chapter's exercises in nbgrader's source format."""
+    exercises = read_exercises(chapter)
+    title = next(title for label, title in labels.titles.items() if label == chapter.stem)
+    first = graded(new_markdown_cell(INTRODUCTION.format(title=title)), "introduction")
+    cells = [first, graded(new_code_cell(setup(chapter, exercises)), "setup")]
+    for exercise in exercises:
+        cells += exercise_cells(exercise, labels)
+    return notebook_of(cells)
+
+
+def course(project: Project) -> dict[Path, str]:
+    """Names and contents of all files of the course."""
+    labels = Labels.of(project.book)
+    files = {Path("assignments/nbgrader_config.py"): NBGRADER_CONFIG}
+    for chapter in numbered(project):
+        name = f"{chapter.stem}.ipynb"
+        notebooks = {
+            Path("student") / name: whole_chapter(chapter, labels, with_solutions=False),
+            Path("solutions") / name: whole_chapter(chapter, labels, with_solutions=True),
+            Path("assignments/source") / chapter.stem / name: assignment(chapter, labels),
+        }
+        for path, notebook in notebooks.items():
+            nbformat.validate(notebook)
+            files[path] = nbformat.writes(notebook) + "\n"
+    return files
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=ROOT, help="the book's checkout")
+    parser.add_argument("--out", type=Path, help="where to write (default: ROOT/_build/course)")
+    options = parser.parse_args(arguments)
+    project = Project.at(options.root)
+    out = (options.out or project.build / "course").resolve()
+    try:
+        files = course(project)  # all of it, before anything is written
+    except BookError as error:
+        print(f"{error}\nno course is written.", file=sys.stderr)
+        return 1
+    for path, text in files.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(out / path, text)
+    print(f"{len(numbered(project))} chapters: student/, solutions/ and assignments/ in {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
