@@ -1,4 +1,4 @@
-"""The command line: `atrank check | train | evaluate | rank | export | reproduce`."""
+"""The command line: `atrank init | check | train | evaluate | rank | export | reproduce`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from atrank_lib import cli_reproduce
+from atrank_lib import cli_init, cli_reproduce
 from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
 from atrank_lib.evaluation import evaluate as evaluate_model
@@ -44,6 +44,9 @@ def main() -> None:
 @app.callback()
 def _program() -> None:
     """ATRank: an attention-based user behavior model for recommendation."""
+
+
+app.command()(cli_init.init)
 
 
 @app.command()

@@ -169,8 +169,13 @@ class Schema(_Model):
     @classmethod
     def read(cls, path: str | Path) -> Schema:
         """Read a `schema.yaml`. Raises EventLogError that lists every problem of the file."""
+        return cls.checked(_load_yaml(Path(path)))
+
+    @classmethod
+    def checked(cls, content: Any) -> Schema:
+        """Make a schema of what a `schema.yaml` holds. Raises EventLogError that lists every problem."""
         try:
-            return cls.model_validate(_load_yaml(Path(path)))
+            return cls.model_validate(content)
         except ValidationError as error:
             raise EventLogError(_readable(error)) from None
 
