@@ -60,7 +60,7 @@ def init(
             ]
             raise ValueError("\n".join(lines)) from None
         made.write(target, overwrite=overwrite)
-    typer.echo(f"{target}: {'added to' if add else 'wrote'} {', '.join(made.sources)}")
+    typer.echo(f"{target}: {'added' if add else 'wrote'} {', '.join(made.sources)}")
 
 
 def _kinds(pairs: list[str]) -> dict[str, str]:

@@ -119,9 +119,9 @@ def draft(
         raise EventLogError([Problem(str(folder), None, None, None, "not a folder; name the folder of the raw tables")])
     before = EventLog.read(add_to) if add_to is not None else None
     groups = [RawGroup(name, events, objects, hints) for name, (events, objects) in _find(folder, hints).items()]
-    problems = [problem for raw in groups for problem in raw.problems] + _misfits(groups, hints, before)
-    if problems:
-        raise EventLogError(problems)
+    misfits = _misfits(groups, hints, before)
+    if misfits or not all(raw.ready for raw in groups):
+        raise EventLogError([problem for raw in groups for problem in raw.problems] + misfits)
     unit = _finest([raw.times.unit for raw in groups if raw.times], before)
     if before is not None and unit != before.schema.timestamp_unit:
         coarse = before.schema.timestamp_unit
@@ -224,7 +224,7 @@ def _with_key(events: Path, others: Sequence[Path], hints: Hints) -> Path | None
 def _misfits(groups: Sequence[RawGroup], hints: Hints, before: EventLog | None) -> list[Problem]:
     """Hints about columns that no table has, and groups that are there already."""
     problems = []
-    if not any(raw.problems for raw in groups):
+    if all(raw.ready for raw in groups):
         columns = list(dict.fromkeys(column for raw in groups for column in raw.kinds))
         for column in hints.kinds:
             if column not in columns:

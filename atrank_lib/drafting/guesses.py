@@ -133,8 +133,11 @@ def split(text: Sequence[str] | pd.Series, separator: str | None) -> list[list[s
 def separator_of(array: pa.Array) -> str | None:
     """What separates the tokens of a text column that is said to hold lists; None for blanks."""
     text = array.drop_null().to_pandas()
-    found = [sep for sep in _SEPARATORS if len(text) and text.str.contains(sep, regex=False).mean() > 0.2]
-    return found[0] if found else None
+    counts = {sep: int(text.str.contains(sep, regex=False).sum()) for sep in _SEPARATORS}
+    best = max(counts, key=lambda sep: counts[sep])
+    # a comma now and then among words is no separator
+    others = text.str.replace(rf"[{re.escape(best)}]\s*", "", regex=True).str.contains(r"\S\s+\S", regex=True).sum()
+    return best if counts[best] and counts[best] >= others else None
 
 
 def _recur(lists: list[list[str]]) -> bool:

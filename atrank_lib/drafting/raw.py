@@ -72,7 +72,8 @@ class RawGroup:
     """Raw tables of one group, with the roles of their columns.
 
     columns: the raw column of each role (`user`, `time`, `object`, `action`); those that could not be told are left
-    out, and a problem is noted. key: the objects' own id. kinds: of every other column of the objects.
+    out, and a problem is noted. key: the objects' own id. kinds: of every other column of the objects. ready: whether
+    frames can be made; there may be problems all the same.
     """
 
     def __init__(self, name: str, events: Path, objects: Path | None, hints: Hints) -> None:
@@ -84,7 +85,8 @@ class RawGroup:
         self.key: str | None = None
         self.times: RawTimes | None = None
         self.kinds: dict[str, Kind] = {}
-        if self.problems:
+        self.ready = False
+        if not self.events.columns or (self.objects is not None and not self.objects.columns):
             return
         if self.events.is_empty():
             self.events.note(None, "the table has no row; write at least one behavior")
@@ -92,9 +94,10 @@ class RawGroup:
         self._find_roles()
         if self.objects is not None and "object" in self.columns:
             self._find_key()
-        if not self.problems:
+        if len(self.columns) + (hints.one_action is not None) == len(CONTRACT) and (self.key or self.objects is None):
             self.times = read_times(self.events, self.columns["time"], hints.time_format, hints.time_zone)
             self._find_kinds()
+            self.ready = self.times is not None
 
     @property
     def problems(self) -> list[Problem]:
@@ -183,6 +186,7 @@ class RawGroup:
                 separator = separator_of(array) if text else None
                 self.kinds[column] = Kind(None if hinted == "none" else hinted, "as you say", separator)
             else:
+                self.kinds[column] = Kind(None, "a kind that is none")
                 message = f"not a kind; use --kind {column}=KIND with one of {', '.join(KINDS)}"
                 table.problems.append(Problem(table.name, column, None, hinted, message))
 

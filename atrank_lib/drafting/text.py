@@ -14,7 +14,7 @@ Whys = Mapping[tuple[str, str], str]
 def schema_text(schema: Schema, whys: Whys, sources: str) -> str:
     """The file `schema.yaml`; `whys` has comments by group and feature, and by group and `time`."""
     lines = [
-        (f"# Drafted by `atrank init` from {' '.join(sources.split())}.", ""),
+        (f"# Drafted by `atrank init` from {_printable(sources)}.", ""),
         ("# Change here what it guessed wrong, then run `atrank check`.", ""),
         (f"name: {_scalar(schema.name)}", "what messages and records call this log"),
         (f"timestamp_unit: {schema.timestamp_unit}", "of the column timestamp: s, ms, us or ns since 1970, in UTC"),
@@ -37,7 +37,11 @@ def schema_text(schema: Schema, whys: Whys, sources: str) -> str:
             (f"    time: {_time(group.time)}", whys.get((name, "time"), "how elapsed time falls into buckets"))
         )
     width = min(60, max(len(line) for line, why in lines if why))
-    return "".join(f"{line:<{width}}  # {' '.join(why.split())}\n" if why else f"{line}\n" for line, why in lines)
+    return "".join(f"{line:<{width}}  # {_printable(why)}\n" if why else f"{line}\n" for line, why in lines)
+
+
+def _printable(comment: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in comment).split())
 
 
 def _why(feature: str, spec: Feature, why: str | None) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from atrank_lib.schema import Problem
-from atrank_lib.tables import Table, mask
+from atrank_lib.tables import Table, mask, time_range
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # numbers since 1970 are told by their size: in one of the units they lie in the years 1973 to 2096
@@ -162,7 +162,9 @@ def _numbers(
         return None
     if noted is not None and noted.any():  # said once is enough
         table.problems[before:] = [p for p in table.problems[before:] if "out of range" not in p.message]
-    return RawTimes(values, unit, how, is_plain=True)
+    low, high = time_range(unit)
+    bad = (values < low) | (values > high) | (False if noted is None else noted)  # noted; what follows sees a 0
+    return RawTimes(np.where(bad, 0, values), unit, how, is_plain=True)
 
 
 def _arrow_times(table: Table, column: str, zone: str | None) -> RawTimes | None:
@@ -192,8 +194,15 @@ def _iso(table: Table, column: str, text: pa.Array, zone: str | None) -> RawTime
         how += " with time zones"
     if not offset.all():
         without, how = _in_utc(table, column, without, text, zone, how)
-        with_zone = with_zone.fillna(without)
-    return _whole(table, column, with_zone, text, how)
+    finest = max((str(part.dt.unit) for part in (with_zone, without)), key=lambda unit: PER_SECOND[unit])
+    try:
+        moments = with_zone.dt.as_unit(finest).fillna(
+            without.dt.tz_localize(None).dt.tz_localize("UTC").dt.as_unit(finest)
+        )
+    except pd.errors.OutOfBoundsDatetime as error:
+        table.note(column, f"some times are too fine to go with others ({error}); round them to microseconds")
+        return RawTimes(np.zeros(len(text), np.int64), "s", how)
+    return _whole(table, column, moments, text, how)
 
 
 def _day_or_month(table: Table, column: str, text: pa.Array, first: str, zone: str | None) -> RawTimes | None:
