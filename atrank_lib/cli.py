@@ -211,9 +211,9 @@ def _browser_text(trained: Run, data: Path | None, count: int) -> str:
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    # in a pipe nothing is wrapped or cut, however wide
-    return console if console.is_terminal else Console(highlight=False, width=100_000)
+    console = Console(highlight=False, force_jupyter=False)
+    # in a pipe, or a notebook, nothing is wrapped or cut, however wide
+    return console if console.is_terminal else Console(highlight=False, width=100_000, force_jupyter=False)
 
 
 def _summary_table(summary: pd.DataFrame) -> Table:

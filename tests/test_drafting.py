@@ -444,7 +444,10 @@ def test_add(raw: Path, tmp_path: Path) -> None:
     spoil(raw, "searches", "2024-02-01", "2024-02-01 10:00:00.5")
     problem = refused(raw, Hints(**{**vars(hints), "group": "more"}), add_to=tmp_path / "log")[0]
     assert (problem.table, problem.column) == ("searches.csv", "date")
-    assert "finer than s" in problem.message
+    assert "no whole numbers of s" in problem.message
+    spoil(raw, "searches", "2024-02-01 10:00:00.5", "1706781600000")
+    made = draft(raw, Hints(**{**vars(hints), "group": "more"}), add_to=tmp_path / "log")
+    assert made.log.events["more"]["timestamp"].tolist() == [1706781600]  # milliseconds, in seconds nothing is lost
 
 
 @pytest.mark.parametrize(

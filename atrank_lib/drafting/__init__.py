@@ -122,11 +122,8 @@ def draft(
     misfits = _misfits(groups, hints, before)
     if misfits or not all(raw.ready for raw in groups):
         raise EventLogError([problem for raw in groups for problem in raw.problems] + misfits)
-    unit = _finest([raw.times.unit for raw in groups if raw.times], before)
-    if before is not None and unit != before.schema.timestamp_unit:
-        coarse = before.schema.timestamp_unit
-        message = f"times finer than {coarse}, the unit of the log; round them to {coarse}, or draft all groups anew"
-        raise EventLogError([Problem(raw.events.name, raw.columns["time"], None, None, message) for raw in groups])
+    units = [raw.times.unit for raw in groups if raw.times is not None]
+    unit = before.schema.timestamp_unit if before is not None else max(units, key=lambda name: PER_SECOND[name])
     events = {raw.name: frame for raw in groups if (frame := raw.event_frame(unit)) is not None}
     objects = {raw.name: frame for raw in groups if (frame := raw.object_frame()) is not None}
     for raw in groups:
@@ -237,10 +234,6 @@ def _misfits(groups: Sequence[RawGroup], hints: Hints, before: EventLog | None) 
             message = f"the log has a group {raw.name!r} already; name another with --group"
             problems.append(Problem(raw.events.name, None, None, None, message))
     return problems
-
-
-def _finest(units: Iterable[str], before: EventLog | None) -> str:
-    return max([*units, *([before.schema.timestamp_unit] if before else [])], key=lambda unit: PER_SECOND[unit])
 
 
 def _schema(

@@ -249,9 +249,9 @@ class RawGroup:
         times = self.times.to(unit)
         if times is None:
             message = (
-                f"the times do not fit 64 bits in {unit}, the unit of the finest times; correct the earliest or latest"
+                f"some times are no whole numbers of {unit}, the log's unit, or too far from 1970 for it; round them"
             )
-            self.events.note(self.columns["time"], message)
+            self.events.note(self.columns["time"], f"{message}, or draft all groups anew")
         action: Any = self.hints.one_action
         columns = {
             "user_id": _text(self.events, self.columns["user"]),

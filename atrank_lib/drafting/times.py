@@ -41,7 +41,10 @@ class RawTimes:
     is_plain: bool = False
 
     def to(self, unit: str) -> Int64[np.ndarray, " n"] | None:
-        """The times in a finer unit, or None if they do not fit 64 bits there."""
+        """The times in another unit, or None if they do not fit into 64 bits there, or not into whole numbers."""
+        if PER_SECOND[unit] < PER_SECOND[self.unit]:
+            whole, rest = np.divmod(self.values, PER_SECOND[self.unit] // PER_SECOND[unit])
+            return None if rest.any() else whole
         factor = PER_SECOND[unit] // PER_SECOND[self.unit]
         if len(self.values) and max(-int(self.values.min()), int(self.values.max())) >= 2**62 // factor:
             return None
