@@ -224,7 +224,9 @@ def sound_part(path: Path) -> Schema | None:
             Schema.model_validate({"name": "one part", "groups": _ANY_GROUP} | part)
         except ValidationError:
             continue
-        sound["groups"].update(part.pop("groups", {}))
+        new = part.pop("groups", {})
+        if not {name.lower() for name in new} & {name.lower() for name in sound["groups"]}:  # or both name one file
+            sound["groups"].update(new)
         sound.update(part)
     return Schema.model_validate(sound) if sound["groups"] else None
 
