@@ -293,10 +293,14 @@ atrank(
     "init exports --out my_shop --add --group query --events searches.csv --objects phrases.csv"
     " --one-action search --kind words=tokens --time-zone Asia/Shanghai"
 )
+
+# %%
 atrank(
     "init exports --out my_shop --add --group coupon --events coupons.csv"
     " --one-action receive --feature shop --feature sort"
 )
+
+# %%
 log = EventLog.read("my_shop")
 for name, group in log.schema.groups.items():
     print(name, {column: spec.vocabulary for column, spec in group.features.items() if spec.vocabulary})
