@@ -1,4 +1,4 @@
-"""The command line: `atrank check | train | evaluate | rank | export | reproduce`."""
+"""The command line: `atrank init | check | train | evaluate | rank | export | reproduce`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from atrank_lib import cli_reproduce
+from atrank_lib import cli_init, cli_reproduce
 from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
 from atrank_lib.distributed import speaks
@@ -46,6 +46,9 @@ def main() -> None:
 @app.callback()
 def _program() -> None:
     """ATRank: an attention-based user behavior model for recommendation."""
+
+
+app.command()(cli_init.init)
 
 
 @app.command()
@@ -220,9 +223,9 @@ def _browser_text(trained: Run, data: Path | None, count: int) -> str:
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    # in a pipe nothing is wrapped or cut, however wide
-    return console if console.is_terminal else Console(highlight=False, width=100_000)
+    console = Console(highlight=False, force_jupyter=False)
+    # in a pipe, or a notebook, nothing is wrapped or cut, however wide
+    return console if console.is_terminal else Console(highlight=False, width=100_000, force_jupyter=False)
 
 
 def _summary_table(summary: pd.DataFrame) -> Table:

@@ -169,8 +169,13 @@ class Schema(_Model):
     @classmethod
     def read(cls, path: str | Path) -> Schema:
         """Read a `schema.yaml`. Raises EventLogError that lists every problem of the file."""
+        return cls.checked(_load_yaml(Path(path)))
+
+    @classmethod
+    def checked(cls, content: Any) -> Schema:
+        """Make a schema of what a `schema.yaml` holds. Raises EventLogError that lists every problem."""
         try:
-            return cls.model_validate(_load_yaml(Path(path)))
+            return cls.model_validate(content)
         except ValidationError as error:
             raise EventLogError(_readable(error)) from None
 
@@ -219,7 +224,9 @@ def sound_part(path: Path) -> Schema | None:
             Schema.model_validate({"name": "one part", "groups": _ANY_GROUP} | part)
         except ValidationError:
             continue
-        sound["groups"].update(part.pop("groups", {}))
+        new = part.pop("groups", {})
+        if not {name.lower() for name in new} & {name.lower() for name in sound["groups"]}:  # or both name one file
+            sound["groups"].update(new)
         sound.update(part)
     return Schema.model_validate(sound) if sound["groups"] else None
 

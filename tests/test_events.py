@@ -470,6 +470,13 @@ def test_all_problems_at_once(folder: Path) -> None:
     ]
 
 
+def test_groups_that_differ_in_case(folder: Path) -> None:
+    text = (folder / "schema.yaml").read_text()
+    (folder / "schema.yaml").write_text(text.replace("  coupon:", "  ITEM:"))
+    problems = found(lambda: EventLog.read(folder))
+    assert "two groups differ only in upper and lower case" in problems[0].message
+
+
 def test_many_rows_make_few_lines(tiny_schema: Schema, tiny_tables: Tables) -> None:
     events, objects = tiny_tables
     events["item"] = pd.concat([events["item"]] * 1000)
