@@ -306,10 +306,21 @@ class TargetAttention(nn.Module):
         layout: Layout,
     ) -> Float[Tensor, "b c d"]:
         """The user vectors ``e_u^t``, one for each target."""
+        return self.tell(h, self.attention.queries(h), keys, values, layout)
+
+    def tell(
+        self,
+        h: Float[Tensor, "b c d"],
+        queries: Float[Tensor, "b c d"],
+        keys: Float[Tensor, "n d"],
+        values: Float[Tensor, "n d"],
+        layout: Layout,
+    ) -> Float[Tensor, "b c d"]:
+        """The same, from targets whose queries ``relu(P_k h_t)`` are known, all spaces side by side."""
         a = self.attention
-        queries = layout.samples.apart(a.queries(h), [strip.size for strip in layout.strips])
+        parts = layout.samples.apart(queries, [strip.size for strip in layout.strips])
         told = []
-        for strip, *qkv in zip(layout.strips, queries, layout.apart(keys), layout.apart(values), strict=True):
+        for strip, *qkv in zip(layout.strips, parts, layout.apart(keys), layout.apart(values), strict=True):
             q, k, v = (split_spaces(x, a.sizes) for x in qkv)
             told.append(join_spaces(attend(q, k, v, strip.visible, a.scale), a.sizes))
         e = self.feed_forward(layout.samples.together(told))

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Candidates, NegativeSampler, Popularity, Samples, batches, build_batch, draw_candidates
+from atrank_lib.inference import Ranker, evaluating
+from atrank_lib.samples import NegativeSampler, Popularity, Samples, batches, draw_candidates
 
 
 class AverageUserAUC(float):
@@ -166,7 +167,6 @@ def fixed_candidates(
     return drawn
 
 
-@torch.no_grad()
 def score_candidates(
     model: nn.Module,
     histories: GroupedHistories,
@@ -176,14 +176,12 @@ def score_candidates(
     groups: Sequence[str] | None = None,
 ) -> dict[str, Float[Tensor, "s c"]]:
     """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back."""
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     scores = {name: torch.empty(part.shape) for name, part in candidates.items()}
     used = groups or getattr(model, "histories", None)
-    for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used):
-        scores[name][index] = model(batch.to(device)).scores.cpu()
-    model.train(was_training)
+    with evaluating(model):
+        for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used):
+            scores[name][index] = model(batch.to(device)).scores.cpu()
     return scores
 
 
@@ -194,7 +192,6 @@ def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
 
 
-@torch.no_grad()
 def score_all(
     model: Any,
     histories: GroupedHistories,
@@ -207,26 +204,16 @@ def score_all(
     The target and the touched objects stand among the others as minus infinity, so that ``c`` is one more than the
     number of objects. Histories are encoded once, objects scored ``chunk`` at a time.
     """
-    was_training, group = model.training, samples.target_group
-    model.eval()
-    device = next(model.parameters()).device
-    catalog, own = histories.catalogs[group], histories.groups[group]
-    objects = torch.arange(len(catalog))
-    scores = torch.empty(len(samples), len(catalog) + 1)
+    ranker = Ranker(model, histories, samples.target_group, chunk=batch_size * chunk)
+    own = histories.groups[samples.target_group]
+    scores = torch.empty(len(samples), len(ranker.objects) + 1)
     for index in torch.arange(len(samples)).split(batch_size):
         some = samples[index]
-        batch = build_batch(histories, some, some.objects[:, None], getattr(model, "histories", None)).to(device)
-        encoding = model.encode(batch)
-        parts = []
-        for part in objects.split(chunk):
-            features = {name: f.to(device) for name, f in catalog.take(part.repeat(len(some))).items()}
-            parts.append(model.score(encoding, Candidates(group, features, (len(some), len(part)))).scores.cpu())
-        found = torch.cat(parts, dim=1)
+        found = ranker.all_scores(some)
         scores[index, 0] = found.gather(1, some.objects[:, None])[:, 0]
         for row, user in enumerate(some.users.tolist()):
             found[row, own.objects[int(own.offsets[user]) : int(own.offsets[user + 1])].long()] = float("-inf")
         scores[index, 1:] = found
-    model.train(was_training)
     return scores
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Candidates, build_batch, moments
+from atrank_lib.inference import Ranker
 
 Loss = Literal["pointwise", "pairwise"]
 
@@ -48,7 +48,6 @@ def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
 LOSSES = {"pointwise": pointwise_loss, "pairwise": pairwise_loss}
 
 
-@torch.no_grad()
 def top_objects(
     model: Any,
     histories: GroupedHistories,
@@ -62,47 +61,17 @@ def top_objects(
 ) -> pd.DataFrame:
     """The ``top`` objects of ``group`` for one user, best first: columns rank, object_id, score.
 
-    The history is encoded once and all objects are scored against it, ``chunk`` at a time.
+    For more than one user make a ``Ranker`` once and ask it again: most of the work here is the objects' side, which
+    is the same for all users.
 
     Args:
         at: moment of ranking, in the schema's timestamp_unit; by default just after the log's last behavior.
             Only earlier behaviors are read.
         include_seen: also rank objects of the group that the user touched before.
+        chunk: how many objects are scored at a time.
 
     Raises:
         KeyError: the log has no such user.
         ValueError: unknown group, or ``top`` below 1.
     """
-    if top < 1:
-        raise ValueError(f"top={top}; ask for at least one object")
-    user = histories.user(user_id)
-    if at is None:
-        at = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
-    samples = moments(histories, group, torch.tensor([user]), torch.tensor([at]))
-    rows = torch.arange(len(histories.catalogs[group]))
-    if not include_seen:
-        own = histories.groups[group]
-        end = int(samples.ends[0, list(histories.groups).index(group)])
-        seen = own.objects[int(own.offsets[user]) : end].long()
-        rows = rows[~torch.isin(rows, seen)]
-    if not len(rows):
-        return pd.DataFrame({"rank": [], "object_id": [], "score": []})
-    was_training = model.training
-    model.eval()
-    encoding = model.encode(build_batch(histories, samples, rows[None, :1], model.histories))
-    scores = torch.cat(
-        [
-            model.score(encoding, Candidates(group, histories.catalogs[group].take(part), (1, len(part)))).scores[0]
-            for part in rows.split(chunk)
-        ]
-    )
-    model.train(was_training)
-    best = scores.argsort(descending=True, stable=True)[:top]
-    ids = histories.catalogs[group].object_ids
-    return pd.DataFrame(
-        {
-            "rank": range(1, len(best) + 1),
-            "object_id": [ids[row] for row in rows[best].tolist()],
-            "score": scores[best].tolist(),
-        }
-    )
+    return Ranker(model, histories, group, chunk=chunk).top(user_id, top, at=at, include_seen=include_seen)

@@ -77,11 +77,13 @@ def _ends_before(
 ) -> Int[Tensor, " s"]:
     """Position of each user's first behavior of ``group`` that is not earlier than ``times``."""
     g = histories.groups[group]
-    # one sorted key per behavior, (user, rank of its time): ranks keep the key small for any unit of time
-    moments = torch.unique(g.timestamps)
-    width = len(moments) + 1
-    keys = g.users() * width + torch.searchsorted(moments, g.timestamps)
-    return torch.searchsorted(keys, users * width + torch.searchsorted(moments, times))
+    low, high = g.offsets[users], g.offsets[users + 1]
+    longest = int((high - low).max()) if len(users) else 0
+    for _ in range(longest.bit_length()):  # bisection of all users' lists at once
+        middle = (low + high) // 2
+        earlier = (low < high) & (g.timestamps[middle.clamp(max=len(g.timestamps) - 1)] < times)
+        low, high = torch.where(earlier, middle + 1, low), torch.where(earlier, high, middle)
+    return low
 
 
 def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
