@@ -77,11 +77,13 @@ def test_pairs_score_as_one_by_one(name: str, options: dict[str, Any]) -> None:
         users, objects, times = (torch.tensor(column) for column in zip(*pairs, strict=True))
         expected = one_by_one(model, histories, group, pairs)
         found = Ranker(model, histories, group).score(users, objects, times)
-        assert found.tolist() == pytest.approx(expected, abs=1e-5)
+        assert found.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
         assert float(found.std()) > 0.01  # what is compared is not all the same
         few = Ranker(model, histories, group, objects[:20], chunk=3)  # a few pairs at a time, the objects that occur
         assert len(few.objects) < len(histories.catalogs[group])
-        assert few.score(users[:20], objects[:20], times[:20]).tolist() == pytest.approx(expected[:20], abs=1e-5)
+        assert few.score(users[:20], objects[:20], times[:20]).tolist() == pytest.approx(
+            expected[:20], rel=1e-5, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize(("name", "options"), WAYS, ids=[f"{n}-{'-'.join(o)}" for n, o in WAYS])
@@ -94,7 +96,7 @@ def test_all_objects_score_as_one_by_one(name: str, options: dict[str, Any]) -> 
     expected = one_by_one(model, histories, group, [(u, row, 20) for u in users.tolist() for row in rows])
     for chunk in (64, 4_096):
         found = Ranker(model, histories, group, chunk=chunk).all_scores(samples)
-        assert found.flatten().tolist() == pytest.approx(expected, abs=1e-5)
+        assert found.flatten().tolist() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_without_a_moment_all_of_the_log_is_history() -> None:
