@@ -103,12 +103,17 @@ def score_pairs(log: EventLog, repeats: int) -> dict[str, Any]:
     users = torch.arange(len(histories)).repeat(EACH)[torch.randperm(len(histories) * EACH)]
     objects = torch.randint(len(histories.catalogs["item"]), users.shape)
     ranker = Ranker(model, histories, "item")
+    tenth = len(users) // 10
+    memory = {  # first of all: what is given back inside a process stays with it
+        "before": peak_megabytes(lambda: None),
+        "a_tenth": peak_megabytes(lambda: ranker.score(users[:tenth], objects[:tenth])),
+        "all": peak_megabytes(lambda: ranker.score(users, objects)),
+    }
     ours, naive = [], []
     for _ in range(repeats):
         ours.append(seconds(lambda: Ranker(model, histories, "item", objects).score(users, objects)))
         part = seconds(lambda: one_by_one(model, histories, users[:NAIVE], objects[:NAIVE], ranker.now))
         naive.append(part * len(users) / NAIVE)
-    tenth = len(users) // 10
     content = {
         "pairs": len(users),
         "users": len(histories),
@@ -116,9 +121,7 @@ def score_pairs(log: EventLog, repeats: int) -> dict[str, Any]:
         "ours": summed_up(ours),
         "naive": summed_up(naive),
         "ratio": statistics.median(n / o for n, o in zip(naive, ours, strict=True)),
-        "megabytes_before": peak_megabytes(lambda: None),
-        "peak_megabytes_of_a_tenth": peak_megabytes(lambda: ranker.score(users[:tenth], objects[:tenth])),
-        "peak_megabytes": peak_megabytes(lambda: ranker.score(users, objects)),
+        "peak_megabytes": memory,
         "largest_difference": float(
             (ranker.score(users[:NAIVE], objects[:NAIVE])
              - one_by_one(model, histories, users[:NAIVE], objects[:NAIVE], ranker.now)).abs().max()
@@ -153,10 +156,9 @@ def main(
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     log = uniform_log(LENGTH, USERS, 20_000)
-    rows = [row for objects in OBJECTS for row in rank_all(objects, repeats)]
     content = {
-        "rows": rows,
         "pairs": score_pairs(log, repeats),
+        "rows": [row for objects in OBJECTS for row in rank_all(objects, repeats)],
         "command": command(log, repeats),
         "history": LENGTH,
         "threads": threads,
