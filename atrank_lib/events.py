@@ -48,12 +48,13 @@ KINDS = ("events", "objects")
 class EventLog:
     """A valid event log; make one with `read` or `from_tables`.
 
-    schema: groups, actions, features and time scales.
-    events: for each group the behaviors, in the order of the file (which breaks ties in time): user_id (str),
-        timestamp (int64, in the schema's timestamp_unit), action (categorical, in the schema's order),
-        object_id (str).
-    objects: for each group one row an object: object_id (str, unique) and the features of the schema:
-        categorical as str (missing = unknown), tokens as lists of str, continuous as float64 (NaN = missing).
+    Attributes:
+        schema: groups, actions, features and time scales.
+        events: for each group the behaviors, in the order of the file (which breaks ties in time): user_id (str),
+            timestamp (int64, in the schema's timestamp_unit), action (categorical, in the schema's order),
+            object_id (str).
+        objects: for each group one row an object: object_id (str, unique) and the features of the schema:
+            categorical as str (missing = unknown), tokens as lists of str, continuous as float64 (NaN = missing).
     """
 
     schema: Schema
