@@ -24,6 +24,10 @@ class AverageUserAUC(float):
         per_user: AUC of every user that has both a positive and a negative, in the order of their ids.
         users: how many these are.
         skipped_users: how many have only one class and therefore no AUC.
+
+    >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
+    >>> auc.per_user.tolist(), auc.interval()
+    ([1.0, 0.5], (0.5, 1.0))
     """
 
     per_user: np.ndarray
@@ -95,7 +99,13 @@ def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Quality of a model on some samples: what ``atrank evaluate --json`` prints."""
+    """Quality of a model on some samples: what ``atrank evaluate --json`` prints.
+
+    >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
+    >>> result = Evaluation.of({"item": auc}, negatives=1, seed=0)
+    >>> result.average_user_auc, result.users, result.targets
+    (0.75, 2, {'item': 0.75})
+    """
 
     average_user_auc: float
     ci95: tuple[float, float]
@@ -141,6 +151,11 @@ def paired_difference(
 
     Raises:
         ValueError: the two do not hold the same users.
+
+    >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]]), np.array([[0.5, 0.5, 0.0, 1.0]])  # one seed, four users
+    >>> difference, low, high = paired_difference(a, b)
+    >>> difference, low <= difference <= high
+    (0.375, True)
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"per-user AUCs of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
@@ -159,7 +174,16 @@ def fixed_candidates(
     kind: Popularity = "uniform",
     training: Mapping[str, Samples] | None = None,
 ) -> dict[str, Int[Tensor, "s c"]]:
-    """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same."""
+    """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same.
+
+    >>> from atrank_lib.samples import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> test = split(histories).test
+    >>> again = [fixed_candidates(histories, test, negatives=4, seed=1)["item"] for _ in range(2)]
+    >>> again[0].shape, bool((again[0] == again[1]).all())
+    (torch.Size([40, 5]), True)
+    """
     drawn = {}
     for name, samples in tasks.items():
         sampler = NegativeSampler(histories, name, kind, None if training is None else training[name])
@@ -175,7 +199,16 @@ def score_candidates(
     batch_size: int = 1024,
     groups: Sequence[str] | None = None,
 ) -> dict[str, Float[Tensor, "s c"]]:
-    """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back."""
+    """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> test = split(histories).test
+    >>> score_candidates(model, histories, test, fixed_candidates(histories, test, negatives=4))["item"].shape
+    torch.Size([40, 5])
+    """
     device = next(model.parameters()).device
     scores = {name: torch.empty(part.shape) for name, part in candidates.items()}
     used = groups or getattr(model, "histories", None)
@@ -186,7 +219,14 @@ def score_candidates(
 
 
 def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
-    """Average user AUC of scored samples, the positives in column 0."""
+    """Average user AUC of scored samples, the positives in column 0.
+
+    >>> from atrank_lib.samples import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> samples = split(GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)).test["item"]
+    >>> float(user_auc(samples[:2], torch.tensor([[2.0, 1.0, 3.0], [2.0, 1.0, 0.0]])))  # 1/2 and 1
+    0.75
+    """
     labels = torch.zeros_like(scores, dtype=torch.bool)
     labels[:, 0] = True
     return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
@@ -203,6 +243,13 @@ def score_all(
 
     The target and the touched objects stand among the others as minus infinity, so that ``c`` is one more than the
     number of objects. Histories are encoded once, objects scored ``chunk`` at a time.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> score_all(model, histories, split(histories).test["item"][:2]).shape  # the target, and 1,000 items
+    torch.Size([2, 1001])
     """
     ranker = Ranker(model, histories, samples.target_group, chunk=batch_size * chunk)
     own = histories.groups[samples.target_group]
@@ -239,6 +286,9 @@ def ndcg_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
     """``1 / log2(1 + rank)`` of the positive (column 0) if it is among the best ``k``, else 0; a mean over ties.
 
     With one positive the best possible is 1, so nothing is left to normalize.
+
+    >>> ndcg_at(torch.tensor([[3.0, 2.0, 1.0], [2.0, 3.0, 4.0]]), k=3).round(decimals=4).tolist()
+    [1.0, 0.5]
     """
     above, level = _rivals(scores)
     gains = torch.zeros(k + 1, dtype=torch.float64)  # summed over the first 0, 1, ..., k ranks
@@ -268,6 +318,14 @@ def evaluate(
 
     Raises:
         ValueError: there is nothing to evaluate.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> result = evaluate(model, histories, split(histories).test, negatives=3)
+    >>> result.users, list(result.targets), 0 <= result.average_user_auc <= 1
+    (120, ['item', 'query', 'coupon'], True)
     """
     tasks = {name: samples for name, samples in tasks.items() if len(samples)}
     if not tasks:

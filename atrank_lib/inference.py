@@ -26,7 +26,15 @@ LONGEST = 8
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """The model in evaluation mode and without gradients, and back."""
+    """The model in evaluation mode and without gradients, and back.
+
+    >>> model = torch.nn.Dropout()
+    >>> with evaluating(model):
+    ...     print(model.training, torch.is_grad_enabled())
+    False False
+    >>> model.training
+    True
+    """
     was_training = model.training
     model.eval()
     try:
@@ -51,6 +59,16 @@ class Ranker:
 
     Raises:
         ValueError: unknown group.
+
+    >>> from atrank_lib import ATRank
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> ranker = Ranker(ATRank(histories.schema, histories.vocabularies), histories, "item")
+    >>> best = ranker.top("user3", top=5)
+    >>> row = histories.catalogs["item"].object_ids.index(best["object_id"][0])
+    >>> score = ranker.score(torch.tensor([histories.user("user3")]), torch.tensor([row]))
+    >>> round(float(score) - float(best["score"][0]), 4) == 0
+    True
     """
 
     def __init__(

@@ -52,6 +52,9 @@ class ATRankConfig(BehaviorConfig):
     ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Dropout comes after
     F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper, where all tasks share
     all parameters.
+
+    >>> ATRankConfig(hidden=64, spaces=4).model_dump(include={"hidden", "spaces", "blocks"})
+    {'hidden': 64, 'spaces': 4, 'blocks': 1}
     """
 
     spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
@@ -127,7 +130,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1`` and no weight."""
+    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1`` and no weight.
+
+    >>> from atrank_lib import GroupedHistories, build_batch, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies).eval()
+    >>> samples = split(histories).test["item"][:2]
+    >>> explanation = model.explain(build_batch(histories, samples, samples.objects[:, None]))
+    >>> explanation.target_attention.shape[:3], round(explanation.target_attention.sum().item())  # 8 spaces, 2 samples
+    (torch.Size([2, 8, 1]), 16)
+    """
 
     self_attention: tuple[Float[Tensor, "b k t t"], ...]  # one entry per layer
     target_attention: Float[Tensor, "b k c t"]
@@ -194,6 +207,15 @@ class ATRank(BehaviorModel):
         histories: groups a history may contain; all by default.
 
     Every group's target can be scored, whichever groups the histories hold.
+
+    >>> from atrank_lib import GroupedHistories, build_batch, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(hidden=64))
+    >>> samples = split(histories).test["item"][:2]
+    >>> batch = build_batch(histories, samples, torch.tensor([[0, 1, 2], [3, 4, 5]]))
+    >>> model(batch).scores.shape, model.encode(batch).behaviors.shape == (len(batch.slots), 64)
+    (torch.Size([2, 3]), True)
     """
 
     Config = ATRankConfig

@@ -50,7 +50,10 @@ class Pairs:
 
 
 def check_suffix(file: Path) -> None:
-    """Raise ValueError if the name does not say which kind of table it is."""
+    """Raise ValueError if the name does not say which kind of table it is.
+
+    >>> check_suffix(Path("pairs.csv"))  # says nothing
+    """
     if file.suffix not in SUFFIXES:
         raise ValueError(f"{file}: the name of a table ends in {' or '.join(SUFFIXES)}")
 
@@ -62,6 +65,16 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
         ValueError: unknown group, or a file that is neither .parquet nor .csv.
         EventLogError: every problem of the file, with its rows: a missing column or value, a user without behavior
             in the log, an object that is not in the group's objects table, no row at all.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "pairs.csv"
+    ...     pd.DataFrame({"user_id": ["user1", "user0"], "object_id": ["item7", "item9"]}).to_csv(file, index=False)
+    ...     pairs = read_pairs(file, histories, "item")
+    >>> len(pairs), pairs.times is None, histories.user_ids[pairs.users.numpy()].tolist()
+    (2, True, ['user1', 'user0'])
     """
     check_groups(histories.schema, [group], "group")
     check_suffix(file)

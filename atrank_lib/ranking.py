@@ -34,14 +34,22 @@ class MLP(nn.Module):
 
 
 def pointwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
-    """Eq. 8: sigmoid cross entropy, mean over all candidates; column 0 holds the positives."""
+    """Eq. 8: sigmoid cross entropy, mean over all candidates; column 0 holds the positives.
+
+    >>> round(pointwise_loss(torch.tensor([[2.0, -2.0]])).item(), 4)
+    0.1269
+    """
     labels = torch.zeros_like(scores)
     labels[:, 0] = 1.0
     return nn.functional.binary_cross_entropy_with_logits(scores, labels)
 
 
 def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
-    """``-log sigmoid(positive - negative)``, mean over all pairs (Rendle et al., 2009)."""
+    """``-log sigmoid(positive - negative)``, mean over all pairs (Rendle et al., 2009).
+
+    >>> round(pairwise_loss(torch.tensor([[2.0, -2.0]])).item(), 4)
+    0.0181
+    """
     return -nn.functional.logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
 
 
@@ -73,5 +81,12 @@ def top_objects(
     Raises:
         KeyError: the log has no such user.
         ValueError: unknown group, or ``top`` below 1.
+
+    >>> from atrank_lib import ATRank
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> top_objects(model, histories, "user0", "item", top=3).columns.tolist()
+    ['rank', 'object_id', 'score']
     """
     return Ranker(model, histories, group, chunk=chunk).top(user_id, top, at=at, include_seen=include_seen)

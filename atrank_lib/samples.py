@@ -24,7 +24,13 @@ Popularity = Literal["uniform", "popularity"]
 
 @dataclass(frozen=True)
 class Samples:
-    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target)."""
+    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target).
+
+    >>> nobody = torch.tensor([-1])  # no known target
+    >>> sample = Samples("item", torch.tensor([7]), torch.tensor([1_000]), torch.tensor([[3, 5]]), nobody, nobody)
+    >>> len(sample), sample.ends.shape  # one sample; cuts in two groups
+    (1, torch.Size([1, 2]))
+    """
 
     target_group: str
     users: Int[Tensor, " s"]
@@ -52,7 +58,14 @@ TaskSamples = dict[str, Samples]  # one entry for each target group
 
 @dataclass(frozen=True)
 class Split:
-    """The samples of a protocol; ``validation`` is empty under ``paper``, which has none."""
+    """The samples of a protocol; ``validation`` is empty under ``paper``, which has none.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> parts = split(histories, "paper", ["item"])
+    >>> len(parts.train["item"]), len(parts.validation["item"]), len(parts.test["item"])
+    (790, 0, 40)
+    """
 
     train: TaskSamples
     validation: TaskSamples
@@ -87,7 +100,15 @@ def _ends_before(
 
 
 def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
-    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``."""
+    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> end = histories.groups["item"].timestamps.max() + 1
+    >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
+    >>> samples.ends.shape, samples.objects.tolist()
+    (torch.Size([2, 3]), [-1, -1])
+    """
     check_groups(histories.schema, [group], "target group")
     ends = torch.stack([_ends_before(histories, name, users, times) for name in histories.groups], dim=1)
     nothing = torch.full_like(users, -1)
@@ -123,6 +144,11 @@ def split(
 
     Raises:
         ValueError: an unknown protocol or target group, or a target group without a training or test sample.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> {name: len(samples) for name, samples in split(histories, "validated").test.items()}
+    {'item': 40, 'query': 40, 'coupon': 40}
     """
     targets = check_groups(histories.schema, tuple(histories.groups) if targets is None else targets, "targets")
     if protocol not in ("paper", "validated", "global_time"):
@@ -155,7 +181,14 @@ def split(
 
 
 def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str, Bool[Tensor, " objects"]]:
-    """Which objects of every group occur in the histories or targets of (training) ``samples``."""
+    """Which objects of every group occur in the histories or targets of (training) ``samples``.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> seen = seen_objects(histories, split(histories).train)
+    >>> bool(seen["item"].any()), bool(seen["item"].all()), len(seen["item"])
+    (True, False, 1000)
+    """
     seen = {}
     for number, (name, group) in enumerate(histories.groups.items()):
         last = group.offsets[:-1].clone()
@@ -177,6 +210,13 @@ class NegativeSampler:
 
     Raises:
         ValueError: a user of ``users`` has touched every object that could be drawn.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> drawn = NegativeSampler(histories, "item").draw(torch.tensor([0, 1]), 3, torch.Generator().manual_seed(0))
+    >>> own = histories.groups["item"]
+    >>> drawn.shape, bool(torch.isin(drawn[0], own.objects[: own.offsets[1]]).any())  # never what the user touched
+    (torch.Size([2, 3]), False)
     """
 
     def __init__(
@@ -290,6 +330,13 @@ def build_batch(
 
     ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
     ``max_length`` keeps only the latest behaviors of every group.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"][:2]
+    >>> batch = build_batch(histories, samples, samples.objects[:, None], groups=["item"])
+    >>> batch.size, batch.candidates.shape, len(batch.slots) == int(history_lengths(samples, histories, ["item"]).sum())
+    (2, (2, 1), True)
     """
     number = {name: i for i, name in enumerate(histories.groups)}
     used = check_groups(histories.schema, tuple(number) if groups is None else groups, "history groups")
@@ -327,7 +374,14 @@ def build_batch(
 
 
 def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
-    """Number of history behaviors of every sample, over ``groups``."""
+    """Number of history behaviors of every sample, over ``groups``.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"][:3]
+    >>> history_lengths(samples, histories, ["item", "query"]).tolist()
+    [28, 13, 25]
+    """
     total = torch.zeros(len(samples), dtype=torch.long)
     for number, (name, group) in enumerate(histories.groups.items()):
         if name in groups:
@@ -338,7 +392,15 @@ def history_lengths(samples: Samples, histories: GroupedHistories, groups: Seque
 def draw_candidates(
     samples: Samples, sampler: NegativeSampler, negatives: int, generator: torch.Generator
 ) -> Int[Tensor, "s c"]:
-    """The target of every sample in column 0, then ``negatives`` objects that its user never touched."""
+    """The target of every sample in column 0, then ``negatives`` objects that its user never touched.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"]
+    >>> drawn = draw_candidates(samples, NegativeSampler(histories, "item"), 4, torch.Generator().manual_seed(0))
+    >>> drawn.shape, bool((drawn[:, 0] == samples.objects).all())
+    (torch.Size([40, 5]), True)
+    """
     if negatives < 1:
         raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
     return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
@@ -360,6 +422,13 @@ def batches(
     Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
     shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
     together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> tasks = {"item": split(histories).test["item"]}
+    >>> rows = {"item": tasks["item"].objects[:, None]}
+    >>> [(name, len(index)) for name, index, batch in batches(histories, tasks, rows, batch_size=16)]
+    [('item', 16), ('item', 16), ('item', 8)]
     """
     used = tuple(histories.groups if groups is None else groups)
     plan: list[tuple[str, Tensor]] = []

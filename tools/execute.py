@@ -206,7 +206,8 @@ def sync_pages(project: Project) -> None:
     }
     for old in project.notebooks.rglob("*"):
         name = old.relative_to(project.notebooks)
-        kept = name in wanted or (name.suffix == ".ipynb" and name.stem in chapters) or (name.suffix == ".md" and name.stem in GENERATED)
+        made = (name.suffix == ".ipynb" and name.stem in chapters) or (name.suffix == ".md" and name.stem in GENERATED)
+        kept = name in wanted or made
         if old.is_file() and not kept:
             old.unlink()
     for name, path in wanted.items():
