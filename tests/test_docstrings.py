@@ -47,7 +47,7 @@ def examples(found: Any) -> list[doctest.Example]:
 def test_examples_give_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulate, "simulate", simulated)
     module = importlib.import_module(name)
-    runner, said = doctest.DocTestRunner(verbose=False), []
+    runner, said = doctest.DocTestRunner(verbose=False), list[str]()
     for place, found in documented(module):
         if shown := examples(found):
             test = doctest.DocTest(shown, dict(vars(module)), place, module.__file__, None, found.__doc__)

@@ -49,10 +49,11 @@ class Names(SphinxDirective):
         lines = []
         for name in sorted(atrank_lib.__all__, key=str.lower):
             found = getattr(atrank_lib, name)
-            place = getattr(found, "__module__", "")
-            if place.startswith("atrank_lib"):
-                first = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
-                lines.append(f"- :py:obj:`{name} <{place}.{name}>`: {first}")
+            if isinstance(found, dict):
+                lines.append(f"- ``{name}``: by name, {', '.join(f'``{choice!r}``' for choice in found)}")
+                continue
+            first = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+            lines.append(f"- :py:obj:`{name} <{found.__module__}.{name}>`: {first}")
         return self.parse_text_to_nodes("\n".join(lines))
 
 
