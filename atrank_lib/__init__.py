@@ -11,6 +11,7 @@ from atrank_lib.embedding import BehaviorEmbedding
 from atrank_lib.evaluation import Evaluation, average_user_auc, evaluate
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.grouping import GroupedHistories, Vocabularies
+from atrank_lib.inference import Ranker
 from atrank_lib.model import ATRank, ATRankConfig, Explanation
 from atrank_lib.projection import GroupProjection, SemanticProjection
 from atrank_lib.samples import NegativeSampler, Samples, Split, batches, build_batch, split
@@ -35,6 +36,7 @@ __all__ = [
     "GroupProjection",
     "GroupedHistories",
     "NegativeSampler",
+    "Ranker",
     "Recipe",
     "Samples",
     "Schema",

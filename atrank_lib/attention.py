@@ -90,7 +90,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the packed behaviors of a batch sit in its padded table, and in its strips."""
+    """Where the packed behaviors of a batch sit in its padded table, and in its strips.
+
+    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)  # one behavior, and three
+    >>> layout.mask.tolist()
+    [[True, False, False], [True, True, True]]
+    """
 
     slots: Int[Tensor, " n"]
     mask: Bool[Tensor, "b t"]
@@ -165,7 +170,11 @@ def _runs(lengths: Int[Tensor, " b"]) -> list[tuple[int, int, int]]:
 
 
 def split_spaces(x: Float[Tensor, "b q d"], sizes: Sequence[int]) -> Float[Tensor, "b k q s"]:
-    """Columns to spaces. Unequal spaces are filled with zeros to the widest, which changes no inner product."""
+    """Columns to spaces. Unequal spaces are filled with zeros to the widest, which changes no inner product.
+
+    >>> split_spaces(torch.arange(6.0).view(1, 1, 6), [2, 2, 2]).tolist()
+    [[[[0.0, 1.0]], [[2.0, 3.0]], [[4.0, 5.0]]]]
+    """
     if len(set(sizes)) == 1:
         return x.unflatten(-1, (len(sizes), sizes[0])).transpose(1, 2)
     widest = max(sizes)
@@ -174,7 +183,12 @@ def split_spaces(x: Float[Tensor, "b q d"], sizes: Sequence[int]) -> Float[Tenso
 
 
 def join_spaces(x: Float[Tensor, "b k q s"], sizes: Sequence[int]) -> Float[Tensor, "b q d"]:
-    """``concat^(1)(C_1, ..., C_K)``: the inverse of ``split_spaces``."""
+    """``concat^(1)(C_1, ..., C_K)``: the inverse of ``split_spaces``.
+
+    >>> x = torch.randn(2, 5, 6)
+    >>> bool((join_spaces(split_spaces(x, [4, 2]), [4, 2]) == x).all())
+    True
+    """
     if len(set(sizes)) == 1:
         return x.transpose(1, 2).flatten(2)
     return torch.cat([x[:, k, :, :size] for k, size in enumerate(sizes)], dim=-1)
@@ -187,7 +201,13 @@ def attend(
     visible: Bool[Tensor, "b t"] | None,
     scale: float = 1.0,
 ) -> Float[Tensor, "b k q s"]:
-    """``softmax(scale * Q K^T) V`` in every space, in one fused call."""
+    """``softmax(scale * Q K^T) V`` in every space, in one fused call.
+
+    >>> keys = torch.tensor([[[[0.0], [0.0], [9.0]]]])  # [b=1, k=1, t=3, s=1]
+    >>> values = torch.tensor([[[[1.0], [3.0], [7.0]]]])
+    >>> attend(torch.ones(1, 1, 1, 1), keys, values, torch.tensor([[True, True, False]])).item()  # the third is hidden
+    2.0
+    """
     mask = None if visible is None else visible[:, None, None, :]
     return nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
 
@@ -198,7 +218,12 @@ def attention_weights(
     visible: Bool[Tensor, "b t"] | None,
     scale: float = 1.0,
 ) -> Float[Tensor, "b k q t"]:
-    """The matrices ``A_k`` that ``attend`` uses without ever storing them."""
+    """The matrices ``A_k`` that ``attend`` uses without ever storing them.
+
+    >>> queries, keys = torch.ones(1, 1, 1, 1), torch.tensor([[[[0.0], [0.0], [9.0]]]])
+    >>> attention_weights(queries, keys, torch.tensor([[True, True, False]])).tolist()
+    [[[[0.5, 0.5, 0.0]]]]
+    """
     scores = queries @ keys.transpose(-1, -2) * scale
     if visible is not None:
         scores = scores.masked_fill(~visible[:, None, None, :], float("-inf"))
@@ -239,6 +264,11 @@ class SelfAttention(nn.Module):
 
     ``residual`` says what "residual connections" adds: ``input`` the behaviors ``S``, ``attended`` the
     concatenated ``C_k``; the paper does not say which.
+
+    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)
+    >>> layer = SelfAttention(hidden=8, sizes=[4, 4])
+    >>> layer(torch.randn(4, 8), layout).shape, layer.weights(torch.randn(4, 8), layout).shape
+    (torch.Size([4, 8]), torch.Size([2, 2, 3, 3]))
     """
 
     def __init__(
@@ -280,6 +310,12 @@ class TargetAttention(nn.Module):
     With ``shared`` the layer uses the ``P_k, W_k, Q_k`` of self-attention, as the symbols of eq. 7 say; otherwise
     it has its own, as the original code. ``F_vanilla`` is its own in any case. ``residual=True`` adds the target to
     the user vector and normalizes, as the original code does.
+
+    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)
+    >>> layer = TargetAttention(hidden=8, attention=SpaceAttention(8, [4, 4]))
+    >>> keys, values = layer.read(torch.randn(4, 8))  # once
+    >>> layer(torch.randn(2, 5, 8), keys, values, layout).shape  # for five targets of each sample
+    torch.Size([2, 5, 8])
     """
 
     def __init__(
@@ -307,10 +343,21 @@ class TargetAttention(nn.Module):
         layout: Layout,
     ) -> Float[Tensor, "b c d"]:
         """The user vectors ``e_u^t``, one for each target."""
+        return self.tell(h, self.attention.queries(h), keys, values, layout)
+
+    def tell(
+        self,
+        h: Float[Tensor, "b c d"],
+        queries: Float[Tensor, "b c d"],
+        keys: Float[Tensor, "n d"],
+        values: Float[Tensor, "n d"],
+        layout: Layout,
+    ) -> Float[Tensor, "b c d"]:
+        """The same, from targets whose queries ``relu(P_k h_t)`` are known, all spaces side by side."""
         a = self.attention
-        queries = layout.samples.apart(a.queries(h), [strip.size for strip in layout.strips])
+        parts = layout.samples.apart(queries, [strip.size for strip in layout.strips])
         told = []
-        for strip, *qkv in zip(layout.strips, queries, layout.apart(keys), layout.apart(values), strict=True):
+        for strip, *qkv in zip(layout.strips, parts, layout.apart(keys), layout.apart(values), strict=True):
             q, k, v = (split_spaces(x, a.sizes) for x in qkv)
             told.append(join_spaces(attend(q, k, v, strip.visible, a.scale), a.sizes))
         e = self.feed_forward(layout.samples.together(told))

@@ -16,7 +16,11 @@ from atrank_lib.multitask import TaskWeights
 
 
 class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``."""
+    """What training did: one entry per epoch, as written to ``metrics.json``.
+
+    >>> FitResult(epochs=[{"epoch": 1, "loss": 0.6}], best_epoch=1, steps=40).model_dump_json()
+    '{"epochs":[{"epoch":1,"loss":0.6}],"best_epoch":1,"steps":40,"finished":false}'
+    """
 
     epochs: list[dict[str, Any]] = []
     best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set

@@ -1,12 +1,14 @@
-"""The command line: `atrank init | check | train | evaluate | rank | export | reproduce`."""
+"""The command line: `atrank init | check | train | evaluate | rank | score | export | reproduce`."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +23,8 @@ from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.execution import Device, Execution, Precision
 from atrank_lib.export import browser_document, document_text, examples_of, exportable, some_samples
 from atrank_lib.export_onnx import export_onnx
-from atrank_lib.ranking import top_objects
+from atrank_lib.inference import Ranker
+from atrank_lib.pairs import check_suffix, read_pairs
 from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
 from atrank_lib.training import RECIPES, RecipeName
@@ -174,15 +177,49 @@ def rank(
     with plain_errors():
         trained = load_run(run)
         histories = trained.histories_of(EventLog.read(data))
-        best = top_objects(trained.model, histories, user, group, top, at=at, include_seen=include_seen)
+        began = time.perf_counter()
+        ranker = Ranker(trained.model, histories, group)
+        ready = time.perf_counter()
+        best = ranker.top(user, top, at=at, include_seen=include_seen)
+        done = time.perf_counter()
     if as_json:
         typer.echo(best.to_json(orient="records"))
         return
     described = best.merge(histories.tables[group], on="object_id", how="left")
-    table = Table(*described.columns)
+    took = f"the objects' side {1e3 * (ready - began):,.0f} ms, then {1e3 * (done - ready):,.0f} ms a user"
+    table = Table(*described.columns, caption=f"{len(ranker.objects):,} objects: {took}")
     for values in described.itertuples(index=False):
         table.add_row(*(escape(f"{v:.4f}" if isinstance(v, float) else str(v)) for v in values))
     _console().print(table)
+
+
+@app.command()
+def score(
+    run: RunOption,
+    data: DataOption,
+    pairs: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Parquet or CSV: user_id, object_id and, if wanted, timestamp (the moment)."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet or CSV: the same rows and their score.")],
+    group: Annotated[str | None, typer.Option(help="Group of the objects; by default the run's one target.")] = None,
+    at: Annotated[int | None, typer.Option(help="Moment of ranking (timestamp); after the log by default.")] = None,
+) -> None:
+    """Score pairs of users and objects. Histories are encoded once each; FILE appears complete or not at all."""
+    with plain_errors():
+        check_suffix(out)
+        trained = load_run(run)
+        target = _one_target(trained, group, "--group")
+        histories = trained.histories_of(EventLog.read(data))
+        asked = read_pairs(pairs, histories, target)
+        if asked.times is not None and at is not None:
+            raise ValueError(f"{pairs} has a column timestamp, the moment of each pair: leave --at out, or the column")
+        times = asked.times if at is None else torch.full_like(asked.users, at)
+        began = time.perf_counter()
+        scores = Ranker(trained.model, histories, target, asked.objects).score(asked.users, asked.objects, times)
+        seconds = time.perf_counter() - began
+        asked.write(out, scores)
+    typer.echo(f"{out}: {len(asked):,} pairs, scored in {seconds:.2f} s")
 
 
 @app.command()
@@ -203,13 +240,18 @@ def export(
     with plain_errors():
         trained = load_run(run)
         if file_format == "onnx":
-            targets = trained.config.targets if target is None else (target,)
-            if len(targets) > 1:
-                raise ValueError(f"the run has several target groups: choose one with --target: {', '.join(targets)}")
-            export_onnx(exportable(trained), targets[0], out)
+            export_onnx(exportable(trained), _one_target(trained, target, "--target"), out)
         else:
             write_text(out, _browser_text(trained, data, examples) + "\n")
     typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def _one_target(trained: Run, group: str | None, option: str) -> str:
+    """The group that the option names, or the run's one target."""
+    targets = trained.config.targets if group is None else (group,)
+    if len(targets) > 1:
+        raise ValueError(f"the run has several target groups: choose one with {option}: {', '.join(targets)}")
+    return targets[0]
 
 
 def _browser_text(trained: Run, data: Path | None, count: int) -> str:

@@ -16,7 +16,15 @@ from atrank_lib.time_encoding import TimeEncoding, TimeForm
 
 
 def shared_tables(schema: Schema, vocabularies: Vocabularies, size: int) -> nn.ModuleDict:
-    """One table per vocabulary: features of any group that name the same vocabulary read the same rows."""
+    """One table per vocabulary: features of any group that name the same vocabulary read the same rows.
+
+    >>> from atrank_lib.schema import Schema
+    >>> shop = {"kind": "categorical", "vocabulary": "shop"}
+    >>> groups = {g: {"actions": ["see"], "features": {"shop_id": shop}} for g in ("item", "coupon")}
+    >>> schema = Schema.model_validate({"name": "mine", "groups": groups})
+    >>> list(shared_tables(schema, Vocabularies({"shop": ("s1", "s2")}, {}), size=4).values())
+    [Embedding(3, 4)]
+    """
     names = {
         schema.vocabulary(g, f): None
         for g, group in schema.groups.items()
@@ -33,7 +41,11 @@ def shared_tables(schema: Schema, vocabularies: Vocabularies, size: int) -> nn.M
 
 def key(name: str) -> str:
     """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
-    names of its own attributes (``items``, ``type``)."""
+    names of its own attributes (``items``, ``type``).
+
+    >>> key("v1.items")
+    '[v1/items]'
+    """
     return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"
 
 
@@ -83,7 +95,18 @@ class ObjectEmbedding(nn.Module):
 
 
 class BehaviorEmbedding(nn.Module):
-    """``u_ij = emb_i(o_j) + lookup_i^t(bucketize_i(t_j)) + lookup_i^a(a_j)`` for the behaviors of one group."""
+    """``u_ij = emb_i(o_j) + lookup_i^t(bucketize_i(t_j)) + lookup_i^a(a_j)`` for the behaviors of one group.
+
+    >>> from atrank_lib.schema import Schema
+    >>> item = {"actions": ["buy"], "features": {"object_id": {"kind": "categorical"}, "price": {"kind": "continuous"}}}
+    >>> schema = Schema.model_validate({"name": "mine", "groups": {"item": item}})
+    >>> tables = shared_tables(schema, Vocabularies({"item.object_id": ("i1", "i2")}, {}), size=4)
+    >>> embedding = BehaviorEmbedding(schema, "item", tables, size=4)
+    >>> features = {"object_id": torch.tensor([1, 2]), "price": torch.zeros(2, 2)}
+    >>> behaviors = GroupBatch(features, torch.tensor([0, 0]), torch.tensor([60, 3_600]), torch.tensor([0, 1]))
+    >>> embedding(behaviors).shape  # two behaviors, two features of size 4
+    torch.Size([2, 8])
+    """
 
     def __init__(
         self,

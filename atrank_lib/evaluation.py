@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Candidates, NegativeSampler, Popularity, Samples, batches, build_batch, draw_candidates
+from atrank_lib.inference import Ranker, evaluating
+from atrank_lib.samples import NegativeSampler, Popularity, Samples, batches, draw_candidates
 
 
 class AverageUserAUC(float):
@@ -24,6 +25,10 @@ class AverageUserAUC(float):
         per_user: AUC of every user that has both a positive and a negative, in the order of their ids.
         users: how many these are.
         skipped_users: how many have only one class and therefore no AUC.
+
+    >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
+    >>> auc.per_user.tolist(), auc.interval()
+    ([1.0, 0.5], (0.5, 1.0))
     """
 
     per_user: np.ndarray
@@ -100,7 +105,13 @@ def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Quality of a model on some samples: what ``atrank evaluate --json`` prints."""
+    """Quality of a model on some samples: what ``atrank evaluate --json`` prints.
+
+    >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
+    >>> result = Evaluation.of({"item": auc}, negatives=1, seed=0)
+    >>> result.average_user_auc, result.users, result.targets
+    (0.75, 2, {'item': 0.75})
+    """
 
     average_user_auc: float
     ci95: tuple[float, float]
@@ -143,6 +154,11 @@ def paired_difference(
 
     Raises:
         ValueError: the two do not hold the same users.
+
+    >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]]), np.array([[0.5, 0.5, 0.0, 1.0]])  # one seed, four users
+    >>> difference, low, high = paired_difference(a, b)
+    >>> difference, low <= difference <= high
+    (0.375, True)
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"per-user AUCs of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
@@ -161,7 +177,16 @@ def fixed_candidates(
     kind: Popularity = "uniform",
     training: Mapping[str, Samples] | None = None,
 ) -> dict[str, Int[Tensor, "s c"]]:
-    """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same."""
+    """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same.
+
+    >>> from atrank_lib.samples import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> test = split(histories).test
+    >>> again = [fixed_candidates(histories, test, negatives=4, seed=1)["item"] for _ in range(2)]
+    >>> again[0].shape, bool((again[0] == again[1]).all())
+    (torch.Size([40, 5]), True)
+    """
     drawn = {}
     for name, samples in tasks.items():
         sampler = NegativeSampler(histories, name, kind, None if training is None else training[name])
@@ -169,7 +194,6 @@ def fixed_candidates(
     return drawn
 
 
-@torch.no_grad()
 def score_candidates(
     model: nn.Module,
     histories: GroupedHistories,
@@ -182,26 +206,38 @@ def score_candidates(
     """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back.
 
     Several ``processes`` take the batches in turns, and each gets all scores.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> test = split(histories).test
+    >>> score_candidates(model, histories, test, fixed_candidates(histories, test, negatives=4))["item"].shape
+    torch.Size([40, 5])
     """
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     scores = {name: torch.zeros(part.shape) for name, part in candidates.items()}
     used = groups or getattr(model, "histories", None)
-    for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used, part=processes.part):
-        scores[name][index] = model(batch.to(device)).scores.cpu()
-    model.train(was_training)
+    with evaluating(model):
+        for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used, part=processes.part):
+            scores[name][index] = model(batch.to(device)).scores.cpu()
     return {name: processes.sum(part) for name, part in scores.items()}
 
 
 def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
-    """Average user AUC of scored samples, the positives in column 0."""
+    """Average user AUC of scored samples, the positives in column 0.
+
+    >>> from atrank_lib.samples import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> samples = split(GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)).test["item"]
+    >>> float(user_auc(samples[:2], torch.tensor([[2.0, 1.0, 3.0], [2.0, 1.0, 0.0]])))  # 1/2 and 1
+    0.75
+    """
     labels = torch.zeros_like(scores, dtype=torch.bool)
     labels[:, 0] = True
     return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
 
 
-@torch.no_grad()
 def score_all(
     model: Any,
     histories: GroupedHistories,
@@ -213,27 +249,24 @@ def score_all(
 
     The target and the touched objects stand among the others as minus infinity, so that ``c`` is one more than the
     number of objects. Histories are encoded once, objects scored ``chunk`` at a time.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> score_all(model, histories, split(histories).test["item"][:2]).shape  # the target, and 1,000 items
+    torch.Size([2, 1001])
     """
-    was_training, group = model.training, samples.target_group
-    model.eval()
-    device = next(model.parameters()).device
-    catalog, own = histories.catalogs[group], histories.groups[group]
-    objects = torch.arange(len(catalog))
-    scores = torch.empty(len(samples), len(catalog) + 1)
+    ranker = Ranker(model, histories, samples.target_group, chunk=batch_size * chunk)
+    own = histories.groups[samples.target_group]
+    scores = torch.empty(len(samples), len(ranker.objects) + 1)
     for index in torch.arange(len(samples)).split(batch_size):
         some = samples[index]
-        batch = build_batch(histories, some, some.objects[:, None], getattr(model, "histories", None)).to(device)
-        encoding = model.encode(batch)
-        parts = []
-        for part in objects.split(chunk):
-            features = {name: f.to(device) for name, f in catalog.take(part.repeat(len(some))).items()}
-            parts.append(model.score(encoding, Candidates(group, features, (len(some), len(part)))).scores.cpu())
-        found = torch.cat(parts, dim=1)
+        found = ranker.all_scores(some)
         scores[index, 0] = found.gather(1, some.objects[:, None])[:, 0]
         for row, user in enumerate(some.users.tolist()):
             found[row, own.objects[int(own.offsets[user]) : int(own.offsets[user + 1])].long()] = float("-inf")
         scores[index, 1:] = found
-    model.train(was_training)
     return scores
 
 
@@ -259,6 +292,9 @@ def ndcg_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
     """``1 / log2(1 + rank)`` of the positive (column 0) if it is among the best ``k``, else 0; a mean over ties.
 
     With one positive the best possible is 1, so nothing is left to normalize.
+
+    >>> ndcg_at(torch.tensor([[3.0, 2.0, 1.0], [2.0, 3.0, 4.0]]), k=3).round(decimals=4).tolist()
+    [1.0, 0.5]
     """
     above, level = _rivals(scores)
     gains = torch.zeros(k + 1, dtype=torch.float64)  # summed over the first 0, 1, ..., k ranks
@@ -288,6 +324,14 @@ def evaluate(
 
     Raises:
         ValueError: there is nothing to evaluate.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> result = evaluate(model, histories, split(histories).test, negatives=3)
+    >>> result.users, list(result.targets), 0 <= result.average_user_auc <= 1
+    (120, ['item', 'query', 'coupon'], True)
     """
     tasks = {name: samples for name, samples in tasks.items() if len(samples)}
     if not tasks:

@@ -48,12 +48,20 @@ KINDS = ("events", "objects")
 class EventLog:
     """A valid event log; make one with `read` or `from_tables`.
 
-    schema: groups, actions, features and time scales.
-    events: for each group the behaviors, in the order of the file (which breaks ties in time): user_id (str),
-        timestamp (int64, in the schema's timestamp_unit), action (categorical, in the schema's order),
-        object_id (str).
-    objects: for each group one row an object: object_id (str, unique) and the features of the schema:
-        categorical as str (missing = unknown), tokens as lists of str, continuous as float64 (NaN = missing).
+    Attributes:
+        schema: groups, actions, features and time scales.
+        events: for each group the behaviors, in the order of the file (which breaks ties in time): user_id (str),
+            timestamp (int64, in the schema's timestamp_unit), action (categorical, in the schema's order),
+            object_id (str).
+        objects: for each group one row an object: object_id (str, unique) and the features of the schema:
+            categorical as str (missing = unknown), tokens as lists of str, continuous as float64 (NaN = missing).
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> log = simulate(MarketplaceConfig(users=40)).log
+    >>> log.summary()["behaviors"].to_dict()
+    {'item': 870, 'query': 431, 'coupon': 327, 'all groups': 1628}
+    >>> log.events["item"].columns.tolist()
+    ['user_id', 'timestamp', 'action', 'object_id']
     """
 
     schema: Schema

@@ -32,6 +32,17 @@ def exportable(run: Run) -> ATRank:
 
     Raises:
         RunError: the run's model is not ATRank.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from atrank_lib.runs import load_run, train_run
+    >>> from atrank_lib.training import Recipe
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> with TemporaryDirectory() as folder:
+    ...     log, place = simulate(MarketplaceConfig(users=40)).log, Path(folder) / "run"
+    ...     _ = train_run(log, place, recipe=Recipe(epochs=1), max_steps=1, progress=False)
+    ...     print(type(exportable(load_run(place))).__name__)
+    ATRank
     """
     if not isinstance(run.model, ATRank):
         raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
@@ -57,6 +68,11 @@ def browser_document(model: ATRank, histories: GroupedHistories, examples: Seque
 
     Raises:
         ValueError: a weight is not finite or does not fit 16 bits.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> sorted(browser_document(ATRank(histories.schema, histories.vocabularies), histories, examples=[]))
+    ['config', 'examples', 'format', 'groups', 'histories', 'name', 'vocabularies', 'weights']
     """
     config = model.config
     return {

@@ -188,6 +188,16 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
 
     Raises:
         ValueError: an unknown group, or the package ``onnx`` is missing.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from atrank_lib import GroupedHistories
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "model.onnx"
+    ...     export_onnx(ATRank(histories.schema, histories.vocabularies), "item", file)
+    ...     print(file.stat().st_size > 0)
+    True
     """
     try:
         import onnx  # noqa: F401

@@ -62,6 +62,10 @@ class Vocabularies:
 
     ``words`` maps a vocabulary's name to its values; ``scales`` maps ``group.feature`` to (mean, deviation);
     ``users`` are the users that training showed, for models that give each user an embedding (ATRank does not).
+
+    >>> words = Vocabularies({"shop": ("s1", "s2")}, {})
+    >>> words.size("shop"), words.index("shop", pd.Series(["s2", "never seen", None])).tolist()
+    (3, [2, 0, 0])
     """
 
     words: dict[str, tuple[str, ...]]
@@ -185,7 +189,16 @@ def _known_users(users: pd.Index, vocabularies: Vocabularies) -> Int[Tensor, " u
 
 @dataclass(frozen=True)
 class GroupedHistories:
-    """Every user's behaviors, grouped by object type: the model's whole input, stored once."""
+    """Every user's behaviors, grouped by object type: the model's whole input, stored once.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> histories
+    GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors)
+    >>> item, user = histories.groups["item"], histories.user("user0")
+    >>> int(item.offsets[user + 1] - item.offsets[user])  # behaviors of this user with items
+    21
+    """
 
     schema: Schema
     user_ids: pd.Index
@@ -238,7 +251,12 @@ class GroupedHistories:
 
 
 def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, ...]:
-    """``names`` as a tuple, each once, or ``ValueError`` when one is not a group of the schema."""
+    """``names`` as a tuple, each once, or ``ValueError`` when one is not a group of the schema.
+
+    >>> from data_scripts.marketplace import SCHEMA
+    >>> check_groups(SCHEMA, ["item", "query", "item"], "targets")
+    ('item', 'query')
+    """
     names = tuple(dict.fromkeys(names))
     unknown = [name for name in names if name not in schema.groups]
     if unknown or not names:

@@ -61,6 +61,14 @@ def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batc
     Returns:
         Columns ``sample`` (its number), ``group`` (name), ``row`` (in the log's events table of the group),
         ``elapsed`` (in timestamp units), ``attention`` (the mean over spaces), ``space 1``, ``space 2``, ...
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> table = attention(model, histories, split(histories).test["item"][:3])
+    >>> table.groupby("sample")["attention"].sum().round(4).tolist()
+    [1.0, 1.0, 1.0]
     """
     names = list(histories.groups)
     frames = []
@@ -105,6 +113,14 @@ def erasure(
     Args:
         candidates: objects of the target group, the target in column 0. If given, what falls is the target's lead
             over the mean of the others: a pair-wise loss trains leads alone.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model, samples = ATRank(histories.schema, histories.vocabularies), split(histories).test["item"][:3]
+    >>> falls = erasure(model, histories, samples)
+    >>> len(falls) == len(attention(model, histories, samples))  # behaviors in the same order
+    True
     """
     found = []
     with _evaluating(model):
@@ -143,6 +159,13 @@ def gradient(
     """Gradient times input: ``s_j . d score / d s_j`` for every behavior's projected vector ``s_j``, a row of ``S``.
 
     The first-order estimate of what the score loses when ``s_j`` shrinks to zero. ``candidates`` as in ``erasure``.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model, samples = ATRank(histories.schema, histories.vocabularies), split(histories).test["item"][:3]
+    >>> gradient(model, histories, samples).shape == erasure(model, histories, samples).shape
+    True
     """
     found = []
     with _evaluating(model):
@@ -162,6 +185,15 @@ def shares(
     """Whether a behavior's object and the target have the same value in one of these columns of the objects tables.
 
     A group without the column, and a missing value, share nothing.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model, samples = ATRank(histories.schema, histories.vocabularies), split(histories).test["item"][:3]
+    >>> table = attention(model, histories, samples)
+    >>> same = shares(table, histories, samples, ["shop_id"])
+    >>> same.shape == (len(table),), bool(same[table["group"] == "query"].any())  # queries have no shop
+    (True, False)
     """
     target = samples.target_group
     same = np.zeros(len(table), dtype=bool)
@@ -180,7 +212,16 @@ def shares(
 
 
 def caused(truth: Truth, histories: GroupedHistories, samples: Samples) -> Bool[Tensor, " s"]:
-    """Which samples of a simulated log have an earlier behavior as their cause, and not the background."""
+    """Which samples of a simulated log have an earlier behavior as their cause, and not the background.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> market = simulate(MarketplaceConfig(users=40))
+    >>> histories = GroupedHistories.from_log(market.log)
+    >>> found = caused(market.truth, histories, split(histories).test["item"])
+    >>> found.shape, 0 < int(found.sum()) < 40
+    (torch.Size([40]), True)
+    """
     rows = histories.groups[samples.target_group].rows[samples.positions].numpy()
     return torch.from_numpy(truth.causes[samples.target_group]["cause_row"].to_numpy()[rows] >= 0)
 
@@ -191,6 +232,16 @@ def planted(
     """The table of ``attention`` with the truth: ``cause`` (bool) and ``posterior``, the chance of being the cause.
 
     The posterior knows the simulator, the history and the target, but not what was drawn: nobody finds causes better.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> market = simulate(MarketplaceConfig(users=40))
+    >>> histories = GroupedHistories.from_log(market.log)
+    >>> samples = split(histories).test["item"]
+    >>> samples = samples[caused(market.truth, histories, samples)][:3]
+    >>> table = attention(ATRank(histories.schema, histories.vocabularies), histories, samples)
+    >>> int(planted(table, market.truth, market.log, histories, samples)["cause"].sum())  # one for each sample
+    3
     """
     group = samples.target_group
     rows = histories.groups[group].rows[samples.positions].numpy()
@@ -219,6 +270,10 @@ def detector_auc(table: pd.DataFrame, suspicion: str, cause: str = "cause") -> p
 
     Returns:
         One value for each sample that has both a cause and another behavior, indexed by ``sample``.
+
+    >>> table = pd.DataFrame({"sample": [0, 0, 0], "attention": [0.2, 0.5, 0.3], "cause": [False, False, True]})
+    >>> detector_auc(table, "attention").to_dict()  # more than one of the two others
+    {0: 0.5}
     """
     auc = average_user_auc(table["sample"], table[suspicion], table[cause])
     judged = table.groupby("sample")[cause].agg(["any", "all"])
@@ -226,7 +281,12 @@ def detector_auc(table: pd.DataFrame, suspicion: str, cause: str = "cause") -> p
 
 
 def agreement(table: pd.DataFrame, a: str, b: str) -> pd.Series:
-    """Spearman's rank correlation of two suspicions within each history; NaN where one of them is constant."""
+    """Spearman's rank correlation of two suspicions within each history; NaN where one of them is constant.
+
+    >>> table = pd.DataFrame({"sample": [0, 0, 0], "attention": [0.2, 0.5, 0.3], "erasure": [1.0, 9.0, 4.0]})
+    >>> agreement(table, "attention", "erasure").round(6).to_dict()
+    {0: 1.0}
+    """
     ranks = table.groupby("sample")[[a, b]].rank()
     centered = ranks - ranks.groupby(table["sample"]).transform("mean")
     products = pd.DataFrame({"ab": centered[a] * centered[b], "aa": centered[a] ** 2, "bb": centered[b] ** 2})
@@ -247,6 +307,16 @@ def suspects(
     Returns:
         The columns of ``attention`` and ``planted``, and ``erasure``, ``gradient``, ``recent`` (minus the elapsed
         time), ``same <feature>`` for every categorical feature of the target but its own id, and ``any feature``.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> market = simulate(MarketplaceConfig(users=40))
+    >>> histories = GroupedHistories.from_log(market.log)
+    >>> samples = split(histories).test["item"]
+    >>> samples = samples[caused(market.truth, histories, samples)][:3]
+    >>> table = suspects(ATRank(histories.schema, histories.vocabularies), histories, samples, market.truth, market.log)
+    >>> [name for name in table if name.startswith(("erasure", "same", "any"))]
+    ['erasure', 'same shop_id', 'same brand_id', 'same category_id', 'any feature']
     """
     table = planted(attention(model, histories, samples), truth, log, histories, samples)
     table["erasure"] = erasure(model, histories, samples, candidates)
@@ -262,7 +332,11 @@ def suspects(
 
 
 def spaces_of(table: pd.DataFrame) -> list[str]:
-    """The columns of a table of ``attention`` that hold single spaces."""
+    """The columns of a table of ``attention`` that hold single spaces.
+
+    >>> spaces_of(pd.DataFrame({"attention": [0.5], "space 1": [0.4], "space 2": [0.6]}))
+    ['space 1', 'space 2']
+    """
     return [name for name in table.columns if name.startswith("space ")]
 
 
@@ -271,6 +345,10 @@ def detectors(table: pd.DataFrame, names: Sequence[str], level: float = 0.95) ->
 
     Returns:
         Columns ``AUC``, ``low``, ``high``, ``samples``; one row for each name.
+
+    >>> table = pd.DataFrame({"sample": [0, 0, 0], "attention": [0.2, 0.5, 0.3], "cause": [False, False, True]})
+    >>> detectors(table, ["attention"]).to_dict("index")
+    {'attention': {'AUC': 0.5, 'low': 0.5, 'high': 0.5, 'samples': 1}}
     """
     rows = []
     for name in names:
@@ -306,6 +384,15 @@ def judge(
 
     Raises:
         ValueError: the protocol has no validation part, or no target has a cause.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> market = simulate(MarketplaceConfig(users=40))
+    >>> histories = GroupedHistories.from_log(market.log)
+    >>> model, control = (ATRank(histories.schema, histories.vocabularies) for _ in range(2))
+    >>> table, more = judge(model, control, histories, split(histories), "item", market.truth, market.log, samples=5)
+    >>> table.columns.tolist(), sorted(more)
+    (['AUC', 'low', 'high', 'samples'], ['agreement', 'best_space', 'without_cause'])
     """
     chosen = {}
     for name, part in (("validation", parts.validation), ("test", parts.test)):
@@ -337,6 +424,13 @@ def table4(model: ATRank, histories: GroupedHistories, samples: Samples, resampl
     The attention of a behavior is the mean over spaces of what the positive target gives it; behaviors of other
     groups are left out. A bucket's mean is over its behaviors, and users are resampled. ``even`` is the same mean if
     each target attended evenly, one over the number of behaviors in the history: who has old behaviors has many.
+
+    >>> from atrank_lib import split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> table4(model, histories, split(histories).test["item"], resamples=10).columns.tolist()
+    ['bucket', 'behaviors', 'attention', 'low', 'high', 'even']
     """
     encoding = model.embedding(samples.target_group).time
     table = attention(model, histories, samples, batch_size=512)

@@ -12,7 +12,7 @@ With ``n`` behaviors over all groups and ``d = s_all``::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -53,6 +53,9 @@ class ATRankConfig(BehaviorConfig):
     ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Dropout comes after
     F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper, where all tasks share
     all parameters.
+
+    >>> ATRankConfig(hidden=64, spaces=4).model_dump(include={"hidden", "spaces", "blocks"})
+    {'hidden': 64, 'spaces': 4, 'blocks': 1}
     """
 
     spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
@@ -80,6 +83,40 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What scoring reads of candidates and what no user has a part in: computed once for any number of users."""
+
+    group: str
+    h: Float[Tensor, "*c d"]  # h_t
+    queries: Float[Tensor, "*c d"]  # relu(P_k h_t), all spaces side by side
+    ranked: Float[Tensor, "*c d"]  # what f compares with the user vector
+    bias: Float[Tensor, "*c"] | None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """``change`` done to every tensor, such as taking a part; what is one tensor stays one."""
+        h = change(self.h)
+        return Targets(
+            self.group,
+            h,
+            change(self.queries),
+            h if self.ranked is self.h else change(self.ranked),
+            None if self.bias is None else change(self.bias),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Targets]) -> Targets:
+        """Flat parts ``[c, ...]`` of one group, end to end."""
+        h = torch.cat([part.h for part in parts])
+        return cls(
+            parts[0].group,
+            h,
+            torch.cat([part.queries for part in parts]),
+            h if parts[0].ranked is parts[0].h else torch.cat([part.ranked for part in parts]),
+            torch.cat([part.bias for part in parts if part.bias is not None]) if parts[0].bias is not None else None,
+        )
+
+
+@dataclass(frozen=True)
 class Scores:
     """Scores of candidates, and the two vectors each came from."""
 
@@ -98,7 +135,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1`` and no weight."""
+    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1`` and no weight.
+
+    >>> from atrank_lib import GroupedHistories, build_batch, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies).eval()
+    >>> samples = split(histories).test["item"][:2]
+    >>> explanation = model.explain(build_batch(histories, samples, samples.objects[:, None]))
+    >>> explanation.target_attention.shape[:3], round(explanation.target_attention.sum().item())  # 8 spaces, 2 samples
+    (torch.Size([2, 8, 1]), 16)
+    """
 
     self_attention: tuple[Float[Tensor, "b k t t"], ...]  # one entry per layer
     target_attention: Float[Tensor, "b k c t"]
@@ -172,6 +219,15 @@ class ATRank(BehaviorModel):
         histories: groups a history may contain; all by default.
 
     Every group's target can be scored, whichever groups the histories hold.
+
+    >>> from atrank_lib import GroupedHistories, build_batch, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(hidden=64))
+    >>> samples = split(histories).test["item"][:2]
+    >>> batch = build_batch(histories, samples, torch.tensor([[0, 1, 2], [3, 4, 5]]))
+    >>> model(batch).scores.shape, model.encode(batch).behaviors.shape == (len(batch.slots), 64)
+    (torch.Size([2, 3]), True)
     """
 
     Config = ATRankConfig
@@ -234,17 +290,28 @@ class ATRank(BehaviorModel):
 
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
+        return self.match(encoding, self.prepare(candidates))
+
+    def prepare(self, candidates: Candidates) -> Targets:
+        """The candidates' side of eq. 7 and 8: the histories play no part."""
         h, q = self.targets(candidates)
-        e = self.target(h, encoding.keys, encoding.values, encoding.layout)  # [b, c, d]
-        if key(candidates.group) in self.heads:
-            e = e + self.heads[key(candidates.group)](e)
-        ranked = q if self.config.ranked == "raw" else h
-        scores = self.rank(ranked, e)
+        bias = None
         if key(candidates.group) in self.biases:
             index = candidates.features["object_id"]
             assert isinstance(index, Tensor)
-            scores = scores + self.biases[key(candidates.group)](index).view(candidates.shape)
-        return Scores(scores, ranked, e)
+            bias = self.biases[key(candidates.group)](index).view(candidates.shape)
+        queries = self.target.attention.queries(h)
+        return Targets(candidates.group, h, queries, q if self.config.ranked == "raw" else h, bias)
+
+    def match(self, encoding: Encoding, targets: Targets) -> Scores:
+        """Eq. 7 and 8 from both sides, row by row."""
+        e = self.target.tell(targets.h, targets.queries, encoding.keys, encoding.values, encoding.layout)  # [b, c, d]
+        if key(targets.group) in self.heads:
+            e = e + self.heads[key(targets.group)](e)
+        scores = self.rank(targets.ranked, e)
+        if targets.bias is not None:
+            scores = scores + targets.bias
+        return Scores(scores, targets.ranked, e)
 
     def forward(self, batch: Batch) -> Scores:
         return self.score(self.encode(batch), batch.candidates)

@@ -61,6 +61,10 @@ def predictable(log: EventLog, least: int = 1) -> tuple[str, ...]:
 
     A user's first behavior of a group has nothing before it, the last one is the test, the one before validates, so a
     user with ``n`` behaviors has ``n - 3`` training samples.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> predictable(simulate(MarketplaceConfig(users=40)).log, least=300)
+    ('item', 'query')
     """
     found = []
     for group, events in log.events.items():
@@ -71,7 +75,13 @@ def predictable(log: EventLog, least: int = 1) -> tuple[str, ...]:
 
 
 def unshared(log: EventLog) -> EventLog:
-    """The log with a vocabulary of its own for every feature: no embedding is shared between groups."""
+    """The log with a vocabulary of its own for every feature: no embedding is shared between groups.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> log = simulate(MarketplaceConfig(users=40)).log
+    >>> log.schema.vocabulary("coupon", "shop_id"), unshared(log).schema.vocabulary("coupon", "shop_id")
+    ('shop', 'coupon.shop_id')
+    """
     groups = {
         name: group.model_copy(
             update={"features": {f: spec.model_copy(update={"vocabulary": None}) for f, spec in group.features.items()}}
@@ -82,7 +92,13 @@ def unshared(log: EventLog) -> EventLog:
 
 
 def one_time_scale(log: EventLog) -> EventLog:
-    """The log with the time scale of its first group for all groups: time is not encoded by group any more."""
+    """The log with the time scale of its first group for all groups: time is not encoded by group any more.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> log = one_time_scale(simulate(MarketplaceConfig(users=40)).log)
+    >>> len({group.time for group in log.schema.groups.values()})
+    1
+    """
     first = next(iter(log.schema.groups.values())).time
     groups = {name: group.model_copy(update={"time": first}) for name, group in log.schema.groups.items()}
     return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects)
@@ -90,7 +106,15 @@ def one_time_scale(log: EventLog) -> EventLog:
 
 def remix(tasks: Mapping[str, Samples], mix: Mix, generator: torch.Generator) -> TaskSamples:
     """The samples of one epoch. ``proportional``: every sample once. ``uniform``: the same number of every task, as
-    many in all; a small task's samples come again, of a large task a random part is taken."""
+    many in all; a small task's samples come again, of a large task a random part is taken.
+
+    >>> from atrank_lib import GroupedHistories, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> tasks = split(GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)).train
+    >>> epoch = remix(tasks, "uniform", torch.Generator().manual_seed(0))
+    >>> {name: (len(samples), len(epoch[name])) for name, samples in tasks.items()}
+    {'item': (750, 422), 'query': (311, 422), 'coupon': (207, 422)}
+    """
     if mix == "proportional" or len(tasks) < 2:
         return dict(tasks)
     each = sum(map(len, tasks.values())) // len(tasks)
@@ -165,6 +189,11 @@ def without_conflicts(
 
     Returns:
         The sum, and how many of the ``T (T - 1) / 2`` pairs of gradients point against each other.
+
+    >>> gradients = [torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])]
+    >>> total, conflicts = without_conflicts(gradients, torch.Generator().manual_seed(0))
+    >>> total.tolist(), conflicts  # the sum of [0.5, 0.5] and [0, 1]
+    ([0.5, 1.5], 1)
     """
     inner = torch.stack([torch.stack([a @ b for b in gradients]) for a in gradients])
     conflicts = int((inner.triu(1) < 0).sum())

@@ -12,7 +12,11 @@ from atrank_lib.embedding import key
 
 
 def perceptron(inputs: int, outputs: int) -> nn.Sequential:
-    """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function"."""
+    """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function".
+
+    >>> perceptron(3, 2)(torch.randn(5, 3)).shape
+    torch.Size([5, 2])
+    """
     return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
 
 
@@ -21,6 +25,9 @@ def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
 
     Raises:
         ValueError: the sizes do not sum to ``hidden``, or ``hidden`` is not divisible by a number of spaces.
+
+    >>> space_sizes(128, 8), space_sizes(6, [4, 2])
+    ((16, 16, 16, 16, 16, 16, 16, 16), (4, 2))
     """
     if isinstance(spaces, int):
         if spaces < 1 or hidden % spaces:
@@ -37,6 +44,10 @@ class GroupProjection(nn.Module):
     """Eq. 1: ``S = concat_i F_{M_i}(u_bg_i)``: each group has its own map into the overall space ``d = s_all``.
 
     ``linear=True`` leaves the relu out, as the original code does.
+
+    >>> projection = GroupProjection({"item": 6, "query": 2}, hidden=4)
+    >>> projection({"item": torch.randn(3, 6), "query": torch.randn(1, 2)}).shape  # behaviors of both, end to end
+    torch.Size([4, 4])
     """
 
     def __init__(self, sizes: Mapping[str, int], hidden: int, linear: bool = False) -> None:
@@ -58,6 +69,9 @@ class SemanticProjection(nn.Module):
 
     The K perceptrons read the same input, so their weights are one matrix: columns of the output belong to space
     1, then space 2, and so on.
+
+    >>> [space.shape for space in SemanticProjection(hidden=6, sizes=[4, 2]).spaces(torch.randn(5, 6))]
+    [torch.Size([5, 4]), torch.Size([5, 2])]
     """
 
     def __init__(self, hidden: int, sizes: Sequence[int]) -> None:

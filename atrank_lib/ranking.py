@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.inference import Ranker
 from atrank_lib.noise import Dropout
-from atrank_lib.samples import Candidates, build_batch, moments
 
 Loss = Literal["pointwise", "pairwise"]
 
@@ -35,21 +35,28 @@ class MLP(nn.Module):
 
 
 def pointwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
-    """Eq. 8: sigmoid cross entropy, mean over all candidates; column 0 holds the positives."""
+    """Eq. 8: sigmoid cross entropy, mean over all candidates; column 0 holds the positives.
+
+    >>> round(pointwise_loss(torch.tensor([[2.0, -2.0]])).item(), 4)
+    0.1269
+    """
     labels = torch.zeros_like(scores)
     labels[:, 0] = 1.0
     return nn.functional.binary_cross_entropy_with_logits(scores, labels)
 
 
 def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
-    """``-log sigmoid(positive - negative)``, mean over all pairs (Rendle et al., 2009)."""
+    """``-log sigmoid(positive - negative)``, mean over all pairs (Rendle et al., 2009).
+
+    >>> round(pairwise_loss(torch.tensor([[2.0, -2.0]])).item(), 4)
+    0.0181
+    """
     return -nn.functional.logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
 
 
 LOSSES = {"pointwise": pointwise_loss, "pairwise": pairwise_loss}
 
 
-@torch.no_grad()
 def top_objects(
     model: Any,
     histories: GroupedHistories,
@@ -63,47 +70,24 @@ def top_objects(
 ) -> pd.DataFrame:
     """The ``top`` objects of ``group`` for one user, best first: columns rank, object_id, score.
 
-    The history is encoded once and all objects are scored against it, ``chunk`` at a time.
+    For more than one user make a ``Ranker`` once and ask it again: most of the work here is the objects' side, which
+    is the same for all users.
 
     Args:
         at: moment of ranking, in the schema's timestamp_unit; by default just after the log's last behavior.
             Only earlier behaviors are read.
         include_seen: also rank objects of the group that the user touched before.
+        chunk: how many objects are scored at a time.
 
     Raises:
         KeyError: the log has no such user.
         ValueError: unknown group, or ``top`` below 1.
+
+    >>> from atrank_lib import ATRank
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> top_objects(model, histories, "user0", "item", top=3).columns.tolist()
+    ['rank', 'object_id', 'score']
     """
-    if top < 1:
-        raise ValueError(f"top={top}; ask for at least one object")
-    user = histories.user(user_id)
-    if at is None:
-        at = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
-    samples = moments(histories, group, torch.tensor([user]), torch.tensor([at]))
-    rows = torch.arange(len(histories.catalogs[group]))
-    if not include_seen:
-        own = histories.groups[group]
-        end = int(samples.ends[0, list(histories.groups).index(group)])
-        seen = own.objects[int(own.offsets[user]) : end].long()
-        rows = rows[~torch.isin(rows, seen)]
-    if not len(rows):
-        return pd.DataFrame({"rank": [], "object_id": [], "score": []})
-    was_training = model.training
-    model.eval()
-    encoding = model.encode(build_batch(histories, samples, rows[None, :1], model.histories))
-    scores = torch.cat(
-        [
-            model.score(encoding, Candidates(group, histories.catalogs[group].take(part), (1, len(part)))).scores[0]
-            for part in rows.split(chunk)
-        ]
-    )
-    model.train(was_training)
-    best = scores.argsort(descending=True, stable=True)[:top]
-    ids = histories.catalogs[group].object_ids
-    return pd.DataFrame(
-        {
-            "rank": range(1, len(best) + 1),
-            "object_id": [ids[row] for row in rows[best].tolist()],
-            "score": scores[best].tolist(),
-        }
-    )
+    return Ranker(model, histories, group, chunk=chunk).top(user_id, top, at=at, include_seen=include_seen)

@@ -108,7 +108,13 @@ def _build(config: RunConfig, vocabularies: Vocabularies) -> Any:
 
 
 def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
-    """Group a log and cut it into samples; the vocabularies hold only what training shows."""
+    """Group a log and cut it into samples; the vocabularies hold only what training shows.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories, parts = prepare(simulate(MarketplaceConfig(users=40)).log, "validated", ["item"])
+    >>> len(parts.test["item"]), histories.vocabularies.size("item.object_id") < 1 + 1_000  # only what training shows
+    (40, True)
+    """
     histories = GroupedHistories.from_log(log)
     parts = split(histories, protocol, targets)
     users = torch.cat([samples.users for samples in parts.train.values()])
@@ -139,6 +145,16 @@ def train_run(
         RunError: ``out`` is not empty and ``resume`` is False, or a resumed run was made with other settings (more
             epochs are allowed).
         ValueError: an unknown model, group or protocol.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> log, recipe = simulate(MarketplaceConfig(users=40)).log, Recipe(epochs=1)
+    >>> with TemporaryDirectory() as folder:
+    ...     result = train_run(log, Path(folder) / "run", recipe=recipe, max_steps=2, progress=False)
+    ...     print(sorted(path.name for path in (Path(folder) / "run").glob("*.json")))
+    ['config.json', 'metrics.json', 'vocabularies.json']
+    >>> result.steps
+    2
     """
     on = on or Execution()
     with joined(on) as processes:
@@ -239,6 +255,15 @@ def load_run(run: Path | str) -> Run:
 
     Raises:
         RunError: the folder holds no finished run.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> log, recipe = simulate(MarketplaceConfig(users=40)).log, Recipe(epochs=1)
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = train_run(log, Path(folder) / "run", recipe=recipe, max_steps=2, progress=False)
+    ...     run = load_run(Path(folder) / "run")
+    >>> run.config.model, run.histories_of(log)
+    ('atrank', GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors))
     """
     run = Path(run)
     config = _read_config(run)
@@ -262,7 +287,23 @@ def load_run(run: Path | str) -> Run:
 
 
 def record_run(run: Path, config: RunConfig, log: EventLog, evaluation: Evaluation, file: Path, **more: Any) -> None:
-    """Write a run's result with all that is needed to judge and to repeat it; ``more`` goes into the record too."""
+    """Write a run's result with all that is needed to judge and to repeat it; ``more`` goes into the record too.
+
+    >>> import json
+    >>> from tempfile import TemporaryDirectory
+    >>> from atrank_lib import evaluate
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> log, recipe = simulate(MarketplaceConfig(users=40)).log, Recipe(epochs=1)
+    >>> with TemporaryDirectory() as folder:
+    ...     run, file = Path(folder) / "run", Path(folder) / "record.json"
+    ...     _ = train_run(log, run, recipe=recipe, max_steps=2, progress=False)
+    ...     trained = load_run(run)
+    ...     histories = trained.histories_of(log)
+    ...     found = evaluate(trained.model, histories, split(histories).test)
+    ...     record_run(run, trained.config, log, found, file)
+    ...     print(json.loads(file.read_text())["data_fingerprint"] == log.fingerprint())
+    True
+    """
     metrics = FitResult.model_validate_json((run / "metrics.json").read_text(encoding="utf-8"))
     content = {
         "model": config.model,

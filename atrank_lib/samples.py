@@ -24,7 +24,13 @@ Popularity = Literal["uniform", "popularity"]
 
 @dataclass(frozen=True)
 class Samples:
-    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target)."""
+    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target).
+
+    >>> nobody = torch.tensor([-1])  # no known target
+    >>> sample = Samples("item", torch.tensor([7]), torch.tensor([1_000]), torch.tensor([[3, 5]]), nobody, nobody)
+    >>> len(sample), sample.ends.shape  # one sample; cuts in two groups
+    (1, torch.Size([1, 2]))
+    """
 
     target_group: str
     users: Int[Tensor, " s"]
@@ -52,7 +58,14 @@ TaskSamples = dict[str, Samples]  # one entry for each target group
 
 @dataclass(frozen=True)
 class Split:
-    """The samples of a protocol; ``validation`` is empty under ``paper``, which has none."""
+    """The samples of a protocol; ``validation`` is empty under ``paper``, which has none.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> parts = split(histories, "paper", ["item"])
+    >>> len(parts.train["item"]), len(parts.validation["item"]), len(parts.test["item"])
+    (790, 0, 40)
+    """
 
     train: TaskSamples
     validation: TaskSamples
@@ -77,15 +90,25 @@ def _ends_before(
 ) -> Int[Tensor, " s"]:
     """Position of each user's first behavior of ``group`` that is not earlier than ``times``."""
     g = histories.groups[group]
-    # one sorted key per behavior, (user, rank of its time): ranks keep the key small for any unit of time
-    moments = torch.unique(g.timestamps)
-    width = len(moments) + 1
-    keys = g.users() * width + torch.searchsorted(moments, g.timestamps)
-    return torch.searchsorted(keys, users * width + torch.searchsorted(moments, times))
+    low, high = g.offsets[users], g.offsets[users + 1]
+    longest = int((high - low).max()) if len(users) else 0
+    for _ in range(longest.bit_length()):  # bisection of all users' lists at once
+        middle = (low + high) // 2
+        earlier = (low < high) & (g.timestamps[middle.clamp(max=len(g.timestamps) - 1)] < times)
+        low, high = torch.where(earlier, middle + 1, low), torch.where(earlier, high, middle)
+    return low
 
 
 def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
-    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``."""
+    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> end = histories.groups["item"].timestamps.max() + 1
+    >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
+    >>> samples.ends.shape, samples.objects.tolist()
+    (torch.Size([2, 3]), [-1, -1])
+    """
     check_groups(histories.schema, [group], "target group")
     ends = torch.stack([_ends_before(histories, name, users, times) for name in histories.groups], dim=1)
     nothing = torch.full_like(users, -1)
@@ -121,6 +144,11 @@ def split(
 
     Raises:
         ValueError: an unknown protocol or target group, or a target group without a training or test sample.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> {name: len(samples) for name, samples in split(histories, "validated").test.items()}
+    {'item': 40, 'query': 40, 'coupon': 40}
     """
     targets = check_groups(histories.schema, tuple(histories.groups) if targets is None else targets, "targets")
     if protocol not in ("paper", "validated", "global_time"):
@@ -153,7 +181,14 @@ def split(
 
 
 def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str, Bool[Tensor, " objects"]]:
-    """Which objects of every group occur in the histories or targets of (training) ``samples``."""
+    """Which objects of every group occur in the histories or targets of (training) ``samples``.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> seen = seen_objects(histories, split(histories).train)
+    >>> bool(seen["item"].any()), bool(seen["item"].all()), len(seen["item"])
+    (True, False, 1000)
+    """
     seen = {}
     for number, (name, group) in enumerate(histories.groups.items()):
         last = group.offsets[:-1].clone()
@@ -176,6 +211,13 @@ class NegativeSampler:
 
     Raises:
         ValueError: a user of ``users`` has touched every object that could be drawn.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> drawn = NegativeSampler(histories, "item").draw(torch.tensor([0, 1]), 3, torch.Generator().manual_seed(0))
+    >>> own = histories.groups["item"]
+    >>> drawn.shape, bool(torch.isin(drawn[0], own.objects[: own.offsets[1]]).any())  # never what the user touched
+    (torch.Size([2, 3]), False)
     """
 
     def __init__(
@@ -289,6 +331,13 @@ def build_batch(
 
     ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
     ``max_length`` keeps only the latest behaviors of every group.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"][:2]
+    >>> batch = build_batch(histories, samples, samples.objects[:, None], groups=["item"])
+    >>> batch.size, batch.candidates.shape, len(batch.slots) == int(history_lengths(samples, histories, ["item"]).sum())
+    (2, (2, 1), True)
     """
     number = {name: i for i, name in enumerate(histories.groups)}
     used = check_groups(histories.schema, tuple(number) if groups is None else groups, "history groups")
@@ -326,7 +375,14 @@ def build_batch(
 
 
 def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
-    """Number of history behaviors of every sample, over ``groups``."""
+    """Number of history behaviors of every sample, over ``groups``.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"][:3]
+    >>> history_lengths(samples, histories, ["item", "query"]).tolist()
+    [28, 13, 25]
+    """
     total = torch.zeros(len(samples), dtype=torch.long)
     for number, (name, group) in enumerate(histories.groups.items()):
         if name in groups:
@@ -337,7 +393,15 @@ def history_lengths(samples: Samples, histories: GroupedHistories, groups: Seque
 def draw_candidates(
     samples: Samples, sampler: NegativeSampler, negatives: int, generator: torch.Generator
 ) -> Int[Tensor, "s c"]:
-    """The target of every sample in column 0, then ``negatives`` objects that its user never touched."""
+    """The target of every sample in column 0, then ``negatives`` objects that its user never touched.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"]
+    >>> drawn = draw_candidates(samples, NegativeSampler(histories, "item"), 4, torch.Generator().manual_seed(0))
+    >>> drawn.shape, bool((drawn[:, 0] == samples.objects).all())
+    (torch.Size([40, 5]), True)
+    """
     if negatives < 1:
         raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
     return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
@@ -363,6 +427,13 @@ def batches(
 
     ``part = (rank, world)`` is for one of ``world`` processes. In training it gets the numbers of every whole batch
     and every ``world``-th of its samples (the first, if that leaves none); in evaluation every ``world``-th batch.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> tasks = {"item": split(histories).test["item"]}
+    >>> rows = {"item": tasks["item"].objects[:, None]}
+    >>> [(name, len(index)) for name, index, batch in batches(histories, tasks, rows, batch_size=16)]
+    [('item', 16), ('item', 16), ('item', 8)]
     """
     rank, world = part
     used = tuple(histories.groups if groups is None else groups)

@@ -49,7 +49,15 @@ class Problem:
 
 
 class EventLogError(ValueError):
-    """An event log cannot be used; `problems` holds everything found wrong, `str()` lists it one a line."""
+    """An event log cannot be used; `problems` holds everything found wrong, `str()` lists it one a line.
+
+    >>> from atrank_lib import EventLog
+    >>> try:
+    ...     EventLog.read("nowhere")
+    ... except EventLogError as error:
+    ...     print(error.problems[0])
+    nowhere: not a folder; name a log's folder
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -65,6 +73,9 @@ class Feature(_Model):
 
     kind: `categorical` (one text value), `tokens` (a list of text values) or `continuous` (one number).
     vocabulary: features that name the same vocabulary share one embedding table; None means one of its own.
+
+    >>> Feature(kind="categorical", vocabulary="shop").vocabulary
+    'shop'
     """
 
     kind: Literal["categorical", "tokens", "continuous"]
@@ -85,6 +96,9 @@ class TimeScale(_Model):
 
     The exponential scale has the buckets [0,1), [1,2), [2,4), ..., [2^k, 2^(k+1)) in `unit`s, the last one
     open. Explicit `edges`, ascending and in `unit`s, replace them: then there are `len(edges) + 1` buckets.
+
+    >>> TimeScale(unit="hour", buckets=10).edges is None, TimeScale(edges=(1, 7, 30)).edges
+    (True, (1.0, 7.0, 30.0))
     """
 
     unit: Literal["second", "minute", "hour", "day", "week"] = "day"
@@ -125,7 +139,12 @@ class TimeScale(_Model):
 
 
 class Group(_Model):
-    """A group of behaviors that share actions, features and time scale (the paper's behavior group)."""
+    """A group of behaviors that share actions, features and time scale (the paper's behavior group).
+
+    >>> group = Group(actions=("browse", "buy"), features={"object_id": Feature(kind="categorical")})
+    >>> group.actions, list(group.features), group.time.unit
+    (('browse', 'buy'), ['object_id'], 'day')
+    """
 
     actions: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     features: dict[Annotated[str, Field(min_length=1)], Feature] = Field(min_length=1)
@@ -148,7 +167,13 @@ class Group(_Model):
 
 
 class Schema(_Model):
-    """What `schema.yaml` says: the log's name, the unit of its timestamps, and its groups of behaviors."""
+    """What `schema.yaml` says: the log's name, the unit of its timestamps, and its groups of behaviors.
+
+    >>> features = {"object_id": {"kind": "categorical"}, "shop_id": {"kind": "categorical", "vocabulary": "shop"}}
+    >>> schema = Schema.model_validate({"name": "mine", "groups": {"item": {"actions": ["buy"], "features": features}}})
+    >>> schema.vocabulary("item", "object_id"), schema.vocabulary("item", "shop_id")
+    ('item.object_id', 'shop')
+    """
 
     name: Annotated[str, Field(min_length=1)]
     timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
@@ -201,14 +226,27 @@ class Schema(_Model):
 
 
 def suggest(value: object, allowed: Iterable[str]) -> str:
-    """`; use one of a, b, c`, with the nearest of them pointed out when one is near."""
+    """`; use one of a, b, c`, with the nearest of them pointed out when one is near.
+
+    >>> suggest("serach", ["search", "browse"])
+    'use one of search, browse (did you mean search?)'
+    """
     allowed = list(allowed)
     near = difflib.get_close_matches(str(value), allowed, n=1)
     return f"use one of {', '.join(allowed)}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def sound_part(path: Path) -> Schema | None:
-    """What is valid of a faulty schema, so that those groups' tables can be checked all the same."""
+    """What is valid of a faulty schema, so that those groups' tables can be checked all the same.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "schema.yaml"
+    ...     _ = file.write_text("groups: {item: {actions: [buy], features: {price: {kind: continuous}}}, query: {}}")
+    ...     part = sound_part(file)
+    >>> list(part.groups)
+    ['item']
+    """
     try:
         content = _load_yaml(path)
     except EventLogError:

@@ -83,6 +83,11 @@ class TimeEncoding(nn.Module):
     Forms: ``lookup`` adds a learned row per bucket (the paper). ``one_hot`` is the original code's: the bucket as
     a one-hot vector, to be concatenated and projected. ``continuous`` adds a linear map of the raw number of units,
     which the paper found hard to learn from. ``none`` knows no time.
+
+    >>> from atrank_lib import TimeScale
+    >>> encoding = TimeEncoding(TimeScale(unit="day"), size=4)
+    >>> encoding(torch.tensor([0, 3 * 86_400])).shape  # seconds ago
+    torch.Size([2, 4])
     """
 
     edges: Tensor

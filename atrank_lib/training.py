@@ -30,7 +30,13 @@ from atrank_lib.workers import Workers
 
 
 class Recipe(BaseModel):
-    """How to train: optimizer, learning rate and its decay, batch size, regularization."""
+    """How to train: optimizer, learning rate and its decay, batch size, regularization.
+
+    >>> Recipe(optimizer="sgd", learning_rate=1.0).model_dump(include={"optimizer", "learning_rate", "batch_size"})
+    {'optimizer': 'sgd', 'learning_rate': 1.0, 'batch_size': 512}
+    >>> RECIPES["modern"].model_copy(update={"epochs": 3}).epochs
+    3
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -80,7 +86,12 @@ def _optimizer(model: nn.Module, weights: TaskWeights, recipe: Recipe) -> torch.
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Learning rate of the step numbered ``step`` from 0."""
+    """Learning rate of the step numbered ``step`` from 0.
+
+    >>> recipe = Recipe(learning_rate=1.0, decay_rate=0.1, decay_steps=100)
+    >>> learning_rate(recipe, 0), learning_rate(recipe, 100)
+    (1.0, 0.1)
+    """
     return recipe.learning_rate * recipe.decay_rate ** (step / recipe.decay_steps)
 
 
@@ -119,6 +130,14 @@ def fit(
         ValueError: unknown recipe, no split for a log in memory, no training samples, or a device that is not there.
         FileExistsError: ``run`` holds checkpoints and ``resume`` is False.
         FloatingPointError: the loss is no longer finite.
+
+    >>> from atrank_lib import ATRank, ATRankConfig, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=8, hidden=16))
+    >>> result = fit(model, histories, split(histories), Recipe(batch_size=64, epochs=2), max_steps=3, progress=False)
+    >>> result.steps, result.epochs[0]["loss"] > 0
+    (3, True)
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:

@@ -76,7 +76,7 @@ class BiLSTMUnpacked(BiLSTM):
 EXTRA: dict[str, type[nn.Module]] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
 
 
-def uniform_log(length: int, users: int, seed: int = 0) -> EventLog:
+def uniform_log(length: int, users: int, count: int = OBJECTS, seed: int = 0) -> EventLog:
     """Users with ``length + 1`` behaviors each: the last one is predicted from a history of ``length``."""
     rng = np.random.default_rng(seed)
     features = {"object_id": {"kind": "categorical"}, "category_id": {"kind": "categorical"}}
@@ -89,11 +89,11 @@ def uniform_log(length: int, users: int, seed: int = 0) -> EventLog:
             "user_id": np.repeat(np.arange(users), length + 1).astype(str),
             "timestamp": np.tile(np.arange(length + 1), users) * 86_400,
             "action": "review",
-            "object_id": rng.integers(OBJECTS, size=number).astype(str),
+            "object_id": rng.integers(count, size=number).astype(str),
         }
     )
-    objects = pd.DataFrame({"object_id": np.arange(OBJECTS).astype(str)})
-    objects["category_id"] = rng.integers(CATEGORIES, size=OBJECTS).astype(str)
+    objects = pd.DataFrame({"object_id": np.arange(count).astype(str)})
+    objects["category_id"] = rng.integers(CATEGORIES, size=count).astype(str)
     return EventLog.from_tables(schema, {"item": events}, {"item": objects})
 
 

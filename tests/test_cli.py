@@ -143,6 +143,44 @@ def test_rank_seen_and_moment(trained: Path, data: Path) -> None:
     assert everything - then == set(events.loc[events["timestamp"] < middle, "object_id"])
 
 
+def test_score_a_file_of_pairs(trained: Path, data: Path, tmp_path: Path) -> None:
+    log = EventLog.read(data)
+    loaded = load_run(trained)
+    ranked = top_objects(loaded.model, loaded.histories_of(log), "007", "item", 99, include_seen=True)
+    pairs = ranked[["object_id"]].assign(user_id="007", note="kept").sample(frac=1, random_state=0)
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    arguments = ("score", "--run", trained, "--data", data, "--pairs", tmp_path / "pairs.csv", "--group", "item")
+    done = atrank(*arguments, "--out", tmp_path / "scores.parquet")
+    assert (done.code, done.err) == (0, "")
+    assert f"{len(pairs)} pairs, scored in" in done.out
+    scores = pd.read_parquet(tmp_path / "scores.parquet")
+    assert list(scores) == ["object_id", "user_id", "note", "score"]
+    assert scores["object_id"].tolist() == pairs["object_id"].tolist()
+    expected = ranked.set_index("object_id")["score"]
+    assert scores["score"].tolist() == pytest.approx(expected[scores["object_id"]].tolist(), abs=1e-5)
+    # another moment, for all or for each
+    assert atrank(*arguments, "--out", tmp_path / "at.parquet", "--at", 20).code == 0
+    pairs.assign(timestamp=20).to_csv(tmp_path / "pairs.csv", index=False)
+    assert atrank(*arguments, "--out", tmp_path / "each.parquet").code == 0
+    at, each = (pd.read_parquet(tmp_path / f"{name}.parquet")["score"] for name in ("at", "each"))
+    assert at.equals(each)
+    assert not at.equals(scores["score"])
+    refused(atrank(*arguments, "--out", tmp_path / "no.csv", "--at", 20), "leave --at out, or the column")
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_score_refuses(trained: Path, data: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"user_id": ["zoe"], "object_id": ["i999"]}).to_csv(tmp_path / "pairs.csv", index=False)
+    arguments = ("score", "--run", trained, "--data", data, "--pairs", tmp_path / "pairs.csv")
+    out = tmp_path / "scores.csv"
+    refused(atrank(*arguments, "--out", out), "several target groups: choose one with --group: item, query, coupon")
+    refused(atrank(*arguments, "--out", tmp_path / "scores.txt"), "scores.txt", ".parquet or .csv")
+    done = atrank(*arguments, "--out", out, "--group", "item")
+    assert done.code == 1
+    assert ["zoe" in line or "i999" in line for line in done.err.splitlines()] == [True, True]
+    assert [p.name for p in tmp_path.iterdir()] == ["pairs.csv"]
+
+
 def test_nothing_left_to_rank(tiny_log: EventLog, tmp_path: Path) -> None:
     events = tiny_log.events["query"].astype({"action": "str"})
     more = pd.DataFrame(

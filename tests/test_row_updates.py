@@ -82,7 +82,7 @@ def test_training_in_rows_is_training_as_a_whole(prepared, monkeypatch, changes)
     rows, found = trained(prepared, monkeypatch, 2, recipe, **steps)
     assert rows.epochs[0]["loss"] == pytest.approx(whole.epochs[0]["loss"], abs=1e-5)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8, msg=name)
 
 
 def test_every_table_of_every_kind_of_lookup_is_moved(prepared, monkeypatch):

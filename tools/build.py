@@ -31,10 +31,18 @@ def write_ledger(project: Project) -> None:
     (project.notebooks / "ledger.md").write_text(page)
 
 
+def write_changelog(project: Project) -> None:
+    """Copy CHANGELOG.md beside the notebooks, if the book has such a page."""
+    if "changelog" in project.toc():
+        shutil.copyfile(project.root / "CHANGELOG.md", project.notebooks / "changelog.md")
+
+
 def site_key(project: Project) -> str:
     """What the site depends on, as one hash."""
     extensions = list((project.book / "_ext").rglob("*.py"))
-    settings = [project.root / "_config.yml", project.root / "_toc.yml", *extensions]
+    package = list((project.root / "atrank_lib").rglob("*.py"))  # its docstrings are the API reference
+    changelog = [path for path in [project.root / "CHANGELOG.md"] if path.is_file()]
+    settings = [project.root / "_config.yml", project.root / "_toc.yml", *changelog, *extensions, *package]
     pages = [path for path in project.notebooks.rglob("*") if path.is_file() and path.stem not in GENERATED]
     provenance = (environment(), commit(project.root))
     tools = Path(__file__).parent
@@ -75,6 +83,7 @@ def build_site(project: Project) -> str:
         return f"unchanged: {project.html / 'index.html'}"
     stamp.unlink(missing_ok=True)
     write_ledger(project)
+    write_changelog(project)
     with tempfile.TemporaryDirectory(prefix="site-", dir=project.build) as name:
         html = run_sphinx(project, Path(name))
         for leftover in LEFTOVERS:

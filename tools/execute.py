@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from tools.chapters import parameter_names, read_chapter
-from tools.project import ROOT, BookError, Project, digest, environment
+from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
 KERNEL_START_SECONDS = 300
 TRACEBACK_LINES = 15
@@ -206,7 +206,8 @@ def sync_pages(project: Project) -> None:
     }
     for old in project.notebooks.rglob("*"):
         name = old.relative_to(project.notebooks)
-        kept = name in wanted or (name.suffix == ".ipynb" and name.stem in chapters) or name == Path("ledger.md")
+        made = (name.suffix == ".ipynb" and name.stem in chapters) or (name.suffix == ".md" and name.stem in GENERATED)
+        kept = name in wanted or made
         if old.is_file() and not kept:
             old.unlink()
     for name, path in wanted.items():

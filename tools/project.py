@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
-GENERATED = {"ledger"}  # pages without a source in book/
+GENERATED = {"ledger", "changelog"}  # pages without a source in book/
 
 
 class BookError(Exception):

@@ -27,6 +27,15 @@ class Competitor(BehaviorModel):
     """A model that reads behaviors embedded and projected as ATRank's are (eq. 1), and ranks as it does (eq. 8).
 
     ``encode`` reads histories, ``score`` compares them with any number of candidates.
+
+    >>> from atrank_lib import GroupedHistories, build_batch, split
+    >>> from atrank_lib.competitors import DIN
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"][:2]
+    >>> model = DIN(histories.schema, histories.vocabularies)
+    >>> model(build_batch(histories, samples, samples.objects[:, None])).scores.shape
+    torch.Size([2, 1])
     """
 
     Config: type[CompetitorConfig] = CompetitorConfig
@@ -71,6 +80,16 @@ def in_time(batch: Batch) -> tuple[Int[Tensor, " n"] | None, Layout]:
     """How to bring the packed behaviors of a batch in the order of samples and time (None: they are), and where to.
 
     Behaviors of one moment keep their order: groups as in the schema, then rows of the log.
+
+    >>> from atrank_lib import GroupedHistories, build_batch, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> samples = split(histories).test["item"][:1]
+    >>> batch = build_batch(histories, samples, samples.objects[:, None])
+    >>> order, layout = in_time(batch)
+    >>> elapsed = torch.cat([group.elapsed for group in batch.histories.values()])[order]
+    >>> bool((elapsed.diff() <= 0).all())  # oldest first, whatever the group
+    True
     """
     if len(batch.histories) == 1:
         return None, Layout.of(batch.slots, batch.size, batch.length)
@@ -85,12 +104,20 @@ def in_time(batch: Batch) -> tuple[Int[Tensor, " n"] | None, Layout]:
 
 
 def owners(layout: Layout) -> Int[Tensor, " n"]:
-    """The sample of every packed behavior."""
+    """The sample of every packed behavior.
+
+    >>> owners(Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)).tolist()
+    [0, 1, 1, 1]
+    """
     return layout.slots // layout.mask.shape[1]
 
 
 def mean_of_samples(x: Float[Tensor, "n *c"], owner: Int[Tensor, " n"], size: int) -> Float[Tensor, "b *c"]:
-    """The mean over each sample's behaviors; zero without any."""
+    """The mean over each sample's behaviors; zero without any.
+
+    >>> mean_of_samples(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), size=3).tolist()
+    [[2.0], [0.0], [5.0]]
+    """
     total = x.new_zeros(size, *x.shape[1:]).index_add_(0, owner, x)
     count = torch.bincount(owner, minlength=size).clamp(min=1).to(x.dtype)
     return total / count.view(-1, *[1] * (x.dim() - 1))

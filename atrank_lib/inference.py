@@ -1,0 +1,230 @@
+"""Serving a trained model: the best objects for a user, and the scores of (user, object) pairs.
+
+A score has two sides. The objects' side (``h_t`` and the queries of eq. 7) is the same for every user and is computed
+once, in a ``Ranker``; the user's side (eq. 1-6) is the same for every object and is encoded once per history. What is
+left for each pair is eq. 7 and 8. Work is done ``chunk`` pairs at a time, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from atrank_lib.grouping import GroupedHistories, check_groups
+from atrank_lib.samples import Candidates, Samples, build_batch, history_lengths, moments
+
+# behaviors encoded at a time, as a multiple of the pairs scored at a time
+LONGEST = 8
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """The model in evaluation mode and without gradients, and back.
+
+    >>> model = torch.nn.Dropout()
+    >>> with evaluating(model):
+    ...     print(model.training, torch.is_grad_enabled())
+    False False
+    >>> model.training
+    True
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+class Ranker:
+    """Ranks and scores the objects of one group with one model, whose weights must not change meanwhile.
+
+    Making one costs a pass over the objects, and two to three vectors for each in memory; then every user is cheap.
+    Models without an objects' side of their own (no method ``prepare``) do that work again for each user.
+
+    Args:
+        model: any of ``runs.MODELS``, on any device.
+        histories: the log, grouped as the model sees it (``Run.histories_of``).
+        group: the group whose objects are ranked.
+        objects: rows of the group's objects table to rank; all by default.
+        chunk: how many (history, object) pairs are scored at a time.
+
+    Raises:
+        ValueError: unknown group.
+
+    >>> from atrank_lib import ATRank
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> ranker = Ranker(ATRank(histories.schema, histories.vocabularies), histories, "item")
+    >>> best = ranker.top("user3", top=5)
+    >>> row = histories.catalogs["item"].object_ids.index(best["object_id"][0])
+    >>> score = ranker.score(torch.tensor([histories.user("user3")]), torch.tensor([row]))
+    >>> round(float(score) - float(best["score"][0]), 4) == 0
+    True
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        histories: GroupedHistories,
+        group: str,
+        objects: Int[Tensor, " n"] | None = None,
+        *,
+        chunk: int = 4_096,
+    ) -> None:
+        check_groups(histories.schema, [group], "target group")
+        self.model, self.histories, self.group, self.chunk = model, histories, group, chunk
+        self.catalog = histories.catalogs[group]
+        self.objects = torch.arange(len(self.catalog)) if objects is None else objects.unique()
+        self.now = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
+        self.device = next(model.parameters()).device
+        self.targets: Any = None
+        if hasattr(model, "prepare"):
+            with evaluating(model):
+                parts = [model.prepare(self._candidates(part[None])) for part in self.objects.split(chunk)]
+            self.targets = type(parts[0]).join([part.each(lambda x: x[0]) for part in parts])
+
+    def top(self, user_id: str, top: int = 10, *, at: int | None = None, include_seen: bool = False) -> pd.DataFrame:
+        """The ``top`` objects for one user, best first: columns rank, object_id, score; ties in the table's order.
+
+        Args:
+            at: moment of ranking, in the schema's timestamp_unit; by default just after the log's last behavior.
+                Only earlier behaviors are read.
+            include_seen: also rank objects of the group that the user touched before.
+
+        Raises:
+            KeyError: the log has no such user.
+            ValueError: ``top`` below 1, or a score that is NaN.
+        """
+        if top < 1:
+            raise ValueError(f"top={top}; ask for at least one object")
+        user = self.histories.user(user_id)
+        samples = self._moments(torch.tensor([user]), torch.tensor([self.now if at is None else at]))
+        scores, left = self.all_scores(samples)[0], len(self.objects)
+        if not include_seen:
+            own = self.histories.groups[self.group]
+            end = int(samples.ends[0, list(self.histories.groups).index(self.group)])
+            seen = torch.isin(self.objects, own.objects[int(own.offsets[user]) : end].long())
+            scores, left = scores.masked_fill(seen, float("-inf")), left - int(seen.sum())
+        best = best_first(scores, min(top, left))
+        return pd.DataFrame(
+            {
+                "rank": range(1, len(best) + 1),
+                "object_id": [self.catalog.object_ids[row] for row in self.objects[best].tolist()],
+                "score": scores[best].tolist(),
+            }
+        )
+
+    def all_scores(self, samples: Samples) -> Float[Tensor, "s n"]:
+        """Scores of all objects for each sample, the histories encoded once."""
+        chunk = max(1, self.chunk // max(1, len(samples)))
+        with evaluating(self.model):
+            encoding = self._encode(samples)
+            parts = []
+            for first in range(0, len(self.objects), chunk):
+                parts.append(self._score_slice(encoding, slice(first, first + chunk), len(samples)).cpu())
+        return torch.cat(parts, dim=1)
+
+    def score(
+        self, users: Int[Tensor, " p"], objects: Int[Tensor, " p"], times: Int[Tensor, " p"] | None = None
+    ) -> Float[Tensor, " p"]:
+        """Scores of pairs: a user's number, a row of the objects table, and the moment of ranking.
+
+        The history of each user at each moment is encoded once for all its objects, in whatever order they come.
+
+        Args:
+            times: in the schema's timestamp_unit; by default just after the log's last behavior.
+        """
+        scores = torch.empty(len(users))
+        if not len(users):
+            return scores
+        times = torch.full_like(users, self.now) if times is None else times
+        moment = torch.unique(times, return_inverse=True)[1]
+        _, sample, counts = torch.unique(
+            users * (int(moment.max()) + 1) + moment, return_inverse=True, return_counts=True
+        )
+        order = sample.argsort(stable=True)  # pairs, one history after the other
+        starts = counts.cumsum(0) - counts
+        samples = self._moments(users[order[starts]], times[order[starts]])
+        with evaluating(self.model):
+            for some in self._batches(samples, counts):
+                encoding = self._encode(samples[some])
+                # a history with more objects than a chunk stands alone, and is scored piece by piece
+                for first in range(0, int(counts[some].max()), self.chunk):
+                    place = torch.arange(first, min(first + self.chunk, int(counts[some].max())))
+                    real = place < counts[some][:, None]  # [b, c]
+                    pairs = order[(starts[some][:, None] + place).where(real, starts[some][:, None])]
+                    found = self._score_rows(encoding, objects[pairs]).cpu()
+                    scores[pairs[real]] = found[real]
+        return scores
+
+    def _batches(self, samples: Samples, counts: Int[Tensor, " s"]) -> Iterator[Int[Tensor, " b"]]:
+        """Samples with like numbers of objects, so that few places of their table are empty."""
+        lengths = history_lengths(samples, self.histories, self.model.histories)
+        by_length = lengths.argsort(stable=True)
+        order = by_length[counts[by_length].argsort(stable=True)]
+        width, behaviors = counts[order].tolist(), [0, *lengths[order].cumsum(0).tolist()]
+        first = 0
+        while first < len(width):
+
+            def too_large(last: int, first: int = first) -> bool:
+                pairs = (last + 1 - first) * width[last]
+                return pairs > self.chunk or behaviors[last + 1] - behaviors[first] > LONGEST * self.chunk
+
+            end = bisect_right(range(len(width)), False, lo=first + 1, key=too_large)
+            yield order[first:end]
+            first = end
+
+    def _score_slice(self, encoding: Any, some: slice, size: int) -> Float[Tensor, "b c"]:
+        """Scores of the same objects for all ``size`` samples; nothing is copied."""
+        if self.targets is None:
+            rows = self.objects[some].expand(size, -1)
+            return self.model.score(encoding, self._candidates(rows)).scores
+        targets = self.targets.each(lambda x: x[some].expand(size, *x[some].shape))
+        return self.model.match(encoding, targets).scores
+
+    def _score_rows(self, encoding: Any, rows: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+        """Scores of each sample's own objects."""
+        if self.targets is None:
+            return self.model.score(encoding, self._candidates(rows)).scores
+        place = torch.searchsorted(self.objects, rows).to(self.device)
+        return self.model.match(encoding, self.targets.each(lambda x: x[place])).scores
+
+    def _moments(self, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
+        return moments(self.histories, self.group, users, times)
+
+    def _encode(self, samples: Samples) -> Any:
+        nothing = self.objects[:1].expand(len(samples), 1)
+        return self.model.encode(build_batch(self.histories, samples, nothing, self.model.histories).to(self.device))
+
+    def _candidates(self, rows: Int[Tensor, "b c"]) -> Candidates:
+        features = {name: f.to(self.device) for name, f in self.catalog.take(rows.flatten()).items()}
+        return Candidates(self.group, features, (rows.shape[0], rows.shape[1]))
+
+
+def best_first(scores: Float[Tensor, " n"], count: int) -> Int[Tensor, " k"]:
+    """Places of the ``count`` highest scores, best first; equal scores in their own order.
+
+    As the first ``count`` of a stable sort of all, without sorting all.
+
+    Raises:
+        ValueError: a score is NaN.
+
+    >>> best_first(torch.tensor([1.0, 3.0, 2.0, 3.0, 2.0]), 3).tolist()
+    [1, 3, 2]
+    """
+    if bool(scores.isnan().any()):
+        raise ValueError("a score is NaN; a model must rank every candidate")
+    if not count:
+        return torch.empty(0, dtype=torch.long)
+    last = scores.topk(count).values[-1]
+    found = (scores >= last).nonzero()[:, 0]
+    return found[scores[found].argsort(descending=True, stable=True)[:count]]
