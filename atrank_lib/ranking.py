@@ -87,15 +87,14 @@ def top_objects(
         rows = rows[~torch.isin(rows, seen)]
     if not len(rows):
         return pd.DataFrame({"rank": [], "object_id": [], "score": []})
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    encoding = model.encode(build_batch(histories, samples, rows[None, :1], model.histories))
-    scores = torch.cat(
-        [
-            model.score(encoding, Candidates(group, histories.catalogs[group].take(part), (1, len(part)))).scores[0]
-            for part in rows.split(chunk)
-        ]
-    )
+    encoding = model.encode(build_batch(histories, samples, rows[None, :1], model.histories).to(device))
+    found = []
+    for part in rows.split(chunk):
+        features = {name: f.to(device) for name, f in histories.catalogs[group].take(part).items()}
+        found.append(model.score(encoding, Candidates(group, features, (1, len(part)))).scores[0].cpu())
+    scores = torch.cat(found)
     model.train(was_training)
     best = scores.argsort(descending=True, stable=True)[:top]
     ids = histories.catalogs[group].object_ids
