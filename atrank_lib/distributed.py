@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from atrank_lib.execution import Execution
+from atrank_lib.execution import Execution, first_line
 
 
 class PeerError(RuntimeError):
@@ -35,7 +35,7 @@ def _exchanging() -> Iterator[None]:
         _undisturbed()
         raise ConnectionError(
             "a process that trains together with this one has ended or cannot be reached; was it killed, or out of "
-            f"memory? ({' '.join(str(error).split())[:200]})"
+            f"memory? ({first_line(error)})"
         ) from error
 
 

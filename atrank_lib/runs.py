@@ -184,7 +184,9 @@ def train_run(
             processes=processes,
         )
     except Exception:
-        if processes.first and fresh and not Checkpoints(out).latest():  # nothing to resume from: leave the place as it was
+        if (
+            processes.first and fresh and not Checkpoints(out).latest()
+        ):  # nothing to resume from: leave the place as it was
             shutil.rmtree(out)
             if existed:
                 out.mkdir()
