@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -67,8 +67,8 @@ class Execution(BaseModel):
         return {"device": name, "precision": self.precision, "compiled": compiled}
 
 
-def compile_layers(model: nn.Module, device: torch.device) -> bool:
-    """Compile in place the perceptrons, which work on packed rows of any number; False where nothing compiles here.
+def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:
+    """Compile in place the perceptrons, which work on packed rows of any number; none where nothing compiles here.
 
     Looking up, lining up and padding stay as they are: their shapes follow from the data, and so each new batch would
     be compiled again.
@@ -77,13 +77,19 @@ def compile_layers(model: nn.Module, device: torch.device) -> bool:
         torch.compile(torch.relu)(torch.zeros(2, device=device))
     except Exception as error:  # no C++ compiler, no Triton, a Python that torch does not know yet: whatever it is
         logger.warning("nothing can be compiled here, so training goes on without (%s)", first_line(error))
-        return False
+        return []
     layers = [module for module in model.modules() if isinstance(module, nn.Sequential)]
     limit = 4 * len(layers)  # versions: with and without gradient, in training and evaluation
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
     for layer in layers:
         layer.forward = torch.compile(_own_frame(layer.forward), dynamic=True)  # type: ignore[method-assign, arg-type]
-    return True
+    return layers
+
+
+def plain_layers(layers: Iterable[nn.Module]) -> None:
+    """Undo ``compile_layers``: a copy of a compiled layer would compute with the weights of the original."""
+    for layer in layers:
+        del layer.forward
 
 
 def _own_frame(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from atrank_lib.checkpoints import Checkpoints, FitResult
 from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.evaluation import fixed_candidates, score_candidates, user_auc
-from atrank_lib.execution import Execution, compile_layers
+from atrank_lib.execution import Execution, compile_layers, plain_layers
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.ranking import LOSSES, Loss
@@ -154,7 +154,7 @@ def fit(
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
     processes.same_start([*model.parameters(), *weights.parameters()])
     on = on or Execution()
-    compiled = on.compiled and compile_layers(model, device)
+    compiled = compile_layers(model, device) if on.compiled else []
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
             model,
@@ -172,7 +172,7 @@ def fit(
             on,
             processes,
         )
-        entry |= on.record(device, compiled) | {"processes": processes.world}
+        entry |= on.record(device, bool(compiled)) | {"processes": processes.world}
         if validation:
             scores = score_candidates(evaluated, histories, validation, fixed, processes=processes)
             aucs = {name: float(user_auc(samples, scores[name])) for name, samples in validation.items()}
@@ -188,6 +188,7 @@ def fit(
             if not done:
                 checkpoints.save(model, optimizer, result, weights, average)
             checkpoints.write_metrics(result)
+    plain_layers(compiled)
     model.load_state_dict(best, strict=False)
     return result
 

@@ -17,7 +17,7 @@ import atrank_lib.training as training
 from atrank_lib.attention import FeedForward
 from atrank_lib.evaluation import evaluate
 from atrank_lib.events import EventLog
-from atrank_lib.execution import Execution, compile_layers
+from atrank_lib.execution import Execution, compile_layers, plain_layers
 from atrank_lib.interpret import attention, erasure
 from atrank_lib.ranking import top_objects
 from atrank_lib.runs import MODELS, load_run, prepare, train_run
@@ -114,7 +114,8 @@ def test_layers_are_compiled_once_for_any_number_of_rows() -> None:
     counters.clear()
     plain = FeedForward(8)
     compiled = copy.deepcopy(plain)
-    assert compile_layers(compiled, torch.device("cpu"))
+    layers = compile_layers(compiled, torch.device("cpu"))
+    assert layers == [compiled]
     for rows in (5, 9, 17):
         x = torch.randn(rows, 8)
         y = compiled(x)
@@ -125,6 +126,8 @@ def test_layers_are_compiled_once_for_any_number_of_rows() -> None:
         torch.testing.assert_close(a.grad, b.grad)
     assert counters["stats"]["unique_graphs"] == 2  # the probe, and this
     assert list(plain.state_dict()) == list(compiled.state_dict())  # checkpoints do not see it
+    plain_layers(layers)
+    assert compiled.forward.__func__ is FeedForward.forward
 
 
 @GPU
