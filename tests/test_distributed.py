@@ -9,6 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -33,9 +34,9 @@ from tests.random_logs import random_log
 from tests.together import CONFIG
 
 ROOT = Path(__file__).parents[1]
-PLAIN = {"epochs": 2, "batch_size": 16, "patience": None}
+PLAIN: dict[str, Any] = {"epochs": 2, "batch_size": 16, "patience": None}
 # a run of every way of training, without dropout, whose noise differs
-WAYS: dict[str, dict] = {
+WAYS: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
     "adamw": PLAIN | {"optimizer": "adamw", "weight_decay": 0.1, "loss": "pairwise", "negatives": 3, "average": 0.9},
     "l2": PLAIN | {"optimizer": "sgd", "learning_rate": 0.5, "l2": 0.01, "gradient_clip": 0.1},
@@ -70,7 +71,7 @@ def data(log: EventLog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp() / "data0" / "log"
 
 
-def train(log: EventLog, out: Path, settings: dict, resume: bool = False) -> None:
+def train(log: EventLog, out: Path, settings: dict[str, Any], resume: bool = False) -> None:
     train_run(log, out, options=CONFIG, recipe=Recipe(**settings), resume=resume, progress=False)
 
 
@@ -79,7 +80,7 @@ def runs(log: EventLog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `one/WAY` and `two/WAY`, and `handed over`: an epoch alone, one by two processes, one alone."""
     folder = tmp_path_factory.mktemp("runs")
     log.write(folder / "log")
-    jobs: list[tuple[str, dict, bool]] = [(str(folder / "two" / way), WAYS[way], False) for way in WAYS]
+    jobs: list[tuple[str, dict[str, Any], bool]] = [(str(folder / "two" / way), WAYS[way], False) for way in WAYS]
     for way, settings in WAYS.items():
         train(log, folder / "one" / way, settings)
     train(log, folder / "handed over", PLAIN | {"epochs": 1})
@@ -222,7 +223,7 @@ def test_scoring_in_turns_gives_the_same_bits(log: EventLog, monkeypatch: pytest
         for rank in range(3)
     ]
     for name, scores in whole.items():
-        assert torch.equal(scores, sum(part[name] for part in parts))
+        assert torch.equal(scores, torch.stack([part[name] for part in parts]).sum(0))
 
 
 def test_processes_with_other_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

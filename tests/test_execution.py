@@ -6,6 +6,7 @@ import copy
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ def test_layers_are_compiled_once_for_any_number_of_rows() -> None:
 @GPU
 def test_a_gpu_learns_the_same(log: EventLog, tmp_path: Path) -> None:
     """And its run is read, resumed and asked on a CPU."""
-    settings = {"options": CONFIG, "progress": False}
+    settings: dict[str, Any] = {"options": CONFIG, "progress": False}
     train_run(log, tmp_path / "cpu", recipe=RECIPE, **settings)
     train_run(
         log, tmp_path / "gpu", recipe=RECIPE.model_copy(update={"epochs": 1}), on=Execution(device="cuda"), **settings
