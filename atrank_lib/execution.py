@@ -78,11 +78,11 @@ def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:
     except Exception as error:  # no C++ compiler, no Triton, a Python that torch does not know yet: whatever it is
         logger.warning("nothing can be compiled here, so training goes on without (%s)", first_line(error))
         return []
-    layers = [module for module in model.modules() if isinstance(module, nn.Sequential)]
+    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Sequential)]
     limit = 4 * len(layers)  # versions: with and without gradient, in training and evaluation
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
     for layer in layers:
-        layer.forward = torch.compile(_own_frame(layer.forward), dynamic=True)  # type: ignore[method-assign, arg-type]
+        layer.forward = torch.compile(_own_frame(layer.forward), dynamic=True)
     return layers
 
 

@@ -61,7 +61,7 @@ from atrank_lib.execution import Execution
 from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.records import read_record, recorded
-from atrank_lib.runs import RECIPES, prepare, train_run
+from atrank_lib.runs import prepare
 from atrank_lib.samples import NegativeSampler, batches, draw_candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
 

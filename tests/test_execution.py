@@ -128,7 +128,7 @@ def test_layers_are_compiled_once_for_any_number_of_rows() -> None:
     assert counters["stats"]["unique_graphs"] == 2  # the probe, and this
     assert list(plain.state_dict()) == list(compiled.state_dict())  # checkpoints do not see it
     plain_layers(layers)
-    assert compiled.forward.__func__ is FeedForward.forward
+    assert "forward" not in vars(compiled)
 
 
 @GPU
