@@ -138,8 +138,8 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# A row is a batch. The sums are the gradients of the whole batches; the last batch, of two samples, leaves one process
-# with nothing to do.
+# A row is a batch. The sums are the gradients of the whole batches; the batch of two samples leaves one process with
+# nothing to do.
 #
 # From there on no process needs to know of the others. Each holds a copy of all parameters and of the optimizer's state.
 # Equal parameters, an equal gradient and the same formula make equal parameters again. This is *data parallel* training
@@ -292,9 +292,9 @@ off = claim("ch12_bfloat16", float((precision["bfloat16"] / precision["float32"]
 precision.round(4)
 
 # %% [markdown]
-# Losses differ by a share of {glue:text}`ch12_bfloat16:.4f` at most. On a processor it is a test and no gain. Nor is
-# compilation: on our machine the compiled layers ran at {glue:text}`ch12_compiled:.2f` times the speed of the plain ones,
-# the minutes of compiling not counted. Our layers are few and large, and the time goes into products of matrices, which
+# Losses differ by a share of {glue:text}`ch12_bfloat16:.4f` at most. On a processor it is a test and no gain.
+# Compilation can be tried there too: on our machine the compiled model trained at {glue:text}`ch12_compiled:.2f` times
+# the speed of the plain one, the time of compiling not counted. Our layers are few and large, and the time goes into products of matrices, which
 # are compiled already. Both options are meant for GPUs, where starting each small operation costs as much as doing it.
 # We have no such record here; `benchmarks/scaling.py` makes it where there is one.
 #
@@ -383,7 +383,7 @@ for level, name in ((16, "laptop, 16 GB"), (80, "GPU, 80 GB")):
     ax.axhline(level, color=INK, linestyle="--", linewidth=1)
     ax.text(1.2e4, level * 1.15, name, color=INK, fontsize=8)
 ax.set(xscale="log", yscale="log", xlabel="objects", ylabel="GB")
-ax.set_ylim(1e-3, 3e3)
+_ = ax.set_ylim(1e-3, 3e3)
 # %% [markdown]
 # With {glue:text}`ch12_object_bytes` bytes an object, 80 GB are full at {glue:text}`ch12_capacity:.0f` million objects.
 # Users do not count: ATRank has no row for a user, only for what users touch. That is the paper's gift to whoever scales
