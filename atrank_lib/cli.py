@@ -17,7 +17,7 @@ from rich.table import Table
 from atrank_lib import cli_init, cli_reproduce
 from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
-from atrank_lib.distributed import speaks
+from atrank_lib.distributed import joined
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.execution import Device, Execution, Precision
@@ -106,7 +106,8 @@ def train(
     Under `torchrun --nproc_per_node N -m atrank_lib train ...` N processes share every batch.
     """
     changes = {"epochs": epochs, "batch_size": batch_size}
-    with plain_errors():
+    on = Execution(device=device, workers=workers, precision=precision, compiled=compiled)
+    with plain_errors(), joined(on) as processes:
         result = train_run(
             EventLog.read(data),
             out,
@@ -119,9 +120,10 @@ def train(
             seed=seed,
             max_steps=max_steps,
             resume=resume,
-            on=Execution(device=device, workers=workers, precision=precision, compiled=compiled),
+            on=on,
+            processes=processes,
         )
-    if not speaks():
+    if not processes.first:
         return
     for entry in result.epochs:
         auc = entry["validation_auc"]

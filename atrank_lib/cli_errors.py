@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
+from atrank_lib.distributed import PeerError
 from atrank_lib.events import EventLogError
 
 
@@ -15,6 +16,8 @@ def plain_errors() -> Iterator[None]:
     """What the user can mend is one message on stderr and exit code 1; anything else is a bug and shows itself."""
     try:
         yield
+    except PeerError:
+        raise typer.Exit(1) from None
     except EventLogError as error:
         typer.echo("\n".join(map(str, error.problems)), err=True)
         raise typer.Exit(1) from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,35 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from atrank_lib.execution import Execution
+from atrank_lib.execution import Execution, first_line
 
 
 class PeerError(RuntimeError):
-    """Another process failed; it says why."""
+    """Another process failed, and says why itself."""
+
+
+@contextmanager
+def _exchanging() -> Iterator[None]:
+    """What the backends raise when a peer has gone, as an error that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        _undisturbed()
+        raise ConnectionError(
+            "a process that trains together with this one has ended or cannot be reached; was it killed, or out of "
+            f"memory? ({first_line(error)})"
+        ) from error
+
+
+def _undisturbed() -> None:
+    """From here on this process cleans up and ends; its launcher's request to end would come in between."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _stopped(*_: object) -> None:
+    _undisturbed()
+    raise ConnectionError("the launcher ends this process; another one has failed, or the job was stopped")
 
 
 @dataclass(frozen=True)
@@ -53,7 +79,8 @@ class Processes:
     def sum(self, value: Tensor) -> Tensor:
         """The sum over all processes, in place: the same bits in every process."""
         if self.world > 1:
-            dist.all_reduce(value)
+            with _exchanging():
+                dist.all_reduce(value)
         return value
 
     def total(self, value: float) -> float:
@@ -83,7 +110,8 @@ class Processes:
             return
         digest = torch.frombuffer(bytearray(hashlib.sha256(settings.encode()).digest()), dtype=torch.uint8)
         digests = [torch.empty_like(digest) for _ in range(self.world)]
-        dist.all_gather(digests, digest)
+        with _exchanging():
+            dist.all_gather(digests, digest)
         others = [rank for rank, found in enumerate(digests) if not torch.equal(found, digests[0])]
         if others:
             raise ValueError(
@@ -94,8 +122,9 @@ class Processes:
     def same_start(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give every process the first one's parameters."""
         if self.world > 1:
-            for parameter in parameters:
-                dist.broadcast(parameter.detach(), src=0)
+            with _exchanging():
+                for parameter in parameters:
+                    dist.broadcast(parameter.detach(), src=0)
 
 
 ALONE = Processes()
@@ -105,24 +134,39 @@ ALONE = Processes()
 def joined(on: Execution) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` or ``accelerate launch`` started with this one; alone without a launcher.
 
+    A failure in one process ends all: it keeps its error, the others raise ``PeerError``.
+
     Raises:
-        ValueError: this process has no device, or its launcher did not start the others.
+        ValueError: this process finds no device, or its launcher started no others.
     """
+    if "WORLD_SIZE" not in os.environ and "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ:
+        raise ValueError(
+            "accelerate launch --cpu starts a single process, whatever --num_processes says; on CPUs use "
+            "`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N` with --device cpu"
+        )
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield ALONE
         return
-    found = Processes(int(os.environ["RANK"]), world, int(os.environ["LOCAL_RANK"]))
-    device = on.place(found.local_rank)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    store, rank, world = next(dist.rendezvous("env://"))
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stopped)  # an error like any other, so that nothing partial is left behind
     try:
-        yield found
-    finally:
+        me = Processes(rank, world, int(os.environ.get("LOCAL_RANK", rank)))
+        device = on.place(me.local_rank)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        with _exchanging():
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+        yield me
+        dist.barrier()  # nobody leaves while the first one still writes
         dist.destroy_process_group()
-
-
-def speaks() -> bool:
-    """Whether this process is the one of all processes of a launcher that prints."""
-    return os.environ.get("RANK", "0") == "0"
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+    except Exception:
+        _undisturbed()
+        if store.add("failures", 1) > 1:  # told before this process ends, which is what the others notice
+            raise PeerError("another process failed first; see its error") from None
+        raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
 from atrank_lib.model import Scores
 from atrank_lib.samples import Batch
@@ -30,7 +31,7 @@ class Execution(BaseModel):
     device: Device = Field("cpu", description="auto: a GPU where there is one")
     precision: Precision = "float32"
     workers: int = Field(1, ge=1, description="threads that share every batch; on a CPU, as many as it has cores")
-    compiled: bool = Field(False, description="compile the layers between embedding and loss; pays on GPUs")
+    compiled: bool = Field(False, description="compile the perceptrons; meant for GPUs")
 
     def place(self, number: int = 0) -> torch.device:
         """The device of this machine's process ``number``: every process has a GPU of its own.
@@ -64,21 +65,39 @@ class Execution(BaseModel):
     def record(self, device: torch.device, compiled: bool) -> dict[str, Any]:
         """Where an epoch was computed, for ``metrics.json``."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"device": name, "precision": self.precision, "compiled": compiled}
+        return {"device": name, "workers": self.workers, "precision": self.precision, "compiled": compiled}
 
 
-def compile_layers(model: nn.Module, device: torch.device) -> bool:
-    """Compile in place the layers that work on packed rows, whose number varies; False where nothing compiles here.
+def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:
+    """Compile in place the perceptrons, which work on packed rows of any number; none where nothing compiles here.
 
-    Looking up, lining up and padding stay as they are: their shapes follow from the data.
+    Looking up, lining up and padding stay as they are: their shapes follow from the data, and so each new batch would
+    be compiled again.
     """
     try:
         torch.compile(torch.relu)(torch.zeros(2, device=device))
     except Exception as error:  # no C++ compiler, no Triton, a Python that torch does not know yet: whatever it is
-        reason = " ".join(str(error).split())[:200]
-        logger.warning("nothing can be compiled here, training goes on uncompiled (%s)", reason)
-        return False
-    for module in model.modules():
-        if isinstance(module, nn.Sequential):  # every perceptron, F_self, F_vanilla
-            module.compile(dynamic=True)
-    return True
+        logger.warning("nothing can be compiled here, so training goes on without (%s)", first_line(error))
+        return []
+    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Sequential)]
+    limit = 4 * len(layers)  # versions: with and without gradient, in training and evaluation
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
+    for layer in layers:
+        layer.forward = torch.compile(_own_frame(layer.forward), dynamic=True)
+    return layers
+
+
+def plain_layers(layers: Iterable[nn.Module]) -> None:
+    """Undo ``compile_layers``: a copy of a compiled layer would compute with the weights of the original."""
+    for layer in layers:
+        del layer.forward
+
+
+def _own_frame(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same in a frame of this file: torch does not compile frames of its own files."""
+    return lambda x: forward(x)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -30,9 +30,9 @@ def ranges(starts: Int[Tensor, " b"], lengths: Int[Tensor, " b"]) -> tuple[Int[T
     >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3]))
     (tensor([5, 6, 0, 1, 2]), tensor([0, 0, 1, 1, 1]))
     """
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
     shift = starts - (lengths.cumsum(0) - lengths)
-    return torch.arange(len(owner)) + shift[owner], owner
+    return torch.arange(len(owner), device=lengths.device) + shift[owner], owner
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,12 @@ def _evaluating(model: ATRank) -> Iterator[None]:
 def _parts(
     model: ATRank, histories: GroupedHistories, samples: Samples, candidates: Int[Tensor, "s c"] | None, size: int
 ) -> Iterator[tuple[Int[Tensor, " b"], Int[Tensor, "b c"], Batch]]:
-    """Batches in the order of the samples; without ``candidates`` the target is the only one."""
+    """Batches in the order of the samples, where the model is; without ``candidates`` the target is the only one."""
+    device = next(model.parameters()).device
     objects = samples.objects[:, None] if candidates is None else candidates
     for index in torch.arange(len(samples)).split(size):
-        yield index, objects[index], build_batch(histories, samples[index], objects[index], model.histories)
+        batch = build_batch(histories, samples[index], objects[index], model.histories)
+        yield index, objects[index], batch.to(device)
 
 
 def _margin(model: ATRank, encoding: Encoding, candidates: Candidates) -> Float[Tensor, " b"]:
@@ -82,7 +84,7 @@ def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batc
                 own = group == number
                 row[own] = history.rows[position[own]].long()
                 moment[own] = history.timestamps[position[own]]
-            weights = seen.target_attention[sample, :, 0, place]  # [n, k]
+            weights = seen.target_attention.cpu()[sample, :, 0, place]  # [n, k]
             frame = pd.DataFrame(
                 {
                     "sample": index[sample].numpy(),
@@ -133,7 +135,9 @@ def erasure(
             layout = Layout.of(batch.slots[order], batch.size, batch.length)
             whole = _margin(model, model.read(s, layout), batch.candidates)  # [b]
             budget = lengths[sample].cumsum(0) // ROWS
-            for erased in torch.arange(len(sample)).split(torch.bincount(budget).tolist() if len(sample) else 1):
+            for erased in torch.arange(len(sample), device=s.device).split(
+                torch.bincount(budget).tolist() if len(sample) else 1
+            ):
                 # copy i is the history of behavior erased[i]'s sample without it
                 owner = sample[erased]
                 kept, copy = ranges(starts[owner], lengths[owner])
@@ -143,9 +147,10 @@ def erasure(
                 longest = max(int(lengths[owner].max()) - 1, 1)
                 left = model.read(s[kept], Layout.of(copy * longest + place, len(erased), longest))
                 group = samples.target_group
-                features = histories.catalogs[group].take(objects[owner].flatten())
+                features = histories.catalogs[group].take(objects[owner.cpu()].flatten())
+                features = {name: f.to(s.device) for name, f in features.items()}
                 again = _margin(model, left, Candidates(group, features, (len(erased), objects.shape[1])))
-                found.append((whole[owner] - again).numpy())
+                found.append((whole[owner] - again).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -175,7 +180,7 @@ def gradient(
             s.requires_grad_()
             layout = Layout.of(batch.slots, batch.size, batch.length)
             (slope,) = torch.autograd.grad(_margin(model, model.read(s, layout), batch.candidates).sum(), s)
-            found.append((slope * s.detach()).sum(dim=1)[batch.slots.argsort()].numpy())
+            found.append((slope * s.detach()).sum(dim=1)[batch.slots.argsort()].cpu().numpy())
     return np.concatenate(found)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, mod
 
 from atrank_lib.checkpoints import Checkpoints, FitResult, load_weights, save_weights, write_text
 from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
-from atrank_lib.distributed import joined
+from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.execution import Execution
@@ -136,10 +136,12 @@ def train_run(
     resume: bool = False,
     progress: bool = True,
     on: Execution | None = None,
+    processes: Processes = ALONE,
 ) -> FitResult:
-    """Train a model on a log into the folder ``out``; all processes together where a launcher started several.
+    """Train a model on a log into the folder ``out``.
 
-    ``on`` says on what device and how. It is no setting of the run: one that began on a laptop may be resumed on GPUs.
+    Where it is trained, ``on`` what device and by how many ``processes`` (see ``fit``), is no setting of the run: one
+    that began on a laptop may be resumed on GPUs.
 
     Raises:
         RunError: ``out`` is not empty and ``resume`` is False, or a resumed run was made with other settings (more
@@ -156,59 +158,59 @@ def train_run(
     >>> result.steps
     2
     """
-    on = on or Execution()
-    with joined(on) as processes:
-        if model not in MODELS:
-            raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
-        grouped, parts = prepare(log, protocol, targets)
-        config = RunConfig(
-            model=model,
-            options=MODELS[model].Config() if options is None else options,  # a dict is validated
-            log_schema=log.schema,
-            histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
-            targets=tuple(parts.train),
-            protocol=protocol,
-            recipe=recipe,
+    if model not in MODELS:
+        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+    grouped, parts = prepare(log, protocol, targets)
+    config = RunConfig(
+        model=model,
+        options=MODELS[model].Config() if options is None else options,  # a dict is validated
+        log_schema=log.schema,
+        histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
+        targets=tuple(parts.train),
+        protocol=protocol,
+        recipe=recipe,
+        seed=seed,
+        data_name=log.schema.name,
+        data_fingerprint=log.fingerprint(),
+        versions=versions(),
+    )
+    network = _build(config, grouped.vocabularies)
+    existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
+    if not fresh:
+        if not resume:
+            raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
+        _check_same(out, config)
+    processes.agree(config.model_dump_json())  # and all have looked into the folder before the first one writes
+    if processes.first:
+        out.mkdir(parents=True, exist_ok=True)
+        grouped.vocabularies.write(out / "vocabularies.json")
+        write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
+    try:
+        trained = fit(
+            network,
+            grouped,
+            parts,
+            recipe,
             seed=seed,
-            data_name=log.schema.name,
-            data_fingerprint=log.fingerprint(),
-            versions=versions(),
+            max_steps=max_steps,
+            run=out,
+            resume=resume,
+            progress=progress,
+            on=on,
+            processes=processes,
         )
-        network = _build(config, grouped.vocabularies)
-        existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
-        if not fresh:
-            if not resume:
-                raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
-            _check_same(out, config)
-        processes.agree(config.model_dump_json())  # and all have looked before the first one writes
-        if processes.first:
-            out.mkdir(parents=True, exist_ok=True)
-            grouped.vocabularies.write(out / "vocabularies.json")
-            write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
-        try:
-            trained = fit(
-                network,
-                grouped,
-                parts,
-                recipe,
-                seed=seed,
-                max_steps=max_steps,
-                run=out,
-                resume=resume,
-                progress=progress,
-                on=on,
-                processes=processes,
-            )
-        except Exception:
-            if processes.first and fresh and not Checkpoints(out).latest():  # nothing to resume from: leave no trace
-                shutil.rmtree(out)
-                if existed:
-                    out.mkdir()
-            raise
-        if processes.first:
-            beside = out / "model.safetensors.unfinished"
-            save_weights(network, beside)
-            beside.replace(out / "model.safetensors")
+    except Exception:
+        if (
+            processes.first and fresh and not Checkpoints(out).latest()
+        ):  # nothing to resume from: leave the place as it was
+            shutil.rmtree(out)
+            if existed:
+                out.mkdir()
+        raise
+    if processes.first:
+        beside = out / "model.safetensors.unfinished"
+        save_weights(network, beside)
+        beside.replace(out / "model.safetensors")
     return trained
 
 

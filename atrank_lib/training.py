@@ -19,7 +19,7 @@ from tqdm import tqdm
 from atrank_lib.checkpoints import Checkpoints, FitResult
 from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.evaluation import AverageUserAUC, score_candidates, user_auc
-from atrank_lib.execution import Execution, compile_layers
+from atrank_lib.execution import Execution, compile_layers, plain_layers
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.parts import Parts, Whole
@@ -173,7 +173,7 @@ def fit(
             f"workers={on.workers}: threads share a batch on a CPU alone, and not with task_steps='pcgrad', which asks "
             "for the gradient of every task; use workers=1"
         )
-    compiled = on.compiled and compile_layers(model, device)
+    compiled = compile_layers(model, device) if on.compiled else []
     while not result.finished and (max_steps is None or result.steps < max_steps):
         entry, done = _epoch(
             model,
@@ -189,7 +189,7 @@ def fit(
             workers,
             processes,
         )
-        entry |= on.record(device, compiled) | {"processes": processes.world}
+        entry |= on.record(device, bool(compiled)) | {"processes": processes.world}
         aucs = _validate(evaluated, parts, processes)
         if aucs:
             entry["validation_auc"] = sum(aucs.values()) / len(aucs)
@@ -204,6 +204,7 @@ def fit(
             if not done:
                 checkpoints.save(model, optimizer, result, weights, average)
             checkpoints.write_metrics(result)
+    plain_layers(compiled)
     model.load_state_dict(best, strict=False)
     return result
 

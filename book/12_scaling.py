@@ -1,0 +1,605 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-scaling)=
+# # When the log outgrows the laptop
+#
+# Mira's shop had ten thousand customers when she trained her first model, over lunch. Now it has ten million. An epoch
+# takes a week, and the table of objects does not fit next to the operating system. She can rent more processors, or a
+# GPU, or ten. What has to change in the code? What comes out differently? And when is the answer a different engine?
+#
+# ```{admonition} In this chapter
+# You will
+#
+# - share a batch between processes so that the sum of their work *is* the work of one;
+# - train with two real processes and compare the losses with one process, digit by digit;
+# - hand a run over from one process to two and back;
+# - choose device, precision and compilation by an option, and read what they were worth here;
+# - compute what a billion behaviors cost: memory, hours, and bytes sent at every step.
+#
+# **Runtime** (`fast`): under a minute on a laptop; speeds are recorded runs. **Before this**: {ref}`ch-ranking`; the
+# section on several tasks in {ref}`ch-multitask` helps. **Modules**: `atrank_lib.distributed`, `execution`, `training`.
+# ```
+
+# %% tags=["parameters"]
+profile = "fast"
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("12_scaling", profile=profile, seed=seed)
+
+# %% tags=["hide-input"]
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+import atrank_lib.check.scaling  # noqa: F401
+from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit
+from atrank_lib.distributed import Processes
+from atrank_lib.execution import Execution
+from atrank_lib.figures import INK, direct_label, group_color
+from atrank_lib.ranking import pairwise_loss
+from atrank_lib.records import read_record, recorded
+from atrank_lib.runs import prepare
+from atrank_lib.samples import NegativeSampler, batches, draw_candidates
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+# %% [markdown]
+# ## The mean of the means is not the mean
+#
+# A step of training looks at a batch of $b$ samples and follows the gradient of their mean loss. Let two processes
+# share the batch: each computes the mean loss of its own samples, and they meet in the middle. With two samples each,
+# that is right. But with three samples, of losses 1, 2 and 6, process 0 has the first and the third, process 1 the
+# second:
+
+# %%
+losses = torch.tensor([1.0, 2.0, 6.0])
+mine = [losses[rank::2] for rank in (0, 1)]  # every second sample
+means = torch.stack([part.mean() for part in mine])  # 3.5 and 2
+print("mean of the means:", means.mean().item(), "  mean:", losses.mean().item())
+
+# %% [markdown]
+# The lonely sample of process 1 counts as much as the two of process 0 together. Each mean has to count as much as the
+# samples behind it. With $b_r$ samples in process $r$ and $L_r$ their mean loss:
+#
+# $$ L = \frac{1}{b} \sum_{i=1}^{b} \ell_i = \sum_r \frac{b_r}{b} L_r, \qquad
+# \nabla L = \sum_r \frac{b_r}{b} \nabla L_r $$ (eq-shares)
+#
+# The gradient of a sum is the sum of the gradients, so nothing but gradients has to be exchanged. $b_r / b$ is the
+# process's *share*; the shares of all add up to one.
+
+# %%
+shares = torch.tensor([len(part) / len(losses) for part in mine])  # [2]: 2/3 and 1/3
+torch.testing.assert_close((shares * means).sum(), losses.mean())
+
+# %% [markdown]
+# Is that worth a section? Most batches divide evenly. The last one of every task seldom does, and in
+# {ref}`ch-multitask` an epoch has a last batch for each task. Worse, a process may be left without any sample: it has
+# no mean loss at all, and yet the others wait for its gradient. Its share is zero, and so is what it sends.
+#
+# The library's `Processes` knows a process's rank and the number of all, and `batches` gives each its part of every
+# batch. Here are three processes, one after the other, on batches of four samples of a simulated log:
+
+# %%
+users = 150 if profile == "fast" else 3_000
+market = simulate(MarketplaceConfig(users=users, seed=seed))
+histories, parts = prepare(market.log, "validated", ["item"])
+few = {"item": parts.train["item"][:10]}
+candidates = {
+    "item": draw_candidates(few["item"], NegativeSampler(histories, "item"), 2, torch.Generator().manual_seed(seed))
+}
+torch.manual_seed(seed)
+model = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=8, hidden=16, spaces=2))
+
+
+def gradients(processes):
+    """A process's gradient of every batch, all parameters in one row, and its share."""
+    found = []
+    shuffle = torch.Generator().manual_seed(seed)  # the same in every process: they cut the same batches
+    for _, index, batch in batches(histories, few, candidates, 4, generator=shuffle, part=processes.part):
+        share = processes.share(len(index))
+        slope = torch.autograd.grad(
+            share * pairwise_loss(model(batch).scores),
+            list(model.parameters()),
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        found.append((share, torch.cat([g.flatten() for g in slope])))
+    return found
+
+
+whole = gradients(Processes())
+three = [gradients(Processes(rank, 3)) for rank in range(3)]
+for step, (_, expected) in enumerate(whole):
+    torch.testing.assert_close(sum(part[step][1] for part in three), expected, rtol=1e-4, atol=1e-6)
+pd.DataFrame(
+    [[part[step][0] for part in three] for step in range(3)], columns=[f"process {r}" for r in range(3)]
+).round(3)
+
+# %% [markdown]
+# A row is a batch. The sums are the gradients of the whole batches; the batch of two samples leaves one process with
+# nothing to do.
+#
+# From there on no process needs to know of the others. Each holds a copy of all parameters and of the optimizer's state.
+# Equal parameters, an equal gradient and the same formula make equal parameters again. This is *data parallel* training
+# {cite:p}`li2020distributed`; the sum over processes that leaves its result with all of them is called *all-reduce*.
+#
+# Two things would break it, quietly. If every process drew its own negatives or shuffled its own way, they would not
+# share one batch; so all randomness of an epoch comes from the seed and is drawn by all. And dropout: its noise falls on
+# a process's own samples, so each needs noise of its own. With dropout, two processes and one differ as two seeds of the
+# noise do. Without, they are the same run.
+#
+# ## Two processes, one run
+#
+# Now in earnest. A *launcher* starts the same command several times, and tells each copy its rank through the
+# environment: `torchrun`, which comes with torch, or `accelerate launch`. The command is the one that you know:
+#
+# ```bash
+# atrank train --data LOG --out RUN --recipe paper                                              # one process
+# torchrun --nproc_per_node 2 -m atrank_lib train --data LOG --out RUN --recipe paper           # two
+# accelerate launch --multi_gpu --num_processes 2 -m atrank_lib train --data LOG --out RUN ...  # two, by accelerate
+# ```
+#
+# (`--multi_gpu` means several processes, also on a CPU: `accelerate launch --cpu` starts a single one, and our command
+# then says so.) The recipe *paper* has no dropout. One process first, then two:
+
+# %%
+folder = Path(tempfile.mkdtemp())
+market.log.write(folder / "log")
+command = ["-m", "atrank_lib", "train", "--data", str(folder / "log"), "--recipe", "paper", "--targets", "item"]
+command += ["--batch-size", "128", "--epochs"]
+two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def run(*arguments, out):
+    """Run a command in a process of its own; its run's epochs."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [sys.executable, *arguments, "--out", str(folder / out)], check=True, capture_output=True, env=environment
+    )
+    return pd.DataFrame(json.loads((folder / out / "metrics.json").read_text())["epochs"])
+
+
+alone = run(*command, "3", out="one")
+both = run(*two, *command, "2", out="two")
+curves = pd.concat({"one process": alone[:2], "two processes": both}, axis=1).swaplevel(axis=1)
+curves[["processes", "steps", "samples", "loss"]].round(5)
+
+# %% tags=["hide-input"]
+difference = (alone["loss"][:2] / both["loss"] - 1).abs()
+claim("ch12_curve_difference", float(difference[0]), low=0.0, high=1e-5)
+claim("ch12_curve_later", float(difference[1]), low=0.0, high=2e-3)
+_ = claim("ch12_curve_moved", float(alone["loss"][0] - alone["loss"][1]), low=2e-3)
+assert list(both["processes"]) == [2, 2]
+
+# %% [markdown]
+# The same steps, the same samples. In the first epoch the losses differ by a share of
+# {glue:text}`ch12_curve_difference:.0e`: two partial sums are added in another order than one long sum. In the second it
+# is {glue:text}`ch12_curve_later:.0e`, for each step starts from where the last one rounded to, and the paper's learning
+# rate of 1 is bold enough to carry such crumbs far. An epoch lowers the loss by {glue:text}`ch12_curve_moved:.4f`. The
+# tests hold the gradients themselves together in double precision, where nothing but an error could part them.
+# The batch size in the recipe is that of all processes together. That is a choice:
+# many programs keep the batch of each process, so that more processes mean a larger batch, another learning rate
+# {cite:p}`goyal2017accurate` and another curve.
+#
+# Only process 0 writes. What it writes does not tell how many there were: `config.json` is the same, and a run may go
+# on in another place than it began. The run of two processes gets its third epoch from one, and goes on where it
+# was:
+
+# %%
+longer = run(*command, "3", "--resume", out="two")
+assert list(longer["processes"]) == [2, 2, 1]
+assert (folder / "one" / "config.json").read_text() == (folder / "two" / "config.json").read_text()
+np.testing.assert_allclose(longer["loss"], alone["loss"], rtol=0.02)
+pd.DataFrame({"one process": alone["loss"], "two, two, one": longer["loss"]}).round(5)
+
+# %% [markdown]
+# If a process fails, all end, with one error; a run that has no checkpoint yet leaves no folder. Every way of mixing
+# tasks works: weights are applied before the share, and PCGrad compares the summed gradients of the tasks, for a
+# conflict between two halves of a batch is none between tasks.
+#
+# ## What it gives
+#
+# Four processes do a quarter of the work each. Are they four times as fast? They also build batches, send gradients,
+# and wait for the slowest. And the obvious rival costs one option and no thought: a single process with four threads.
+# The record sets them side by side on the {glue:text}`ch12_cores` of one machine and a real log.
+
+# %% tags=["hide-input"]
+scaling = read_record(recorded("speed") / "scaling.json")
+speeds = pd.DataFrame(scaling["rows"])
+claim("ch12_cores", scaling["hardware"].split(", ")[-1])
+table = speeds[~speeds["compiled"]].pivot(index="batch", columns=["processes", "threads"], values="samples_per_second")
+base = table[(1, 1)]
+large = int(max(table.index))
+claim("ch12_large_batch", large)
+claim("ch12_processes_gain", float(table.loc[large, (4, 1)] / base[large]), low=0, high=5)
+claim("ch12_threads_gain", float(table.loc[large, (1, 4)] / base[large]), low=0, high=5)
+claim("ch12_small_gain", float(table.loc[min(table.index), (4, 1)] / base[min(table.index)]), low=0, high=5)
+compiled = speeds[speeds["compiled"]].set_index("batch")["samples_per_second"]
+claim("ch12_compiled", float((compiled / base).median()), low=0.3, high=2)
+table.round(0).astype(int)
+
+# %% mystnb={"figure": {"caption": "Training speed on one machine, as a multiple of one process with one thread; a recorded run. Points are medians, bars the range of the repeats; the dashed line would be perfect. Processes and threads share the same cores, so neither can win by more than their number.", "name": "fig-scaling-speed"}, "image": {"alt": "One panel for each batch size. Two lines, processes and threads, rise from one at one core to at most a few at four cores, below a dashed diagonal; for the smallest batch both are flatter."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, len(table), figsize=(9.6, 3.0), sharey=True, squeeze=False)
+for ax, (size, group) in zip(axes[0], speeds[~speeds["compiled"]].groupby("batch"), strict=True):
+    ax.plot([1, 4], [1, 4], "--", color=INK, linewidth=1)
+    for kind, other, color in (
+        ("processes", "threads", group_color("item")),
+        ("threads", "processes", group_color("query")),
+    ):
+        line = group[group[other] == 1].sort_values(kind)
+        middle = line["samples_per_second"] / base[size]
+        spread = np.abs(line[["low", "high"]].to_numpy().T / base[size] - middle.to_numpy())
+        ax.errorbar(line[kind], middle, yerr=spread, marker="o", color=color)
+        direct_label(ax, line[kind].iloc[-1], middle.iloc[-1], kind, color=color)
+    ax.set(title=f"batches of {size}", xlabel="processes or threads", xticks=[1, 2, 4])
+_ = axes[0][0].set_ylabel("times one")
+
+# %% [markdown]
+# With batches of {glue:text}`ch12_large_batch`, four processes give {glue:text}`ch12_processes_gain:.1f` times the speed
+# of one, four threads {glue:text}`ch12_threads_gain:.1f` times; with the smallest batches, four processes give
+# {glue:text}`ch12_small_gain:.1f`. A share of a small batch is little work, and every step has its exchange, which here
+# is the whole gradient, tables included. So on one machine measure both, and enlarge the batch first. What threads
+# cannot do is to reach a second GPU or a second machine.
+#
+# ## A GPU, by an option
+#
+# `--device cuda` moves model and batches to a GPU; `auto` takes one where there is one. Histories stay in the main
+# memory, and batches are cut there: a log is larger than a GPU's memory. Under a launcher every process takes a GPU of
+# its own. `--precision bfloat16` computes the products of matrices with 8 bits of mantissa instead of 24, while weights,
+# gradients' sums and the loss keep all 24; a GPU does them several times faster. `--compile` fuses the layers that work
+# on rows. In Python the same is `on=Execution(device=..., precision=..., compiled=...)`. It is no part of the recipe: it
+# says where a model learns, not what.
+#
+# The precision can be tried without a GPU. The same epoch, with the same seed:
+
+# %%
+recipe = Recipe(loss="pairwise", negatives=4, batch_size=128, learning_rate=3e-3, epochs=2)
+
+
+def train(on):
+    """Losses of the epochs of a small model."""
+    torch.manual_seed(seed)
+    model = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=32, spaces=4))
+    return [entry["loss"] for entry in fit(model, histories, parts, recipe, progress=False, on=on).epochs]
+
+
+precision = pd.DataFrame(
+    {p: train(Execution(precision=p)) for p in ("float32", "bfloat16")}, index=["epoch 1", "epoch 2"]
+)
+off = claim("ch12_bfloat16", float((precision["bfloat16"] / precision["float32"] - 1).abs().max()), low=1e-7, high=0.03)
+precision.round(4)
+
+# %% [markdown]
+# Losses differ by a share of {glue:text}`ch12_bfloat16:.4f` at most. On a processor it is a test and no gain.
+# Compilation can be tried there too: on our machine the compiled model trained at {glue:text}`ch12_compiled:.2f` times
+# the speed of the plain one, the time of compiling not counted. Our layers are few and large, and the time goes into products of matrices, which
+# are compiled already. Both options are meant for GPUs, where starting each small operation costs as much as doing it.
+# We have no such record here; `benchmarks/scaling.py` makes it where there is one.
+#
+# ## Preparing a log that does not fit
+#
+# Before there is anything to train on, the log itself has to be read, cleaned and grouped.
+#
+# ## What a billion behaviors cost
+#
+# Paper and pencil, with figures that this page measures. First the log in memory. A behavior is a time, an action, an
+# object and the row it came from; a sample is where to cut every group's history:
+
+# %%
+per_behavior = {
+    name: sum(t.element_size() for t in (g.timestamps, g.actions, g.objects, g.rows))
+    for name, g in histories.groups.items()
+}
+s = parts.train["item"]
+per_sample = sum(t.nbytes for t in (s.users, s.times, s.ends, s.objects, s.positions)) // len(s)
+negatives = 8  # of the recipe "modern", drawn anew for an epoch
+per_draw = 8 * (1 + negatives)  # int64
+pd.Series(
+    {"a behavior": per_behavior["item"], "a sample": per_sample, "its candidates": per_draw}, name="bytes"
+).to_frame()
+
+# %% tags=["hide-input"]
+assert len(set(per_behavior.values())) == 1
+claim("ch12_behavior_bytes", per_behavior["item"], low=8, high=40)
+claim("ch12_sample_bytes", per_sample + per_draw, low=40, high=400)
+gigabytes = 1e9 * (per_behavior["item"] + per_sample + per_draw) / 1e9
+claim("ch12_log_gigabytes", gigabytes, low=20, high=500)
+_ = claim("ch12_histories_gigabytes", 1e9 * per_behavior["item"] / 1e9, low=5, high=50)
+
+# %% [markdown]
+# So $10^9$ behaviors are {glue:text}`ch12_histories_gigabytes:.0f` GB, stored once: a workstation holds them. If each is
+# also a target, samples and candidates add up to {glue:text}`ch12_log_gigabytes:.0f` GB for each process of a machine.
+# It is the candidates that are first to be drawn batch by batch, then the log that is cut by users, a part for each
+# machine.
+#
+# Second, the hours. One epoch sees every sample once; the record of {ref}`ch-competitors` says how fast that goes:
+
+# %%
+record = read_record(recorded("speed") / "cpu.json")
+rows = [r for r in record["rows"] if (r["model"], r["histories"], r["batch"]) == ("atrank", "log", 512)]
+speed = rows[0]["samples_per_second"]
+hours = 1e9 / speed / 3_600
+days = 8 * hours / 24  # the recipe's epochs
+pd.Series(
+    {"samples a second": round(speed, -2), "hours an epoch": round(hours), "days in all": round(days, 1)}
+).to_frame("")
+
+# %% tags=["hide-input"]
+claim("ch12_epoch_hours", hours, low=1, high=200)
+_ = claim("ch12_days", days, low=0.3, high=70)
+
+# %% [markdown]
+# An epoch of a billion samples takes {glue:text}`ch12_epoch_hours:.0f` hours on this machine. That is within reach of a
+# few machines, or one GPU; nobody needs a new engine to wait for a night.
+#
+# Third, the table of objects. Each object has its own row, and training keeps the row several times: the weights, their
+# gradient, Adam's two moments, and the average that the recipe *modern* evaluates.
+
+# %%
+config = ATRankConfig()
+copies = {"weights": 1, "gradient": 1, "Adam's moments": 2, "averaged weights": 1}
+row = 4 * config.embedding_size  # float32
+per_object = row * sum(copies.values())
+capacity = {f"{size} GB": size * 1e9 / per_object for size in (16, 80)}
+pd.Series(
+    {"bytes of a row": row, "bytes an object": per_object}
+    | {f"objects in {k}": f"{v:,.0f}" for k, v in capacity.items()}
+).to_frame("")
+
+# %% tags=["hide-input"]
+claim("ch12_object_bytes", per_object, low=500, high=5_000)
+_ = claim("ch12_capacity", capacity["80 GB"] / 1e6, low=10, high=200)
+
+# %% mystnb={"figure": {"caption": "Memory that the objects' own rows take in training, for three sizes of the embedding. Dashed: the memory of a laptop and of a large GPU. Amazon Sports is far to the left; a marketplace of a hundred million objects is right of where one device ends, at the paper's size of 64.", "name": "fig-scaling-memory"}, "image": {"alt": "Three rising straight lines on logarithmic axes, objects against gigabytes, for embedding sizes 16, 64 and 256, crossing dashed horizontal lines at 16 and 80 gigabytes between some million and a few hundred million objects."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7, 3.2))
+objects = np.geomspace(1e4, 1e9, 50)
+for size, name in ((16, "coupon"), (64, "item"), (256, "query")):
+    memory = objects * 4 * size * sum(copies.values()) / 1e9
+    ax.plot(objects, memory, color=group_color(name))
+    direct_label(ax, objects[-1], memory[-1], f"size {size}", color=group_color(name))
+for level, name in ((16, "laptop, 16 GB"), (80, "GPU, 80 GB")):
+    ax.axhline(level, color=INK, linestyle="--", linewidth=1)
+    ax.text(1.2e4, level * 1.15, name, color=INK, fontsize=8)
+ax.set(xscale="log", yscale="log", xlabel="objects", ylabel="GB")
+_ = ax.set_ylim(1e-3, 3e3)
+# %% [markdown]
+# With {glue:text}`ch12_object_bytes` bytes an object, 80 GB are full at {glue:text}`ch12_capacity:.0f` million objects.
+# Users do not count: ATRank has no row for a user, only for what users touch. That is the paper's gift to whoever scales
+# it.
+#
+# Fourth, the wire, and here data parallel training ends first. At every step each process sends its gradient. A batch
+# touches few rows of the table, but the gradient of a table has them all, nearly all zero:
+
+# %%
+torch.manual_seed(seed)
+full = ATRank(market.log.schema, histories.vocabularies, config)
+tables = {name for name, p in full.named_parameters() if name.startswith("tables.")}
+dense = sum(4 * p.numel() for name, p in full.named_parameters() if name not in tables)
+draw = draw_candidates(s, NegativeSampler(histories, "item"), negatives, torch.Generator().manual_seed(seed))
+_, _, batch = next(batches(histories, {"item": s}, {"item": draw}, 512, generator=torch.Generator().manual_seed(seed)))
+read = [batch.candidates.features["object_id"], batch.histories["item"].features["object_id"]]
+looked_up = sum(len(x) for x in read)  # rows that 512 samples look up, at most as many different ones
+catalog = 100e6
+pd.Series(
+    {
+        "everything but the tables": dense,
+        "a table of a hundred million objects": catalog * row,
+        "the rows that a batch of 512 looks up": looked_up * (row + 8),
+    },
+    name="megabytes a step",
+).div(1e6).round(1).to_frame()
+
+# %% tags=["hide-input"]
+claim("ch12_dense_megabytes", dense / 1e6, low=0.1, high=10)
+claim("ch12_rows_megabytes", looked_up * (row + 8) / 1e6, low=0.5, high=20)
+_ = claim("ch12_row_saving", catalog * row / (looked_up * (row + 8)), low=100)
+
+# %% [markdown]
+# The layers are {glue:text}`ch12_dense_megabytes:.1f` MB: nothing. The table of a hundred million objects would be 25 GB,
+# at every step. The rows that the batch looked up are {glue:text}`ch12_rows_megabytes:.1f` MB,
+# {glue:text}`ch12_row_saving:,.0f` times less. So the order in which things give way is: hours, which more processes
+# shorten; then the wire; then the device's memory. The last two are about tables alone, and there are engines for them:
+#
+# | engine | what it does with a table | when |
+# |---|---|---|
+# | TorchRec {cite:p}`ivchenko2022torchrec` | cuts it by rows, columns or tables over GPUs; a lookup is an exchange of rows, layers stay data parallel | PyTorch, several GPUs |
+# | Merlin HugeCTR {cite:p}`wang2022hugectr` | the same, and keeps rarely used rows in main memory or on disk | GPUs of one maker, largest speed |
+# | a parameter server {cite:p}`li2014parameter` | keeps rows on servers; workers ask for rows and send changes back, not in step with each other | many plain machines |
+#
+# All three replace the lookup, and nothing behind it: eq. 1 to 8 are dense layers on rows that somebody has looked up.
+# In this library that place is `shared_tables` of `atrank_lib.embedding`, one dictionary of tables.
+#
+# ## What we learned
+#
+# - Shares weighted by their samples add up to the batch, so several processes train the model of one.
+# - Where a model is trained is an option: processes, device and precision change between two epochs of a run.
+# - Larger batches come first: every step has its exchange. Processes reach the second device, which threads do not.
+# - A billion behaviors are a matter of hours and tens of gigabytes. A hundred million *objects* are what takes another
+#   engine.
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} Who gets what
+# :label: ex-share
+# ```
+# Write `share(samples, rank, world)`: the numbers, out of `range(samples)`, that process `rank` of `world` takes. Every
+# sample goes to exactly one process, and no process has more than one sample more than another. One more condition:
+# batches are sorted by length of history, and no process should get all the long ones.
+
+
+# %%
+def share(samples, rank, world): ...  # your turn
+
+
+check.scaling.share(share)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-share
+# :class: dropdown
+# ```
+
+
+# %%
+def share(samples, rank, world):
+    return range(rank, samples, world)
+
+
+verdict = check.scaling.share(share)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} The gradient of all
+# :label: ex-combine
+# ```
+# Each process has computed the gradient of its own mean loss, a row of `gradients` (`[processes, p]`), from so many
+# samples, `counts` (`[processes]`). Combine them to the gradient of the mean loss of all samples. A process without
+# samples has a row of NaN: the mean of nothing.
+
+
+# %%
+def combine(gradients, counts): ...  # your turn
+
+
+check.scaling.combine(combine)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-combine
+# :class: dropdown
+# ```
+
+
+# %%
+def combine(gradients, counts):
+    has = counts > 0  # zero times NaN is NaN
+    weights = counts[has] / counts.sum()  # [processes that have samples]
+    return weights @ gradients[has]  # [p]
+
+
+verdict = check.scaling.combine(combine)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} When is the device full?
+# :label: ex-capacity
+# ```
+# `capacity(memory, size, optimizer)`: how many objects fit into `memory` bytes, if every object has a row of `size`
+# float32 weights, and training keeps weights and gradient, with `"adam"` also two moments? (No average this time; with
+# `"sgd"` nothing more.)
+
+
+# %%
+def capacity(memory, size, optimizer): ...  # your turn
+
+
+check.scaling.capacity(capacity)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-capacity
+# :class: dropdown
+# ```
+
+
+# %%
+def capacity(memory, size, optimizer):
+    copies = 4 if optimizer == "adam" else 2
+    return memory // (4 * size * copies)
+
+
+verdict = check.scaling.capacity(capacity)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Break it and see
+# :label: ex-break-shares
+# ```
+# Let every process count the same, $1/P$ for $P$ processes, whatever its samples: `mock.patch.object(Processes, "share",
+# lambda self, samples: 1 / self.world)` does it. Which gradient of the three processes above is wrong now, and by how
+# much? First guess, then compute for each of the three batches by how much the sum of `three` is off.
+
+# %%
+# your turn
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-break-shares
+# :class: dropdown
+# ```
+
+# %%
+with mock.patch.object(Processes, "share", lambda self, samples: 1 / self.world):
+    broken = [gradients(Processes(rank, 3)) for rank in range(3)]
+off = [
+    float((sum(part[step][1] for part in broken) - whole[step][1]).norm() / whole[step][1].norm()) for step in range(3)
+]
+claim("ch12_broken_least", min(off), low=0.02, high=5)
+claim("ch12_broken_most", max(off), low=0.05, high=5)
+pd.Series(off, index=["batch 1", "batch 2", "batch 3"], name="error / gradient").round(3).to_frame()
+
+# %% [markdown]
+# All of them: four samples among three processes are as uneven as two. In the batch of two, the process without a
+# sample computes the gradient of the first one, for it must send something, and now it counts a third: that sample
+# counts twice as much as the other. Nothing crashes, the loss goes down, and only a comparison with one process shows
+# it.
+#
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ## Summary
+#
+# You shared batches between processes by weighing each with its samples ({eq}`eq-shares`); trained with two and with one
+# and found the same losses; handed a run over; tried a precision; and know what a billion behaviors cost in memory,
+# hours and bytes a step, and where tables need an engine of their own.
