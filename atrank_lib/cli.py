@@ -15,13 +15,13 @@ from rich.table import Table
 from atrank_lib import cli_reproduce
 from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
-from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.export import browser_document, document_text, examples_of, exportable, some_samples
 from atrank_lib.export_onnx import export_onnx
 from atrank_lib.ranking import top_objects
 from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
+from atrank_lib.shards import ShardedLog, read_log
 from atrank_lib.training import RECIPES, RecipeName
 
 app = typer.Typer(
@@ -52,7 +52,9 @@ def check(
 ) -> None:
     """Check an event log and sum it up. Every problem goes to stderr, one a line, and the exit code is 1."""
     try:
-        log = EventLog.read(folder)
+        log = read_log(folder)
+        if isinstance(log, ShardedLog):
+            log.check()
     except EventLogError as error:
         for problem in error.problems:
             typer.echo(problem, err=True)
@@ -60,7 +62,8 @@ def check(
         typer.echo(f"{folder}: {count:,} problem{'s' if count > 1 else ''}; rows count from 0", err=True)
         raise typer.Exit(1) from None
     console = _console()
-    console.print(f"{escape(log.schema.name)}: a valid event log, fingerprint {log.fingerprint()}", soft_wrap=True)
+    kind = f"event log in {log.shards} shards" if isinstance(log, ShardedLog) else "event log"
+    console.print(f"{escape(log.schema.name)}: a valid {kind}, fingerprint {log.fingerprint()}", soft_wrap=True)
     console.print(_summary_table(log.summary()))
 
 
@@ -93,7 +96,7 @@ def train(
     changes = {"epochs": epochs, "batch_size": batch_size}
     with plain_errors():
         result = train_run(
-            EventLog.read(data),
+            read_log(data),
             out,
             model=model,
             options=OPTIONS[recipe],
@@ -128,10 +131,8 @@ def evaluate(
 ) -> None:
     """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""
     with plain_errors():
-        trained, log = load_run(run), EventLog.read(data)
-        histories = trained.histories_of(log)
-        test = split(histories, trained.config.protocol, trained.config.targets).test
-        result = evaluate_model(trained.model, histories, test, negatives=negatives, seed=seed)
+        trained, log = load_run(run), read_log(data)
+        result = trained.evaluate(log, negatives=negatives, seed=seed)
         if record is not None:
             record_run(run, trained.config, log, result, record)
     if as_json:
@@ -158,7 +159,8 @@ def rank(
     """The top objects of a group for one user."""
     with plain_errors():
         trained = load_run(run)
-        histories = trained.histories_of(EventLog.read(data))
+        log = read_log(data)
+        histories = trained.histories_of(log.of_user(user) if isinstance(log, ShardedLog) else log)
         best = top_objects(trained.model, histories, user, group, top, at=at, include_seen=include_seen)
     if as_json:
         typer.echo(best.to_json(orient="records"))

@@ -12,19 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import typer
 
 from atrank_lib.events import EventLog, EventLogError
+from data_scripts._engine import failures
 from data_scripts._errors import PreparationError
-
-
-def connect() -> ibis.BaseBackend:
-    """An in-memory DuckDB that spills to disk rather than growing past 1 GB."""
-    return ibis.duckdb.connect(memory_limit="1GB")
 
 
 def read_table(con: ibis.BaseBackend, path: Path, columns: Mapping[str, str]) -> ir.Table:
@@ -39,13 +34,13 @@ def read_table(con: ibis.BaseBackend, path: Path, columns: Mapping[str, str]) ->
         raise PreparationError(f"{path}: no such file")
     try:
         table = con.read_parquet(str(path), file_row_number=True)
-    except duckdb.Error as error:
+    except failures(con) as error:
         raise PreparationError(f"{path}: not a readable parquet file; fetch it again ({error})") from error
     return take_columns(con, table.rename(row="file_row_number"), columns, path)
 
 
 def take_columns(con: ibis.BaseBackend, table: ir.Table, columns: Mapping[str, str], path: Path) -> ir.Table:
-    """``row`` and the named columns of a table that has them all, cast and held by DuckDB; errors name ``path``."""
+    """``row`` and the named columns of a table that has them all, cast and held by the engine; errors name ``path``."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         has = ", ".join(repr(name) for name in table.columns if name != "row")
@@ -54,7 +49,7 @@ def take_columns(con: ibis.BaseBackend, table: ir.Table, columns: Mapping[str, s
     try:
         cast = table.select("row", *columns).cast({name: kind.copy(nullable=True) for name, kind in types.items()})
         held = con.create_table(ibis.util.gen_name("source"), cast, temp=True)
-    except (duckdb.Error, ibis.common.exceptions.IbisError) as error:
+    except failures(con) as error:
         raise PreparationError(f"{path}: a value is not of the type in {dict(columns)} ({error})") from error
     for name, kind in types.items():
         empty = to_frame(held.filter(held[name].isnull()).order_by("row").limit(1))
