@@ -152,7 +152,11 @@ class ShardedLog:
 
     def summary(self) -> pd.DataFrame:
         """As `EventLog.summary`."""
-        return summarize(self.schema, self.objects, (extents for extents, _ in self._all_known()))
+        return summarize(self.schema, self.objects, self.extents())
+
+    def extents(self) -> list[dict[str | None, Extent]]:
+        """Of every shard as `EventLog.extents`."""
+        return [extents for extents, _ in self._all_known()]
 
     def fingerprint(self) -> str:
         """SHA-256 (its first 12 hex digits) over the fingerprints of the shards."""

@@ -8,8 +8,6 @@ from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import pyarrow as pa
-import pyarrow.dataset
 from ibis.backends.pyspark import Backend
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -92,15 +90,6 @@ class SparkBackend(Backend):
     def to_pyarrow(self, expr: ir.Expr, /, **_: Any) -> Any:
         self._run_pre_execute_hooks(expr)
         return expr.__pyarrow_result__(self.raw_sql(self.compile(expr.as_table())).toArrow())
-
-    def to_pyarrow_batches(self, expr: ir.Table, /, **_: Any) -> pa.RecordBatchReader:
-        """The rows in their order, a batch at a time: Spark writes them in files, which are read one by one."""
-        path = self.folder / ibis.util.gen_name("batches")
-        self._run_pre_execute_hooks(expr)
-        self.raw_sql(self.compile(expr)).write.parquet(path.as_uri())
-        files = [str(file) for file in sorted(path.glob("part-*.parquet"))]
-        schema = expr.schema().to_pyarrow()
-        return pyarrow.dataset.dataset(files, schema=schema, format="parquet").scanner(use_threads=False).to_reader()
 
     def _register_in_memory_table(self, op: Any) -> None:
         self._session.createDataFrame(op.data.to_pyarrow(op.schema)).createOrReplaceTempView(op.name)

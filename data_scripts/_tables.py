@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from atrank_lib.events import EventLog, EventLogError
@@ -63,6 +66,16 @@ def to_frame(table: ir.Table) -> pd.DataFrame:
     return table.to_pyarrow().to_pandas()
 
 
+def stream(con: ibis.BaseBackend, table: ir.Table) -> Iterator[pa.RecordBatch]:
+    """Run an expression and read its rows in their order, a batch at a time; they wait on disk meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="atrank_rows_") as folder:
+        place = Path(folder) / "rows.parquet"
+        con.to_parquet(table, place)
+        for path in sorted(place.glob("part-*.parquet")) if place.is_dir() else [place]:  # Spark writes a folder
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(batch_size=100_000)
+
+
 def number(value: ir.IntegerScalar) -> int:
     """Run an expression that is one number."""
     return int(value.to_pyarrow().as_py())
@@ -98,14 +111,21 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
 
 
 def publish(log: EventLog, folder: Path, joins: str, overwrite: bool) -> None:
-    """Write the log and its ``JOINS.md`` beside ``folder``, then rename; nothing half-written is left behind."""
+    """Write the log and its ``JOINS.md``; nothing half-written is left behind."""
+    with published(folder, overwrite) as fresh:
+        log.write(fresh)
+        (fresh / "JOINS.md").write_text(joins, encoding="utf-8")
+
+
+@contextmanager
+def published(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A place beside ``folder`` that takes its place when the block ends well, and else is removed."""
     refuse_existing(folder, overwrite)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         fresh = Path(beside) / "log"
-        log.write(fresh)
-        (fresh / "JOINS.md").write_text(joins, encoding="utf-8")
+        yield fresh
         former = Path(beside) / "former"
         if folder.exists():
             folder.rename(former)
