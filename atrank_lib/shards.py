@@ -201,8 +201,8 @@ class Shards(Parts):
         names = check_groups(log.schema, tuple(log.schema.groups) if targets is None else targets, "targets")
         cuts = (0, 0)
         if protocol == "global_time":
-            times = (log.shard(k).events[g]["timestamp"].to_numpy() for k in range(log.shards) for g in names)
-            cuts = time_cuts([torch.from_numpy(part) for part in times])
+            read = (log.shard(number).events for number in range(log.shards))
+            cuts = time_cuts([torch.tensor(events[g]["timestamp"].to_numpy()) for events in read for g in names])
         everything = Vocabularies.from_objects(log.schema, log.objects)
         seen = {name: torch.zeros(len(table), dtype=torch.bool) for name, table in log.objects.items()}
         popularity = {name: torch.zeros(len(log.objects[name]), dtype=torch.long) for name in names}
