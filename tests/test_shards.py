@@ -193,7 +193,7 @@ def test_an_epoch_sees_all_shards_and_one_at_a_time(
 
     original: Callable[[Shards, int], Part] = Shards.load
     monkeypatch.setattr(Shards, "load", load)
-    model, entries = trained(shards)
+    _, entries = trained(shards)
     everything = sum(len(samples) for samples in shards.totals().values())
     assert [entry["samples"] for entry in entries] == [everything, everything]
     assert entries[1]["loss"] < entries[0]["loss"]
@@ -203,8 +203,7 @@ def test_an_epoch_sees_all_shards_and_one_at_a_time(
     assert loaded[4:8] == loaded[12:] == [0, 1, 2, 3]
 
 
-def test_validation_is_the_mean_over_all_users(log: EventLog, sharded: Path) -> None:
-    """A model that always ranks the positive first, or last in one shard, shows how users are averaged."""
+def test_validation_samples_and_their_mean(log: EventLog, sharded: Path) -> None:
     halves = [AverageUserAUC(np.array([1.0, 1.0, 0.5]), 1), AverageUserAUC(np.array([0.0]), 0)]
     together = AverageUserAUC.over(halves)
     assert (float(together), together.users, together.skipped_users) == (0.625, 4, 1)
@@ -315,7 +314,7 @@ def test_no_training_samples_in_any_shard(sharded: Path) -> None:
         path = sharded / f"shard-{shard:04d}" / "coupon.events.parquet"
         frame = pd.read_parquet(path)
         frame[~frame["user_id"].duplicated()].to_parquet(path)
-    with pytest.raises(ValueError, match="group 'coupon' has no training sample .* at most 1 behaviors"):
+    with pytest.raises(ValueError, match=r"group 'coupon' has no training sample .* at most 1 behaviors"):
         Shards.survey(ShardedLog.read(sharded), "validated")
     assert Shards.survey(ShardedLog.read(sharded), "validated", ["item"]).targets == ("item",)
 
