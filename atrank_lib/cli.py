@@ -15,7 +15,9 @@ from rich.table import Table
 from atrank_lib import cli_reproduce
 from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
+from atrank_lib.distributed import speaks
 from atrank_lib.events import EventLog, EventLogError
+from atrank_lib.execution import Device, Execution, Precision
 from atrank_lib.export import browser_document, document_text, examples_of, exportable, some_samples
 from atrank_lib.export_onnx import export_onnx
 from atrank_lib.ranking import top_objects
@@ -91,8 +93,14 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="All randomness follows from it.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in RUN.")] = False,
+    device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="Of the forward pass; weights stay float32.")] = "float32",
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the dense layers; for GPUs.")] = False,
 ) -> None:
-    """Train a model on an event log. RUN gets config.json, metrics.json, model.safetensors and the checkpoints."""
+    """Train a model on an event log. RUN gets config.json, metrics.json, model.safetensors and the checkpoints.
+
+    Under `torchrun --nproc_per_node N -m atrank_lib train ...` N processes share every batch.
+    """
     changes = {"epochs": epochs, "batch_size": batch_size}
     with plain_errors():
         result = train_run(
@@ -107,7 +115,10 @@ def train(
             seed=seed,
             max_steps=max_steps,
             resume=resume,
+            on=Execution(device=device, precision=precision, compiled=compiled),
         )
+    if not speaks():
+        return
     for entry in result.epochs:
         auc = entry["validation_auc"]
         typer.echo(

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.samples import Candidates, NegativeSampler, Popularity, Samples, batches, build_batch, draw_candidates
 
@@ -176,17 +177,21 @@ def score_candidates(
     candidates: Mapping[str, Int[Tensor, "s c"]],
     batch_size: int = 1024,
     groups: Sequence[str] | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Float[Tensor, "s c"]]:
-    """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back."""
+    """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back.
+
+    Several ``processes`` take the batches in turns, and each gets all scores.
+    """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    scores = {name: torch.empty(part.shape) for name, part in candidates.items()}
+    scores = {name: torch.zeros(part.shape) for name, part in candidates.items()}
     used = groups or getattr(model, "histories", None)
-    for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used):
+    for name, index, batch in batches(histories, tasks, candidates, batch_size, groups=used, part=processes.part):
         scores[name][index] = model(batch.to(device)).scores.cpu()
     model.train(was_training)
-    return scores
+    return {name: processes.sum(part) for name, part in scores.items()}
 
 
 def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:

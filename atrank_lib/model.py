@@ -90,6 +90,10 @@ class Scores:
         """Half the squared norm of both vectors, summed over the batch: the original code's l2 loss."""
         return 0.5 * (self.targets.square().sum() + self.users.square().sum())
 
+    def float32(self) -> Scores:
+        """The same in full precision: what follows autocast sums in it."""
+        return Scores(self.scores.float(), self.targets.float(), self.users.float())
+
 
 @dataclass(frozen=True)
 class Explanation:

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, mod
 
 from atrank_lib.checkpoints import Checkpoints, FitResult, load_weights, save_weights, write_text
 from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
+from atrank_lib.distributed import joined
 from atrank_lib.evaluation import Evaluation, evaluate
 from atrank_lib.events import EventLog
+from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.model import ATRank
 from atrank_lib.provenance import versions
@@ -145,56 +147,74 @@ def train_run(
     max_steps: int | None = None,
     resume: bool = False,
     progress: bool = True,
+    on: Execution | None = None,
 ) -> FitResult:
-    """Train a model on a log into the folder ``out``.
+    """Train a model on a log into the folder ``out``; all processes together where a launcher started several.
+
+    ``on`` says on what device and how. It is no setting of the run: one that began on a laptop may be resumed on GPUs.
 
     Raises:
         RunError: ``out`` is not empty and ``resume`` is False, or a resumed run was made with other settings (more
             epochs are allowed).
         ValueError: an unknown model, group or protocol.
     """
-    if model not in MODELS:
-        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
-    data: GroupedHistories | Shards
-    if isinstance(log, ShardedLog):
-        data, parts = Shards.survey(log, protocol, targets), None
-    else:
-        data, parts = prepare(log, protocol, targets)
-    config = RunConfig(
-        model=model,
-        options=MODELS[model].Config() if options is None else options,  # a dict is validated
-        log_schema=log.schema,
-        histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
-        targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
-        protocol=protocol,
-        recipe=recipe,
-        seed=seed,
-        data_name=log.schema.name,
-        data_fingerprint=log.fingerprint(),
-        versions=versions(),
-    )
-    network = _build(config, data.vocabularies)
-    existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
-    if not fresh:
-        if not resume:
-            raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
-        _check_same(out, config)
-    out.mkdir(parents=True, exist_ok=True)
-    data.vocabularies.write(out / "vocabularies.json")
-    write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
-    try:
-        trained = fit(
-            network, data, parts, recipe, seed=seed, max_steps=max_steps, run=out, resume=resume, progress=progress
+    on = on or Execution()
+    with joined(on) as processes:
+        if model not in MODELS:
+            raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+        data: GroupedHistories | Shards
+        if isinstance(log, ShardedLog):
+            data, parts = Shards.survey(log, protocol, targets), None
+        else:
+            data, parts = prepare(log, protocol, targets)
+        config = RunConfig(
+            model=model,
+            options=MODELS[model].Config() if options is None else options,  # a dict is validated
+            log_schema=log.schema,
+            histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
+            targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
+            protocol=protocol,
+            recipe=recipe,
+            seed=seed,
+            data_name=log.schema.name,
+            data_fingerprint=log.fingerprint(),
+            versions=versions(),
         )
-    except Exception:
-        if fresh and not Checkpoints(out).latest():  # nothing to resume from: leave the place as it was
-            shutil.rmtree(out)
-            if existed:
-                out.mkdir()
-        raise
-    beside = out / "model.safetensors.unfinished"
-    save_weights(network, beside)
-    beside.replace(out / "model.safetensors")
+        network = _build(config, data.vocabularies)
+        existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
+        if not fresh:
+            if not resume:
+                raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
+            _check_same(out, config)
+        processes.agree(config.model_dump_json())  # and all have looked before the first one writes
+        if processes.first:
+            out.mkdir(parents=True, exist_ok=True)
+            data.vocabularies.write(out / "vocabularies.json")
+            write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
+        try:
+            trained = fit(
+                network,
+                data,
+                parts,
+                recipe,
+                seed=seed,
+                max_steps=max_steps,
+                run=out,
+                resume=resume,
+                progress=progress,
+                on=on,
+                processes=processes,
+            )
+        except Exception:
+            if processes.first and fresh and not Checkpoints(out).latest():  # nothing to resume from: leave no trace
+                shutil.rmtree(out)
+                if existed:
+                    out.mkdir()
+            raise
+        if processes.first:
+            beside = out / "model.safetensors.unfinished"
+            save_weights(network, beside)
+            beside.replace(out / "model.safetensors")
     return trained
 
 

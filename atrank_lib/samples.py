@@ -375,13 +375,18 @@ def batches(
     groups: Sequence[str] | None = None,
     max_length: int | None = None,
     pool: int = 50,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[str, Int[Tensor, " b"], Batch]]:
     """All samples once, in batches of one task: its target group, the samples' numbers, and the batch.
 
     Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
     shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
     together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
+
+    ``part = (rank, world)`` is for one of ``world`` processes. In training it gets the numbers of every whole batch
+    and every ``world``-th of its samples (the first, if that leaves none); in evaluation every ``world``-th batch.
     """
+    rank, world = part
     used = tuple(histories.groups if groups is None else groups)
     plan: list[tuple[str, Tensor]] = []
     for name, samples in tasks.items():
@@ -393,7 +398,11 @@ def batches(
             pools = shuffled.split(pool * batch_size)
             order = torch.cat([part[lengths[part].argsort(stable=True)] for part in pools])
         plan.extend((name, part) for part in order.split(batch_size) if len(part))
-    turns = range(len(plan)) if generator is None else torch.randperm(len(plan), generator=generator).tolist()
+    if generator is None:
+        turns: Sequence[int] = range(rank, len(plan), world)
+    else:
+        turns = torch.randperm(len(plan), generator=generator).tolist()
     for turn in turns:
         name, index = plan[turn]
-        yield name, index, build_batch(histories, tasks[name][index], candidates[name][index], used, max_length)
+        mine = index if generator is None or world == 1 else index[rank if rank < len(index) else 0 :: world]
+        yield name, index, build_batch(histories, tasks[name][mine], candidates[name][mine], used, max_length)

@@ -16,7 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from atrank_lib.checkpoints import Checkpoints, FitResult
+from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.evaluation import AverageUserAUC, score_candidates, user_auc
+from atrank_lib.execution import Execution, compile_layers
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
 from atrank_lib.parts import Parts, Whole
@@ -102,6 +104,8 @@ def fit(
     run: Path | str | None = None,
     resume: bool = False,
     progress: bool = True,
+    on: Execution | None = None,
+    processes: Processes = ALONE,
 ) -> FitResult:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
@@ -117,9 +121,11 @@ def fit(
         max_steps: stop after this many steps, also in the middle of an epoch.
         run: folder for checkpoints and ``metrics.json``; nothing is written without it.
         resume: go on from the last complete epoch in ``run``.
+        on: device, precision and compilation; by default the model is trained as it is, where it is.
+        processes: those that train together (``distributed.joined``), each with the same arguments; the first writes.
 
     Raises:
-        ValueError: unknown recipe, no split for a log in memory, or no training samples.
+        ValueError: unknown recipe, no split for a log in memory, no training samples, or a device that is not there.
         FileExistsError: ``run`` holds checkpoints and ``resume`` is False.
         FloatingPointError: the loss is no longer finite.
     """
@@ -132,7 +138,10 @@ def fit(
     parts = histories if isinstance(histories, Parts) else Whole(histories, cast(Split, split))
     if not any(len(samples) for samples in parts.totals().values()):
         raise ValueError("no training samples; choose other targets or another protocol")
-    weights = TaskWeights(parts.totals(), recipe.task_weights).to(next(model.parameters()).device)
+    if on is not None:
+        model.to(on.place(processes.local_rank))
+    device = next(model.parameters()).device
+    weights = TaskWeights(parts.totals(), recipe.task_weights).to(device)
     optimizer = _optimizer(model, weights, recipe)
     average = _average(model, recipe.average) if recipe.average else None
     evaluated = model if average is None else average.module
@@ -144,9 +153,26 @@ def fit(
         result = checkpoints.load(checkpoints.latest(), model, optimizer, weights, average)
         _judge(result, recipe)  # a finished run goes on when it is given more epochs
         best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
+    processes.same_start([*model.parameters(), *weights.parameters()])
+    on = on or Execution()
+    compiled = on.compiled and compile_layers(model, device)
     while not result.finished and (max_steps is None or result.steps < max_steps):
-        entry, done = _epoch(model, weights, optimizer, average, parts, recipe, seed, result, max_steps, progress)
-        aucs = _validate(evaluated, parts)
+        entry, done = _epoch(
+            model,
+            weights,
+            optimizer,
+            average,
+            parts,
+            recipe,
+            seed,
+            result,
+            max_steps,
+            progress and processes.first,
+            on,
+            processes,
+        )
+        entry |= on.record(device, compiled) | {"processes": processes.world}
+        aucs = _validate(evaluated, parts, processes)
         if aucs:
             entry["validation_auc"] = sum(aucs.values()) / len(aucs)
             entry["validation_auc_by_target"] = aucs
@@ -156,7 +182,7 @@ def fit(
         result.finished = result.finished and not done
         if result.best_epoch == len(result.epochs):
             best = {name: value.detach().clone() for name, value in evaluated.named_parameters()}
-        if checkpoints is not None:
+        if checkpoints is not None and processes.first:
             if not done:
                 checkpoints.save(model, optimizer, result, weights, average)
             checkpoints.write_metrics(result)
@@ -164,13 +190,14 @@ def fit(
     return result
 
 
-def _validate(model: nn.Module, parts: Parts) -> dict[str, float]:
+def _validate(model: nn.Module, parts: Parts, processes: Processes) -> dict[str, float]:
     """Average user AUC of every target group on the validation samples of all parts; empty where there are none."""
     found: dict[str, list[AverageUserAUC]] = {}
     for part in parts.in_order():
-        scores = score_candidates(model, part.histories, part.validation, part.fixed)
+        scores = score_candidates(model, part.histories, part.validation, part.fixed, processes=processes)
         for name, samples in part.validation.items():
             found.setdefault(name, []).append(user_auc(samples, scores[name]))
+        del part, scores  # before the next part comes
     return {name: float(AverageUserAUC.over(aucs)) for name, aucs in found.items()}
 
 
@@ -190,6 +217,7 @@ def _steps(
     recipe: Recipe,
     generator: torch.Generator,
     groups: Any,
+    processes: Processes,
 ) -> Iterator[list[tuple[str, Tensor, Batch]]]:
     """The batches of every step of an epoch: one of one task, or at most one of every task (``joint``, ``pcgrad``)."""
 
@@ -203,6 +231,7 @@ def _steps(
             generator=generator,
             groups=groups,
             max_length=recipe.max_length,
+            part=processes.part,
         )
 
     if recipe.task_steps == "shuffled":
@@ -214,7 +243,13 @@ def _steps(
 
 
 def _plan(
-    parts: Parts, recipe: Recipe, seed: int, number: int, generator: torch.Generator, groups: Any
+    parts: Parts,
+    recipe: Recipe,
+    seed: int,
+    number: int,
+    generator: torch.Generator,
+    groups: Any,
+    processes: Processes,
 ) -> Iterator[list[tuple[str, Tensor, Batch]]]:
     """The batches of every step of the epoch ``number``, part by part."""
     for part in parts.shuffled((seed + 1) * 1_000_003 + number):
@@ -224,7 +259,8 @@ def _plan(
         candidates = {
             name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
         }
-        yield from _steps(part.histories, tasks, candidates, recipe, generator, groups)
+        yield from _steps(part.histories, tasks, candidates, recipe, generator, groups, processes)
+        del part, tasks, samplers, candidates  # before the next part comes
 
 
 def _step_count(sizes: Mapping[str, int], recipe: Recipe) -> int:
@@ -236,16 +272,21 @@ def _step_count(sizes: Mapping[str, int], recipe: Recipe) -> int:
 
 
 def _set_gradients(
-    parameters: list[nn.Parameter], objectives: list[Tensor], recipe: Recipe, generator: torch.Generator
+    parameters: list[nn.Parameter],
+    objectives: list[Tensor],
+    recipe: Recipe,
+    generator: torch.Generator,
+    processes: Processes,
 ) -> int:
     """Fill ``.grad`` of the parameters from the tasks' objectives; returns the number of conflicts (PCGrad alone)."""
     if recipe.task_steps != "pcgrad":
         torch.stack(objectives).sum().backward()
+        processes.sum_gradients(parameters)
         return 0
     flat = []
     for objective in objectives:
         found = torch.autograd.grad(objective, parameters, allow_unused=True, materialize_grads=True)
-        flat.append(torch.cat([gradient.flatten() for gradient in found]))
+        flat.append(processes.sum(torch.cat([gradient.flatten() for gradient in found])))
     total, conflicts = without_conflicts(flat, generator)
     for parameter, gradient in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = gradient.view_as(parameter)
@@ -263,6 +304,8 @@ def _epoch(
     result: FitResult,
     max_steps: int | None,
     progress: bool,
+    on: Execution,
+    processes: Processes,
 ) -> tuple[dict[str, Any], bool]:
     """One pass over all samples. Returns its metrics, and whether ``max_steps`` cut it short."""
     number, step = len(result.epochs) + 1, result.steps
@@ -275,20 +318,22 @@ def _epoch(
     model.train()
     hidden = None if progress else True  # None: shown in a terminal alone
     with torch.random.fork_rng(), tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar:
-        torch.manual_seed((seed + 1) * 1_000_003 + number)  # dropout
-        for turn in _plan(parts, recipe, seed, number, generator, groups):
+        torch.manual_seed((seed + 1) * 1_000_003 + number + (processes.rank << 40))  # dropout: each its own noise
+        for turn in _plan(parts, recipe, seed, number, generator, groups, processes):
             if max_steps is not None and step >= max_steps:
                 cut = True
                 break
             objectives, value = [], 0.0
             for name, index, batch in turn:
-                output = model(batch.to(device))
+                share = processes.share(len(index))  # 1 when alone
+                output = on.forward(model, batch, device)
                 loss = LOSSES[recipe.loss](output.scores)
-                value += loss.item() * len(index)
-                weighted = weights(name, loss)
-                objectives.append(weighted + recipe.l2 * output.l2() if recipe.l2 else weighted)
+                value += share * loss.item() * len(index)
+                weighted = share * weights(name, loss)
+                objectives.append(weighted + (share > 0) * recipe.l2 * output.l2() if recipe.l2 else weighted)
             optimizer.zero_grad(set_to_none=True)
-            conflicts += _set_gradients(parameters, objectives, recipe, generator)
+            conflicts += _set_gradients(parameters, objectives, recipe, generator, processes)
+            value = processes.total(value)
             if recipe.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
             for group in optimizer.param_groups:
@@ -313,7 +358,8 @@ def _epoch(
         "loss": losses / max(seen, 1),
         "validation_auc": None,
         "seconds": seconds,
-        "cpu_seconds": time.process_time() - began_cpu,  # of all threads; says more on a busy machine
+        # of all threads and processes; says more on a busy machine
+        "cpu_seconds": processes.total(time.process_time() - began_cpu),
         "samples_per_second": seen / seconds,
     }
     if len(weights.learned):

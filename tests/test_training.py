@@ -231,7 +231,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> None:
     calls = iter(aucs)
     current = [0.0]
 
-    def score(*_: object) -> dict:
+    def score(*_: object, **__: object) -> dict:
         current[0] = next(calls)
         return dict.fromkeys(SCHEMA.groups)
 
