@@ -3,12 +3,13 @@
 # make test   style, types and tests
 # make lab    the chapters as notebooks, in JupyterLab
 # make check-rebuild   two builds from nothing are byte-identical
+# make spark  what preparing data with Spark and its tests need besides, which is large; Java 17 must be there already
 # make clean  remove what was built (the environment in .venv stays)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test lab check-rebuild clean
+.PHONY: book test lab check-rebuild spark clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -38,6 +39,9 @@ lab: $(INSTALLED)
 
 check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"
+
+spark: $(INSTALLED)
+	$(PY) -m pip install -q -c constraints.txt -e ".[data,spark]"
 
 clean:
 	rm -rf _build

@@ -76,7 +76,7 @@ class SparkBackend(Backend):
         """A parquet file as a table; with ``file_row_number``, a column of this name, from 0."""
         columns = ["_metadata.row_index AS file_row_number", "*"] if file_row_number else ["*"]
         name = ibis.util.gen_name("file")
-        self._session.read.parquet(Path(path).as_uri()).selectExpr(*columns).createOrReplaceTempView(name)
+        self._session.read.parquet(Path(path).absolute().as_uri()).selectExpr(*columns).createOrReplaceTempView(name)
         return self.table(name)
 
     def create_table(self, name: str, obj: ir.Table, /, *, temp: bool) -> ir.Table:

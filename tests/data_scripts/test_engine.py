@@ -13,6 +13,7 @@ from typing import Any
 
 import ibis
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from atrank_lib.shards import SHARDS_AT_MOST, shard_of
@@ -104,7 +105,7 @@ USERS = [*(f"user{i}" for i in range(500)), "", "007", "Zoë", "用户", "a\tb",
 
 @pytest.mark.parametrize("shards", [1, 7, 16, SHARDS_AT_MOST])
 def test_shard_number(shards: int) -> None:
-    table = ibis.memtable({"user_id": USERS})
+    table = ibis.memtable(pa.table({"user_id": USERS}))
     found = table.mutate(shard=shard_number(table.user_id, shards)).to_pyarrow()
     assert found["shard"].to_pylist() == [shard_of(user, shards) for user in USERS]
 
@@ -148,5 +149,5 @@ def test_duckdb_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_engine.tempfile, "tempdir", str(tmp_path))
     with connect() as con:
         assert len(list(tmp_path.iterdir())) == 1
-        assert con.create_table("t", ibis.memtable({"x": [1, 2]}), temp=True).count().to_pyarrow().as_py() == 2
+        assert con.create_table("t", ibis.memtable(pa.table({"x": [1, 2]})), temp=True).count().to_pyarrow().as_py() == 2
     assert not list(tmp_path.iterdir())
