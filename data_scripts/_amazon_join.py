@@ -120,7 +120,8 @@ def read_joined(con: ibis.BaseBackend, folder: Path) -> tuple[ir.Table, ir.Table
     attributes = read_table(
         con, folder / "item_attributes.parquet", {"item_id": "!string", "attribute_ids": "array<string>"}
     )
-    leaf = attributes.attribute_ids[attributes.attribute_ids.length() - 1]
+    last = attributes.attribute_ids.length().nullif(0) - 1  # null for an empty list: Spark refuses to look into it
+    leaf = attributes.attribute_ids[last]
     meta = attributes.select(object_id="item_id", category_id=leaf, row="row")
     other = events.join(meta, events.item_id == meta.object_id)
     other = other.filter(~other.category_id.identical_to(other.category_id_right))

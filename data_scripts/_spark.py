@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 from ibis.backends.pyspark import Backend
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from data_scripts._errors import PreparationError
@@ -34,13 +35,14 @@ def start(folder: Path) -> SparkSession:
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log.as_uri()}",
-        "spark.local.dir": str(folder),
+        "spark.local.dir": str(folder.parent),  # where Java makes folders, and removes them when it ends
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str(os.cpu_count() or 1),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True  # prints what is raised as well
     builder = SparkSession.builder.master("local[*]").appName("atrank")
     for name, value in settings.items():
         builder = builder.config(name, value)

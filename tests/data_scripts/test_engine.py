@@ -149,5 +149,6 @@ def test_duckdb_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_engine.tempfile, "tempdir", str(tmp_path))
     with connect() as con:
         assert len(list(tmp_path.iterdir())) == 1
-        assert con.create_table("t", ibis.memtable(pa.table({"x": [1, 2]})), temp=True).count().to_pyarrow().as_py() == 2
+        table = con.create_table("t", ibis.memtable(pa.table({"x": [1, 2]})), temp=True)
+        assert table.count().to_pyarrow().as_py() == 2
     assert not list(tmp_path.iterdir())
