@@ -7,12 +7,13 @@
 # make check-rebuild   two builds from nothing are byte-identical
 # make bench  speed of training, side by side with other libraries: results/speed/peers.json  (DATA=DIR adds an epoch
 #             of that log; BENCH='--only 32-50-full' and other options of benchmarks/bench.py)
+# make spark  what preparing data with Spark and its tests need besides, which is large; Java 17 must be there already
 # make clean  remove what was built (the environment in .venv stays)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test lab course check-course check-rebuild bench clean
+.PHONY: book test lab course check-course check-rebuild bench spark clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -55,6 +56,9 @@ check-rebuild: $(INSTALLED)
 bench: $(INSTALLED) $(PEERS)/.installed
 	$(PY) -m benchmarks.bench --out results/speed/peers.json --peers-python $(PEERS)/bin/python \
 	  $(if $(DATA),--data "$(DATA)") $(BENCH)
+
+spark: $(INSTALLED)
+	$(PY) -m pip install -q -c constraints.txt -e ".[data,spark]"
 
 clean:
 	rm -rf _build

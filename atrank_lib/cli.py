@@ -18,7 +18,6 @@ from atrank_lib import cli_init, cli_reproduce
 from atrank_lib.checkpoints import write_text
 from atrank_lib.cli_errors import plain_errors
 from atrank_lib.distributed import joined
-from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.execution import Device, Execution, Precision
 from atrank_lib.export import browser_document, document_text, examples_of, exportable, some_samples
@@ -27,6 +26,7 @@ from atrank_lib.inference import Ranker
 from atrank_lib.pairs import check_suffix, read_pairs
 from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
+from atrank_lib.shards import ShardedLog, read_log
 from atrank_lib.training import RECIPES, RecipeName
 
 app = typer.Typer(
@@ -60,7 +60,9 @@ def check(
 ) -> None:
     """Check an event log and sum it up. Every problem goes to stderr, one a line, and the exit code is 1."""
     try:
-        log = EventLog.read(folder)
+        log = read_log(folder)
+        if isinstance(log, ShardedLog):
+            log.check()
     except EventLogError as error:
         for problem in error.problems:
             typer.echo(problem, err=True)
@@ -68,7 +70,8 @@ def check(
         typer.echo(f"{folder}: {count:,} problem{'s' if count > 1 else ''}; rows count from 0", err=True)
         raise typer.Exit(1) from None
     console = _console()
-    console.print(f"{escape(log.schema.name)}: a valid event log, fingerprint {log.fingerprint()}", soft_wrap=True)
+    kind = f"event log in {log.shards} shards" if isinstance(log, ShardedLog) else "event log"
+    console.print(f"{escape(log.schema.name)}: a valid {kind}, fingerprint {log.fingerprint()}", soft_wrap=True)
     console.print(_summary_table(log.summary()))
 
 
@@ -109,7 +112,7 @@ def train(
     on = Execution(device=device, workers=workers, precision=precision, compiled=compiled)
     with plain_errors(), joined(on) as processes:
         result = train_run(
-            EventLog.read(data),
+            read_log(data),
             out,
             model=model,
             options=OPTIONS[recipe],
@@ -148,10 +151,8 @@ def evaluate(
 ) -> None:
     """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""
     with plain_errors():
-        trained, log = load_run(run), EventLog.read(data)
-        histories = trained.histories_of(log)
-        test = split(histories, trained.config.protocol, trained.config.targets).test
-        result = evaluate_model(trained.model, histories, test, negatives=negatives, seed=seed)
+        trained, log = load_run(run), read_log(data)
+        result = trained.evaluate(log, negatives=negatives, seed=seed)
         if record is not None:
             record_run(run, trained.config, log, result, record)
     if as_json:
@@ -178,7 +179,8 @@ def rank(
     """The top objects of a group for one user."""
     with plain_errors():
         trained = load_run(run)
-        histories = trained.histories_of(EventLog.read(data))
+        log = read_log(data)
+        histories = trained.histories_of(log.of_user(user) if isinstance(log, ShardedLog) else log)
         began = time.perf_counter()
         ranker = Ranker(trained.model, histories, group)
         ready = time.perf_counter()

@@ -333,9 +333,34 @@ def evaluate(
     >>> result.users, list(result.targets), 0 <= result.average_user_auc <= 1
     (120, ['item', 'query', 'coupon'], True)
     """
-    tasks = {name: samples for name, samples in tasks.items() if len(samples)}
-    if not tasks:
+    aucs = user_aucs(
+        model,
+        histories,
+        tasks,
+        negatives=negatives,
+        seed=seed,
+        kind=kind,
+        training=training,
+        batch_size=batch_size,
+    )
+    if not aucs:
         raise ValueError("no samples to evaluate; this protocol has none for the chosen targets")
+    return Evaluation.of(aucs, negatives, seed)
+
+
+def user_aucs(
+    model: nn.Module,
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    *,
+    negatives: int = 1,
+    seed: int = 0,
+    kind: Popularity = "uniform",
+    training: Mapping[str, Samples] | None = None,
+    batch_size: int = 1024,
+) -> dict[str, AverageUserAUC]:
+    """Average user AUC of every target group that has samples; arguments as in ``evaluate``."""
+    tasks = {name: samples for name, samples in tasks.items() if len(samples)}
     candidates = fixed_candidates(histories, tasks, negatives, seed, kind, training)
     scores = score_candidates(model, histories, tasks, candidates, batch_size)
-    return Evaluation.of({name: user_auc(part, scores[name]) for name, part in tasks.items()}, negatives, seed)
+    return {name: user_auc(part, scores[name]) for name, part in tasks.items()}

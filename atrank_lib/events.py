@@ -15,10 +15,10 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ __all__ = ["EventLog", "EventLogError", "Problem"]
 
 EVENT_COLUMNS = ("user_id", "timestamp", "action", "object_id")
 KINDS = ("events", "objects")
+FIRST_SHARD = "shard-0000"  # the folder that a sharded log has (see ``shards``)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,9 @@ class EventLog:
         folder = Path(folder)
         if not folder.is_dir():
             raise EventLogError([Problem(str(folder), None, None, None, "not a folder; name a log's folder")])
+        if (folder / FIRST_SHARD).is_dir():
+            message = "a sharded log; read it shard by shard, as `atrank check`, `train`, `evaluate` and `rank` do"
+            raise EventLogError([Problem(str(folder), None, None, None, message)])
         problems: list[Problem] = []
         try:
             schema = Schema.read(folder / SCHEMA_FILE)
@@ -89,8 +93,8 @@ class EventLog:
         tables: dict[tuple[str, str], Table | None] = {}
         for name, group in schema.groups.items():
             for kind in KINDS:
-                path = _table_path(folder, f"{name}.{kind}", problems)
-                tables[name, kind] = table_from_file(path, _wanted(kind, group)) if path else None
+                path = table_path(folder, f"{name}.{kind}", problems)
+                tables[name, kind] = table_from_file(path, wanted(kind, group)) if path else None
         return cls._check(schema, tables, problems)
 
     @classmethod
@@ -111,7 +115,7 @@ class EventLog:
             for name, group in schema.groups.items():
                 tables[name, kind] = None
                 if name in frames:
-                    tables[name, kind] = table_from_frame(f"{name}.{kind}", frames[name], _wanted(kind, group))
+                    tables[name, kind] = table_from_frame(f"{name}.{kind}", frames[name], wanted(kind, group))
                 else:
                     problems.append(Problem(f"{name}.{kind}", None, None, None, "the table is missing; add it"))
         return cls._check(schema, tables, problems)
@@ -126,9 +130,9 @@ class EventLog:
             event_table, object_table = tables[name, "events"], tables[name, "objects"]
             ids = None
             if object_table is not None:
-                ids, objects[name] = _objects(object_table, group)
+                ids, objects[name] = checked_objects(object_table, group)
             if event_table is not None:
-                events[name] = _events(event_table, group, schema.timestamp_unit, ids)
+                events[name] = checked_events(event_table, group, schema.timestamp_unit, ids)
             for table in (event_table, object_table):
                 problems.extend(table.problems if table is not None else ())
         if problems:
@@ -176,36 +180,22 @@ class EventLog:
         categorical and tokens feature, first and last day (UTC). For all groups, users are counted once, and
         so is a value that several groups know in one shared vocabulary.
         """
-        features = dict.fromkeys(
-            feature
-            for group in self.schema.groups.values()
-            for feature, spec in group.features.items()
-            if feature != OBJECT_ID and spec.kind != "continuous"
-        )
-        rows, values = {}, {}
-        for name, group in self.schema.groups.items():
-            row = self._count([name])
-            for feature in features:
-                if feature in group.features and group.features[feature].kind != "continuous":
-                    column = self.objects[name][feature]
-                    found = column.explode() if group.features[feature].kind == "tokens" else column
-                    values[feature, name] = set(found.dropna())
-                    row[f"distinct {feature}"] = len(values[feature, name])
-            rows[name] = row
-        total = self._count(list(self.schema.groups))
-        for feature in features:
-            shared: dict[str, set[str]] = {}
-            for name in self.schema.groups:
-                if (feature, name) in values:
-                    shared.setdefault(self.schema.vocabulary(name, feature), set()).update(values[feature, name])
-            total[f"distinct {feature}"] = sum(map(len, shared.values()))
-        # a group's name holds no blank, so the two cannot be confused
-        rows["all groups"] = total
-        columns = ["users", "behaviors", "objects", "average length"]
-        columns += [f"distinct {feature}" for feature in features] + ["first day", "last day"]
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("group")
-        counts = [column for column in columns if column in ("users", "behaviors", "objects") or "distinct" in column]
-        return table.astype(dict.fromkeys(counts, "Int64"))
+        return summarize(self.schema, self.objects, [self.extents()])
+
+    def extents(self) -> dict[str | None, Extent]:
+        """Users, behaviors and time of every group and, under None, of all groups; without the empty ones."""
+        some: dict[str | None, list[str]] = {name: [name] for name in self.schema.groups}
+        found = {}
+        for key, names in (some | {None: list(self.schema.groups)}).items():
+            tables = [self.events[name] for name in names if len(self.events[name])]
+            if tables:
+                found[key] = Extent(
+                    users=len(pd.concat([table["user_id"] for table in tables]).unique()),
+                    behaviors=sum(map(len, tables)),
+                    first=min(int(table["timestamp"].min()) for table in tables),
+                    last=max(int(table["timestamp"].max()) for table in tables),
+                )
+        return found
 
     def fingerprint(self) -> str:
         """SHA-256 (its first 12 hex digits) of schema and contents.
@@ -222,21 +212,6 @@ class EventLog:
                     for piece in _content(table.column(column).combine_chunks()):
                         digest.update(piece)
         return digest.hexdigest()[:12]
-
-    def _count(self, names: list[str]) -> dict[str, Any]:
-        unit = self.schema.timestamp_unit
-        users = len(pd.concat([self.events[name]["user_id"] for name in names]).unique())
-        behaviors = sum(len(self.events[name]) for name in names)
-        times = [t for name in names for t in self.events[name]["timestamp"].agg(["min", "max"])]
-        first, last = (str(np.datetime64(int(t), unit).astype("datetime64[D]")) for t in (min(times), max(times)))
-        return {
-            "users": users,
-            "behaviors": behaviors,
-            "objects": sum(len(self.objects[name]) for name in names),
-            "average length": behaviors / users,
-            "first day": first,
-            "last day": last,
-        }
 
     def _arrow(self, name: str, kind: str) -> pa.Table:
         """A group's table with the column types in which it is stored and hashed."""
@@ -258,11 +233,76 @@ class EventLog:
         )
 
 
-def _wanted(kind: str, group: Group) -> list[str]:
+class Extent(NamedTuple):
+    """How much there is: number of users and of behaviors, first and last time (in the schema's timestamp_unit)."""
+
+    users: int
+    behaviors: int
+    first: int
+    last: int
+
+
+def summarize(
+    schema: Schema, objects: Mapping[str, pd.DataFrame], parts: Iterable[Mapping[str | None, Extent]]
+) -> pd.DataFrame:
+    """The table of `EventLog.summary` for a log in one or more parts, no user in two of them."""
+    found: dict[str | None, list[Extent]] = {name: [] for name in [*schema.groups, None]}
+    for part in parts:
+        for name, extent in part.items():
+            found[name].append(extent)
+    features = dict.fromkeys(
+        feature
+        for group in schema.groups.values()
+        for feature, spec in group.features.items()
+        if feature != OBJECT_ID and spec.kind != "continuous"
+    )
+    rows, values = {}, {}
+    for name, group in schema.groups.items():
+        row = _row(schema, found[name], len(objects[name]))
+        for feature in features:
+            if feature in group.features and group.features[feature].kind != "continuous":
+                column = objects[name][feature]
+                flat = column.explode() if group.features[feature].kind == "tokens" else column
+                values[feature, name] = set(flat.dropna())
+                row[f"distinct {feature}"] = len(values[feature, name])
+        rows[name] = row
+    total = _row(schema, found[None], sum(map(len, objects.values())))
+    for feature in features:
+        shared: dict[str, set[str]] = {}
+        for name in schema.groups:
+            if (feature, name) in values:
+                shared.setdefault(schema.vocabulary(name, feature), set()).update(values[feature, name])
+        total[f"distinct {feature}"] = sum(map(len, shared.values()))
+    # a group's name holds no blank, so the two cannot be confused
+    rows["all groups"] = total
+    columns = ["users", "behaviors", "objects", "average length"]
+    columns += [f"distinct {feature}" for feature in features] + ["first day", "last day"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("group")
+    counts = [column for column in columns if column in ("users", "behaviors", "objects") or "distinct" in column]
+    return table.astype(dict.fromkeys(counts, "Int64"))
+
+
+def _row(schema: Schema, extents: Sequence[Extent], objects: int) -> dict[str, Any]:
+    users, behaviors = (sum(extent[place] for extent in extents) for place in (0, 1))
+    times = min(extent.first for extent in extents), max(extent.last for extent in extents)
+    first, last = (str(np.datetime64(time, schema.timestamp_unit).astype("datetime64[D]")) for time in times)
+    return {
+        "users": users,
+        "behaviors": behaviors,
+        "objects": objects,
+        "average length": behaviors / users,
+        "first day": first,
+        "last day": last,
+    }
+
+
+def wanted(kind: str, group: Group) -> list[str]:
+    """The columns that a table of this kind needs."""
     return list(EVENT_COLUMNS) if kind == "events" else list(dict.fromkeys([OBJECT_ID, *group.features]))
 
 
-def _table_path(folder: Path, stem: str, problems: list[Problem]) -> Path | None:
+def table_path(folder: Path, stem: str, problems: list[Problem]) -> Path | None:
+    """The one table `stem` of a folder, Parquet or CSV; a problem is noted where there is none, or two."""
     paths = [path for suffix in ("parquet", "csv") if (path := folder / f"{stem}.{suffix}").exists()]
     if len(paths) == 1:
         return paths[0]
@@ -275,8 +315,11 @@ def _table_path(folder: Path, stem: str, problems: list[Problem]) -> Path | None
     return None
 
 
-def _objects(table: Table, group: Group) -> tuple[pa.Array | None, pd.DataFrame]:
-    """Check a group's objects. Returns their ids, None when the column cannot be used, and the frame."""
+def checked_objects(table: Table, group: Group) -> tuple[pa.Array | None, pd.DataFrame]:
+    """Check a group's objects; problems are noted in the table.
+
+    Returns their ids, None when the column cannot be used, and the frame.
+    """
     ids = table.text(OBJECT_ID, required=True)
     if ids is not None:
         twice = ids.to_pandas().duplicated().to_numpy() & mask(ids.is_valid())
@@ -300,13 +343,18 @@ def _str(array: pa.Array | None) -> pd.Series | None:
     return None if array is None else pd.Series(pd.array(array, dtype="str"))
 
 
-def _events(table: Table, group: Group, unit: str, ids: pa.Array | None) -> pd.DataFrame:
-    """Check a group's behaviors, against the ids of its objects if there are any to compare with."""
+def checked_events(
+    table: Table, group: Group, unit: str, ids: pa.Array | None, may_be_empty: bool = False
+) -> pd.DataFrame:
+    """Check a group's behaviors; problems are noted in the table.
+
+    ids: of the group's objects, which the behaviors must be about; None if there are none to compare with.
+    """
     users = table.text("user_id", required=True)
     times = table.times("timestamp", unit)
     actions = table.text("action", required=True)
     about = table.text(OBJECT_ID, required=True)
-    if table.is_empty():
+    if table.is_empty() and not may_be_empty:
         table.note(None, "the group is empty; write at least one behavior, or take the group out of the schema")
     codes = None
     if actions is not None:

@@ -17,6 +17,7 @@ from atrank_lib.checkpoints import write_text
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.events import EventLog
 from atrank_lib.provenance import commit, hardware, versions
+from atrank_lib.shards import ShardedLog
 
 
 class RecordError(ValueError):
@@ -45,7 +46,7 @@ def unpack(text: str) -> Float64[np.ndarray, " users"]:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8) / 2
 
 
-def provenance(log: EventLog) -> dict[str, Any]:
+def provenance(log: EventLog | ShardedLog) -> dict[str, Any]:
     """Where a result comes from: data, commit, versions, hardware."""
     return {
         "data_name": log.schema.name,

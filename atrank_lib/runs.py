@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, mod
 from atrank_lib.checkpoints import Checkpoints, FitResult, load_weights, save_weights, write_text
 from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.distributed import ALONE, Processes
-from atrank_lib.evaluation import Evaluation
+from atrank_lib.evaluation import Evaluation, evaluate
 from atrank_lib.events import EventLog
 from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
@@ -23,6 +23,7 @@ from atrank_lib.provenance import versions
 from atrank_lib.records import provenance, result, write_record
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
+from atrank_lib.shards import ShardedLog, Shards
 from atrank_lib.training import Recipe, fit
 
 # every model has a Config and is built from (schema, vocabularies, config, histories)
@@ -91,6 +92,24 @@ class Run:
         Raises:
             RunError: the log's groups, actions or features are not those the model was trained on.
         """
+        self._check_schema(log)
+        return GroupedHistories.from_log(log, self.vocabularies)
+
+    def evaluate(self, log: EventLog | ShardedLog, negatives: int = 1, seed: int = 0) -> Evaluation:
+        """Average user AUC on the test samples of a log; see ``evaluation.evaluate``.
+
+        Raises:
+            RunError: the log's groups, actions or features are not those the model was trained on.
+        """
+        protocol, targets = self.config.protocol, self.config.targets
+        if isinstance(log, ShardedLog):
+            self._check_schema(log)
+            shards = replace(Shards.survey(log, protocol, targets), vocabularies=self.vocabularies)
+            return shards.evaluate(self.model, negatives=negatives, seed=seed)
+        histories = self.histories_of(log)
+        return evaluate(self.model, histories, split(histories, protocol, targets).test, negatives=negatives, seed=seed)
+
+    def _check_schema(self, log: EventLog | ShardedLog) -> None:
         ours, theirs = self.config.log_schema, log.schema
         if (ours.groups, ours.timestamp_unit) != (theirs.groups, theirs.timestamp_unit):
             names = [g for g in {**ours.groups, **theirs.groups} if ours.groups.get(g) != theirs.groups.get(g)]
@@ -99,7 +118,6 @@ class Run:
                 f"{'groups ' + str(names) if names else 'timestamp_unit'} differ; use a log with the same groups, "
                 "actions, features and time scales"
             )
-        return GroupedHistories.from_log(log, self.vocabularies)
 
 
 def _build(config: RunConfig, vocabularies: Vocabularies) -> Any:
@@ -122,7 +140,7 @@ def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = N
 
 
 def train_run(
-    log: EventLog,
+    log: EventLog | ShardedLog,
     out: Path,
     *,
     model: str = "atrank",
@@ -160,13 +178,17 @@ def train_run(
     """
     if model not in MODELS:
         raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
-    grouped, parts = prepare(log, protocol, targets)
+    data: GroupedHistories | Shards
+    if isinstance(log, ShardedLog):
+        data, parts = Shards.survey(log, protocol, targets), None
+    else:
+        data, parts = prepare(log, protocol, targets)
     config = RunConfig(
         model=model,
         options=MODELS[model].Config() if options is None else options,  # a dict is validated
         log_schema=log.schema,
         histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
-        targets=tuple(parts.train),
+        targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
         protocol=protocol,
         recipe=recipe,
         seed=seed,
@@ -174,7 +196,7 @@ def train_run(
         data_fingerprint=log.fingerprint(),
         versions=versions(),
     )
-    network = _build(config, grouped.vocabularies)
+    network = _build(config, data.vocabularies)
     existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
     if not fresh:
         if not resume:
@@ -183,12 +205,12 @@ def train_run(
     processes.agree(config.model_dump_json())  # and all have looked into the folder before the first one writes
     if processes.first:
         out.mkdir(parents=True, exist_ok=True)
-        grouped.vocabularies.write(out / "vocabularies.json")
+        data.vocabularies.write(out / "vocabularies.json")
         write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
     try:
         trained = fit(
             network,
-            grouped,
+            data,
             parts,
             recipe,
             seed=seed,
@@ -200,9 +222,7 @@ def train_run(
             processes=processes,
         )
     except Exception:
-        if (
-            processes.first and fresh and not Checkpoints(out).latest()
-        ):  # nothing to resume from: leave the place as it was
+        if processes.first and fresh and not Checkpoints(out).latest():  # nothing to resume from: leave no trace
             shutil.rmtree(out)
             if existed:
                 out.mkdir()
@@ -288,7 +308,9 @@ def load_run(run: Path | str) -> Run:
     return Run(config, vocabularies, model)
 
 
-def record_run(run: Path, config: RunConfig, log: EventLog, evaluation: Evaluation, file: Path, **more: Any) -> None:
+def record_run(
+    run: Path, config: RunConfig, log: EventLog | ShardedLog, evaluation: Evaluation, file: Path, **more: Any
+) -> None:
     """Write a run's result with all that is needed to judge and to repeat it; ``more`` goes into the record too.
 
     >>> import json

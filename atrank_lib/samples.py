@@ -151,11 +151,39 @@ def split(
     {'item': 40, 'query': 40, 'coupon': 40}
     """
     targets = check_groups(histories.schema, tuple(histories.groups) if targets is None else targets, "targets")
+    cuts = time_cuts([histories.groups[g].timestamps for g in targets], fractions)
+    found = cut(histories, protocol, targets, cuts)
+    longest = {name: int(histories.groups[name].offsets.diff().max()) for name in targets}
+    require_samples({g: (len(found.train[g]), len(found.test[g])) for g in targets}, protocol, longest)
+    return found
+
+
+def time_cuts(times: Sequence[Int[Tensor, " _"]], fractions: tuple[float, float] = (0.8, 0.9)) -> tuple[int, int]:
+    """The two moments of ``global_time``, from the times of all target behaviors."""
+    ordered = torch.cat(list(times)).sort().values
+    first, second = (int(ordered[min(int(f * len(ordered)), len(ordered) - 1)]) for f in fractions)
+    return first, second
+
+
+def require_samples(sizes: Mapping[str, tuple[int, int]], protocol: Protocol, longest: Mapping[str, int]) -> None:
+    """``ValueError`` for a group whose ``sizes``, the numbers of training and test samples, hold a 0.
+
+    ``longest`` is the most behaviors that a user has in each group.
+    """
+    for group, counts in sizes.items():
+        for size, name in zip(counts, ("training", "test"), strict=True):
+            if size == 0:
+                raise ValueError(
+                    f"group {group!r} has no {name} sample under protocol {protocol!r}: its users have at most "
+                    f"{longest[group]} behaviors of this group; give longer histories or other targets"
+                )
+
+
+def cut(histories: GroupedHistories, protocol: Protocol, targets: Sequence[str], cuts: tuple[int, int]) -> Split:
+    """``split`` at given moments (``cuts``, used by ``global_time`` alone); a group may come out without samples."""
     if protocol not in ("paper", "validated", "global_time"):
         raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
     parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
-    times = torch.cat([histories.groups[g].timestamps for g in targets]).sort().values
-    cuts = [times[min(int(f * len(times)), len(times) - 1)] for f in fractions]
     for group in targets:
         own = histories.groups[group]
         positions = torch.arange(len(own.timestamps))
@@ -171,12 +199,6 @@ def split(
         everything = _samples(histories, group, positions)
         for number, samples in enumerate(parts):
             samples[group] = everything[part == number]
-        for number, name in ((0, "training"), (2, "test")):
-            if len(parts[number][group]) == 0:
-                raise ValueError(
-                    f"group {group!r} has no {name} sample under protocol {protocol!r}: its users have at most "
-                    f"{int(own.offsets.diff().max())} behaviors of this group; give longer histories or other targets"
-                )
     return Split(*parts)
 
 

@@ -216,6 +216,7 @@ def _validate(model: nn.Module, parts: Parts, processes: Processes) -> dict[str,
         scores = score_candidates(model, part.histories, part.validation, part.fixed, processes=processes)
         for name, samples in part.validation.items():
             found.setdefault(name, []).append(user_auc(samples, scores[name]))
+        del part, scores  # before the next part comes
     return {name: float(AverageUserAUC.over(aucs)) for name, aucs in found.items()}
 
 
@@ -278,6 +279,7 @@ def _plan(
             name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
         }
         yield from _steps(part.histories, tasks, candidates, recipe, generator, groups, processes)
+        del part, tasks, samplers, candidates  # before the next part comes
 
 
 def _step_count(sizes: Mapping[str, int], recipe: Recipe) -> int:

@@ -16,16 +16,13 @@ import json
 import os
 import platform
 import re
-import resource
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 import typer
+from _memory import watch
 
 USERS, ITEMS, CATEGORIES, REVIEWS, PRODUCTS = 192_403, 63_001, 801, 1_689_188, 498_196
 WORDS = re.split(
@@ -97,17 +94,6 @@ def write_pair(folder: Path, share: float, seed: int) -> tuple[Path, Path]:
     return paths
 
 
-def resident_memory(process: psutil.Process) -> int:
-    """Resident bytes now, summed over the process and its descendants."""
-    total = 0
-    try:
-        for one in [process, *process.children(recursive=True)]:
-            total += one.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass
-    return total
-
-
 def main(
     folder: Annotated[Path, typer.Option(help="Where the pair of files and the log go; the pair is kept.")],
     share: Annotated[float, typer.Option(help="Size relative to Electronics.")] = 1.0,
@@ -128,20 +114,8 @@ def main(
         str(folder),
     ]
     command += ["--out", str(folder / "log"), "--overwrite", "--workers", str(workers)]
-    start, peak = time.perf_counter(), 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as run:
-        watched = psutil.Process(run.pid)
-        while run.poll() is None:
-            peak = max(peak, resident_memory(watched))
-            time.sleep(0.05)
-    seconds = time.perf_counter() - start
-    if run.returncode:
-        raise typer.Exit(run.returncode)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = {
-        "seconds": round(seconds, 1),
-        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
-        "peak_gb": round(peak / 1e9, 2),
+        **watch(command).as_dict(),
         "files_gb": [round(path.stat().st_size / 1e9, 3) for path in pair],
         "workers": workers,
         "cores": os.cpu_count(),

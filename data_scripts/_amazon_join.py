@@ -1,4 +1,4 @@
-"""The Amazon tables joined: which files, which checks, which expressions (Ibis on DuckDB). See ``amazon``."""
+"""The Amazon tables joined: which files, which checks, which expressions (Ibis). See ``amazon``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow as pa
 from atrank_lib.events import EventLog
 from atrank_lib.schema import Feature, Group, Schema, TimeScale
 from data_scripts._download import download
+from data_scripts._engine import Engine, connect
 from data_scripts._errors import PreparationError
 from data_scripts._lines import parse_lines, parsing_pool
 from data_scripts._tables import (
-    connect,
     differing_counts,
     joins_page,
     number,
@@ -120,7 +120,8 @@ def read_joined(con: ibis.BaseBackend, folder: Path) -> tuple[ir.Table, ir.Table
     attributes = read_table(
         con, folder / "item_attributes.parquet", {"item_id": "!string", "attribute_ids": "array<string>"}
     )
-    leaf = attributes.attribute_ids[attributes.attribute_ids.length() - 1]
+    last = attributes.attribute_ids.length().nullif(0) - 1  # null for an empty list: Spark refuses to look into it
+    leaf = attributes.attribute_ids[last]
     meta = attributes.select(object_id="item_id", category_id=leaf, row="row")
     other = events.join(meta, events.item_id == meta.object_id)
     other = other.filter(~other.category_id.identical_to(other.category_id_right))
@@ -135,7 +136,13 @@ def read_joined(con: ibis.BaseBackend, folder: Path) -> tuple[ir.Table, ir.Table
 
 
 def prepare(
-    category: str, out: Path, raw_dir: Path | None, from_table: Path | None, overwrite: bool, workers: int
+    category: str,
+    out: Path,
+    raw_dir: Path | None,
+    from_table: Path | None,
+    overwrite: bool,
+    workers: int,
+    engine: Engine = "duckdb",
 ) -> None:
     """Read one category, join, compare with Table 1, publish the log, and print what was joined."""
     category = PAPER_NAMES.get(category.rstrip("."), category)
@@ -144,27 +151,27 @@ def prepare(
     if raw_dir is not None and from_table is not None:
         raise PreparationError("--raw-dir and --from-table name two sources; pass one of them")
     refuse_existing(out, overwrite)
-    con = connect()
-    if from_table is None:
-        files = raw_files(category, raw_dir or Path(pooch.os_cache("atrank_lib")) / "amazon")
-        reviews, meta = read_pair(con, files, workers)
-        sources = " and ".join(f"`{path.name}`" for path in files)
-        leaf = "the last element of the last category path of its product"
-    else:
-        reviews, meta = read_joined(con, from_table)
-        sources = "`events.parquet` and `item_attributes.parquet`"
-        leaf = "the last of its `attribute_ids`"
-    items = con.create_table("items", reviewed_items(reviews, meta), temp=True)
-    counts = count(reviews, meta, items)
-    differing = differing_counts(counts, TABLE_1.get(category, {}), "Table 1 of the paper")
-    steps = [
-        f"Source: {sources} (Amazon reviews 2014, 5-core, McAuley et al.).",
-        "Every review is one behavior, with the action `review`; repeated reviews of an item are all kept.",
-        "A user's reviews are in time order; reviews of the same second keep the order of the file.",
-        f"An item's category is {leaf}.",
-        "An item that the products do not list has an unknown category.",
-        "Of several product lines of one item the first counts.",
-    ]
-    title = f"Amazon {category} (2014, 5-core)"
-    publish(event_log(title, reviews, items), out, joins_page(title, steps, counts, differing), overwrite)
-    report(out, steps, counts, differing)
+    with connect(engine) as con:
+        if from_table is None:
+            files = raw_files(category, raw_dir or Path(pooch.os_cache("atrank_lib")) / "amazon")
+            reviews, meta = read_pair(con, files, workers)
+            sources = " and ".join(f"`{path.name}`" for path in files)
+            leaf = "the last element of the last category path of its product"
+        else:
+            reviews, meta = read_joined(con, from_table)
+            sources = "`events.parquet` and `item_attributes.parquet`"
+            leaf = "the last of its `attribute_ids`"
+        items = con.create_table("items", reviewed_items(reviews, meta), temp=True)
+        counts = count(reviews, meta, items)
+        differing = differing_counts(counts, TABLE_1.get(category, {}), "Table 1 of the paper")
+        steps = [
+            f"Source: {sources} (Amazon reviews 2014, 5-core, McAuley et al.).",
+            "Every review is one behavior, with the action `review`; repeated reviews of an item are all kept.",
+            "A user's reviews are in time order; reviews of the same second keep the order of the file.",
+            f"An item's category is {leaf}.",
+            "An item that the products do not list has an unknown category.",
+            "Of several product lines of one item the first counts.",
+        ]
+        title = f"Amazon {category} (2014, 5-core)"
+        publish(event_log(title, reviews, items), out, joins_page(title, steps, counts, differing), overwrite)
+        report(out, steps, counts, differing)

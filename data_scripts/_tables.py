@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from atrank_lib.events import EventLog, EventLogError
+from data_scripts._engine import failures
 from data_scripts._errors import PreparationError
-
-
-def connect() -> ibis.BaseBackend:
-    """An in-memory DuckDB that spills to disk rather than growing past 1 GB."""
-    return ibis.duckdb.connect(memory_limit="1GB")
 
 
 def read_table(con: ibis.BaseBackend, path: Path, columns: Mapping[str, str]) -> ir.Table:
@@ -39,13 +37,13 @@ def read_table(con: ibis.BaseBackend, path: Path, columns: Mapping[str, str]) ->
         raise PreparationError(f"{path}: no such file")
     try:
         table = con.read_parquet(str(path), file_row_number=True)
-    except duckdb.Error as error:
+    except failures(con) as error:
         raise PreparationError(f"{path}: not a readable parquet file; fetch it again ({error})") from error
     return take_columns(con, table.rename(row="file_row_number"), columns, path)
 
 
 def take_columns(con: ibis.BaseBackend, table: ir.Table, columns: Mapping[str, str], path: Path) -> ir.Table:
-    """``row`` and the named columns of a table that has them all, cast and held by DuckDB; errors name ``path``."""
+    """``row`` and the named columns of a table that has them all, cast and held by the engine; errors name ``path``."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         has = ", ".join(repr(name) for name in table.columns if name != "row")
@@ -54,7 +52,7 @@ def take_columns(con: ibis.BaseBackend, table: ir.Table, columns: Mapping[str, s
     try:
         cast = table.select("row", *columns).cast({name: kind.copy(nullable=True) for name, kind in types.items()})
         held = con.create_table(ibis.util.gen_name("source"), cast, temp=True)
-    except (duckdb.Error, ibis.common.exceptions.IbisError) as error:
+    except failures(con) as error:
         raise PreparationError(f"{path}: a value is not of the type in {dict(columns)} ({error})") from error
     for name, kind in types.items():
         empty = to_frame(held.filter(held[name].isnull()).order_by("row").limit(1))
@@ -66,6 +64,16 @@ def take_columns(con: ibis.BaseBackend, table: ir.Table, columns: Mapping[str, s
 def to_frame(table: ir.Table) -> pd.DataFrame:
     """Run an expression; text columns come as pandas text, nulls as missing values."""
     return table.to_pyarrow().to_pandas()
+
+
+def stream(con: ibis.BaseBackend, table: ir.Table) -> Iterator[pa.RecordBatch]:
+    """Run an expression and read its rows in their order, a batch at a time; they wait on disk meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="atrank_rows_") as folder:
+        place = Path(folder) / "rows.parquet"
+        con.to_parquet(table, place)
+        for path in sorted(place.glob("part-*.parquet")) if place.is_dir() else [place]:  # Spark writes a folder
+            with pq.ParquetFile(path) as file:
+                yield from file.iter_batches(batch_size=100_000)
 
 
 def number(value: ir.IntegerScalar) -> int:
@@ -103,14 +111,21 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
 
 
 def publish(log: EventLog, folder: Path, joins: str, overwrite: bool) -> None:
-    """Write the log and its ``JOINS.md`` beside ``folder``, then rename; nothing half-written is left behind."""
+    """Write the log and its ``JOINS.md``; nothing half-written is left behind."""
+    with published(folder, overwrite) as fresh:
+        log.write(fresh)
+        (fresh / "JOINS.md").write_text(joins, encoding="utf-8")
+
+
+@contextmanager
+def published(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A place beside ``folder`` that takes its place when the block ends well, and else is removed."""
     refuse_existing(folder, overwrite)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
         fresh = Path(beside) / "log"
-        log.write(fresh)
-        (fresh / "JOINS.md").write_text(joins, encoding="utf-8")
+        yield fresh
         former = Path(beside) / "former"
         if folder.exists():
             folder.rename(former)

@@ -19,7 +19,7 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -94,13 +94,17 @@ def main(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an event log at --out.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Parsing processes.")] = min(4, os.cpu_count() or 1),
+    engine: Annotated[
+        Literal["duckdb", "spark"],
+        typer.Option(help="What runs the joins; spark needs Java 17 and the extra [spark]."),
+    ] = "duckdb",
 ) -> None:
     """Turn Amazon's 2014 reviews of one category into an event log (see JOINS.md inside it)."""
     # Imported here because every parsing process imports this module again, and would hold them all.
     from data_scripts._amazon_join import prepare
     from data_scripts._tables import or_exit
 
-    or_exit(partial(prepare, category, out, raw_dir, from_table, overwrite, workers))
+    or_exit(partial(prepare, category, out, raw_dir, from_table, overwrite, workers, engine))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ import typer
 
 from atrank_lib.events import EventLog
 from atrank_lib.schema import Feature, Group, Schema, TimeScale
+from data_scripts._engine import Engine, EngineOption, connect
 from data_scripts._errors import PreparationError
 from data_scripts._tables import (
-    connect,
     differing_counts,
     joins_page,
     number,
@@ -284,7 +284,17 @@ def count(
     }
 
 
-def prepare(out: Path, raw_dir: Path | None, overwrite: bool) -> None:
+def refuse_undated(tables: Mapping[str, ir.Table], raw_dir: Path) -> None:
+    """Refuse campaigns whose start date is unknown."""
+    undated = to_frame(tables["campaigns"].anti_join(tables["descriptions"], "campaign_id").order_by("row").limit(1))
+    if len(undated):
+        raise PreparationError(
+            f"{raw_dir / 'campaigns'}, row {undated['row'][0]}: campaign_id {undated['campaign_id'][0]!r} is not in "
+            "campaign_descriptions, so its start date is unknown; take all tables from one source"
+        )
+
+
+def prepare(out: Path, raw_dir: Path | None, overwrite: bool, engine: Engine = "duckdb") -> None:
     """Read the tables, join, compare with the published counts, publish the log, and print what was joined."""
     refuse_existing(out, overwrite)
     if raw_dir is None:
@@ -293,20 +303,15 @@ def prepare(out: Path, raw_dir: Path | None, overwrite: bool) -> None:
                 "no --raw-dir, and ATRANK_DATA_DIR is not set; pass --raw-dir with the folder of the tables"
             )
         raw_dir = Path(os.environ["ATRANK_DATA_DIR"]) / "completejourney"
-    con = connect()
-    tables = {name: load(con, raw_dir, source) for name, source in SOURCES.items()}
-    require_unique(tables["products"], "product_id", raw_dir / "products")
-    require_unique(tables["descriptions"], "campaign_id", raw_dir / "campaign_descriptions")
-    undated = to_frame(tables["campaigns"].anti_join(tables["descriptions"], "campaign_id").order_by("row").limit(1))
-    if len(undated):
-        raise PreparationError(
-            f"{raw_dir / 'campaigns'}, row {undated['row'][0]}: campaign_id {undated['campaign_id'][0]!r} is not in "
-            "campaign_descriptions, so its start date is unknown; take all tables from one source"
-        )
-    event_tables, object_tables = join(tables)
-    events = {group: to_frame(table) for group, table in event_tables.items()}
-    objects = {group: to_frame(table) for group, table in object_tables.items()}
-    counts = count(tables, events, objects)
+    with connect(engine) as con:
+        tables = {name: load(con, raw_dir, source) for name, source in SOURCES.items()}
+        require_unique(tables["products"], "product_id", raw_dir / "products")
+        require_unique(tables["descriptions"], "campaign_id", raw_dir / "campaign_descriptions")
+        refuse_undated(tables, raw_dir)
+        event_tables, object_tables = join(tables)
+        events = {group: to_frame(table) for group, table in event_tables.items()}
+        objects = {group: to_frame(table) for group, table in object_tables.items()}
+        counts = count(tables, events, objects)
     differing = differing_counts(counts, PUBLISHED, "the published tables")
     log = EventLog.from_tables(SCHEMA, events, objects)
     publish(log, out, joins_page(SCHEMA.name, STEPS, counts, differing), overwrite)
@@ -320,9 +325,10 @@ def main(
         typer.Option(help="Folder of the .parquet or .rda tables. Default: $ATRANK_DATA_DIR/completejourney."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an event log at --out.")] = False,
+    engine: EngineOption = "duckdb",
 ) -> None:
     """Turn the tables of the R package completejourney into an event log (see JOINS.md inside it)."""
-    or_exit(partial(prepare, out, raw_dir, overwrite))
+    or_exit(partial(prepare, out, raw_dir, overwrite, engine))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Spark for ``_engine``: how a local session is started, and results as Arrow tables, in a type-true and quiet way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+from ibis.backends.pyspark import Backend
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import SparkSession
+
+from data_scripts._errors import PreparationError
+
+LOGGING = """
+rootLogger.level = off
+"""
+
+
+def start(folder: Path) -> SparkSession:
+    """A Spark in a Java process of its own, with 2 GB; what it has to say about itself goes to a file in ``folder``.
+
+    Raises:
+        PreparationError: it does not start.
+    """
+    log, said = folder / "log4j2.properties", folder / "spark.txt"
+    log.write_text(LOGGING)
+    settings = {
+        "spark.driver.memory": "2g",
+        "spark.driver.maxResultSize": "0",  # a whole table of the log may be read at once
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log.as_uri()}",
+        "spark.local.dir": str(folder.parent),  # where Java makes folders, and removes them when it ends
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(os.cpu_count() or 1),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True  # prints what is raised as well
+    builder = SparkSession.builder.master("local[*]").appName("atrank")
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    loopback = os.environ.get("SPARK_LOCAL_IP")
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    errors = os.dup(2)  # Java inherits it, and writes of its modules before any logging is set up
+    try:
+        with said.open("w") as file:
+            os.dup2(file.fileno(), 2)
+            return builder.getOrCreate()
+    except (PySparkException, Py4JError, OSError, RuntimeError) as error:
+        lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
+        raise PreparationError(f"Spark does not start: {error}; it says: {' | '.join(lines[-3:])}") from error
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
+        if loopback is None:
+            del os.environ["SPARK_LOCAL_IP"]
+        else:
+            os.environ["SPARK_LOCAL_IP"] = loopback
+
+
+class SparkBackend(Backend):
+    """Ibis' Spark, with what DuckDB's has: row numbers of files, temporary tables, and results that stay Arrow.
+
+    Ibis itself brings every result through pandas, which loses types (a missing whole number makes floats), and has
+    neither of the other two.
+    """
+
+    folder: Path
+
+    def read_parquet(self, path: str, /, *, file_row_number: bool = False) -> ir.Table:
+        """A parquet file as a table; with ``file_row_number``, a column of this name, from 0."""
+        columns = ["_metadata.row_index AS file_row_number", "*"] if file_row_number else ["*"]
+        name = ibis.util.gen_name("file")
+        self._session.read.parquet(Path(path).absolute().as_uri()).selectExpr(*columns).createOrReplaceTempView(name)
+        return self.table(name)
+
+    def create_table(self, name: str, obj: ir.Table, /, *, temp: bool) -> ir.Table:
+        """Run an expression and keep its rows on disk until the engine is closed."""
+        path = (self.folder / name).as_uri()
+        self._run_pre_execute_hooks(obj)
+        self.raw_sql(self.compile(obj)).write.parquet(path)
+        self._session.read.parquet(path).createOrReplaceTempView(name)
+        return self.table(name)
+
+    def to_pyarrow(self, expr: ir.Expr, /, **_: Any) -> Any:
+        self._run_pre_execute_hooks(expr)
+        return expr.__pyarrow_result__(self.raw_sql(self.compile(expr.as_table())).toArrow())
+
+    def _register_in_memory_table(self, op: Any) -> None:
+        self._session.createDataFrame(op.data.to_pyarrow(op.schema)).createOrReplaceTempView(op.name)
