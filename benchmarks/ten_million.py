@@ -22,6 +22,7 @@ from atrank_lib.records import write_record
 from atrank_lib.shards import ShardedLog
 
 LIMIT_GB = 8.0
+BATCH = 512  # steps of the recipe's 128 are so many that starting each takes longer than computing it
 
 
 def main(
@@ -38,7 +39,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     whole, sharded, run = (str(folder / name) for name in ("log", "sharded", "run"))
     result = str(folder / "evaluation.json")
-    recipe = ["--recipe", "small", "--epochs", 1]
+    recipe = ["--recipe", "small", "--batch-size", BATCH, "--epochs", 1]
     steps: dict[str, list[object]] = {
         "simulate": ["data_scripts.simulate", "--users", users, "--seed", seed, "--out", whole],
         "check": ["atrank_lib", "check", whole],
@@ -66,6 +67,7 @@ def main(
         "users": int(total["users"]),
         "shards": shards,
         "threads": threads,
+        "batch": BATCH,
         "seed": seed,
         "steps": rows,
         "peak_gb": peak,
