@@ -60,11 +60,11 @@ class Workers:
             torch.set_num_threads(threads)
 
     def cut(self, batch: Batch) -> list[Batch]:
-        """Parts of a batch, as many for each worker, with about as many behaviors each."""
+        """Parts of a batch, as many for each worker, with about as many behaviors each; one worker takes it whole."""
+        if self.count == 1:
+            return [batch]
         rounds = max(1, -(-len(batch.slots) // (_BEHAVIORS * self.count)))
         wanted = min(self.count * rounds, batch.size)
-        if wanted <= 1:
-            return [batch]
         # samples come sorted by length: cut where the behaviors (and one place for the target) are shared out evenly
         weights = torch.bincount(batch.slots // batch.length, minlength=batch.size) + 1
         share = weights.cumsum(0) * wanted // (int(weights.sum()) + 1)
