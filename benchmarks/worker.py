@@ -16,7 +16,8 @@ import os
 import resource
 import sys
 import time
-from typing import Any, TextIO
+from io import RawIOBase
+from typing import Any
 
 from benchmarks.work import Setting
 
@@ -40,7 +41,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def serve(module: Any, name: str, setting: Setting, threads: int, requests: TextIO, answer: Any) -> None:
+def serve(module: Any, name: str, setting: Setting, threads: int, requests: RawIOBase, answer: Any) -> None:
     """Prepare one setting and train on request, until an empty one."""
     import torch
 
@@ -68,12 +69,14 @@ def main() -> None:
 
     module = importlib.import_module(module_of(arguments.name))
     answer({"versions": getattr(module, "VERSIONS", {})})
-    while line := sys.stdin.readline():
+    # without a buffer: what one process reads ahead, the other, after a fork, would miss
+    requests = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+    while line := requests.readline():
         child = os.fork()
         if not child:
             status = 1
             try:
-                serve(module, arguments.name, Setting(**json.loads(line)), arguments.threads, sys.stdin, answer)
+                serve(module, arguments.name, Setting(**json.loads(line)), arguments.threads, requests, answer)
                 status = 0
             finally:
                 if status:
