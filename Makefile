@@ -1,20 +1,25 @@
 # make book   the site, in _build/html/index.html       (DATA=DIR runs the chapters on your own event log,
-#                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time)
+#                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time,
+#                                                        REPOSITORY=https://HOST/OWNER/NAME for buttons that launch them)
+# make book-all   the site with the whole book to take along: PDF, EPUB, ZIP, in _build/html/downloads
 # make test   style, types and tests
 # make lab    the chapters as notebooks, in JupyterLab
+# make check-site   the built site with axe, html-validate and a slowed browser; the files of the whole book
+# make check-notebooks   every downloaded notebook runs where only the wheel is installed
 # make check-rebuild   two builds from nothing are byte-identical
 # make clean  remove what was built (the environment in .venv stays)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test lab check-rebuild clean
+.PHONY: book book-all notebooks-branch test lab check-site check-notebooks check-rebuild clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PROFILE ?= fast
 DATA ?=
+REPOSITORY ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -22,9 +27,18 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 # The name holds a checksum: the environment is brought up to date when one of these files changes.
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 
+EXECUTE = $(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
+
 book: $(INSTALLED)
-	$(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
-	$(PY) -m tools.build
+	$(EXECUTE)
+	$(PY) -m tools.build --repository "$(REPOSITORY)"
+
+book-all: $(INSTALLED)
+	$(EXECUTE)
+	$(PY) -m tools.whole_book --repository "$(REPOSITORY)"
+
+notebooks-branch: book-all
+	$(PY) -m tools.notebooks_branch --repository "$(REPOSITORY)"
 
 test: $(INSTALLED)
 	$(PY) -m ruff check
@@ -35,6 +49,12 @@ test: $(INSTALLED)
 lab: $(INSTALLED)
 	$(VENV)/bin/jupytext --quiet --sync book/*.py
 	$(VENV)/bin/jupyter lab --notebook-dir book
+
+check-site: book-all
+	$(PY) -m pytest -q -m site -n "$(JOBS)" tests/book
+
+check-notebooks: book
+	$(PY) -m tools.check_notebooks --jobs "$(JOBS)"
 
 check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"

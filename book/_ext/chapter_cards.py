@@ -17,7 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 CARD_TITLE = "In this chapter"
-QUESTION = re.compile(r"[^.?!]*\?")
+SENTENCE = re.compile(r"[^.?!]*[.?!]+[\"”']*")
+SHORT = 8  # words: a question of fewer is shown with the sentence before it
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,27 @@ def fields(paragraph: nodes.Element) -> dict[str, nodes.Element]:
     return found
 
 
+def last_question(text: str) -> str:
+    """The last question of a text, after the sentence that it takes up where it is short."""
+    sentences = [" ".join(sentence.split()) for sentence in SENTENCE.findall(text)]
+    last = max((number for number, sentence in enumerate(sentences) if "?" in sentence), default=None)
+    if last is None:
+        return ""
+    first = last - 1 if last and len(sentences[last].split()) < SHORT else last
+    return " ".join(sentences[first : last + 1])
+
+
 def read_facts(doctree: nodes.document) -> Facts | None:
     """What a chapter says about itself, or None where a page is no chapter."""
     note = card_note(doctree)
     if note is None:
         return None
     above = [node for node in note.parent.children[: note.parent.index(note)] if isinstance(node, nodes.paragraph)]
-    questions = QUESTION.findall(" ".join(node.astext() for node in above).replace("\n", " "))
     found = fields([node for node in note.children if isinstance(node, nodes.paragraph)][-1])
     empty = nodes.inline()
     runtime = found.get("Runtime", empty).astext().split(":", 1)[-1].strip().rstrip(".").split(";")[0]
     before = [xref["reftarget"] for xref in found.get("Before this", empty).findall(addnodes.pending_xref)]
-    return Facts(questions[-1].strip() if questions else "", runtime.split(".")[0], tuple(before))
+    return Facts(last_question(" ".join(node.astext() for node in above)), runtime.split(".")[0], tuple(before))
 
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -25,6 +26,19 @@ MENDED = (
 )
 
 
+IMAGE = re.compile(r'<img (?![^>]*\bwidth=)([^>]*\bsrc="([^":]+\.png)"[^>]*)>')
+
+
+def with_sizes(page: str, folder: Path) -> str:
+    """Give each PNG its width and height, so that the page does not jump when it comes."""
+
+    def sized(match: re.Match[str]) -> str:
+        width, height = struct.unpack(">II", (folder / match[2]).read_bytes()[16:24])
+        return f'<img width="{width}" height="{height}" {match[1]}>'
+
+    return IMAGE.sub(sized, page)
+
+
 def tidy(page: str) -> str:
     for pattern, replacement in MENDED:
         page = pattern.sub(replacement, page)
@@ -32,10 +46,10 @@ def tidy(page: str) -> str:
 
 
 def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     for path in sorted(Path(app.outdir).glob("*.html")):
-        path.write_text(tidy(path.read_text()))
+        path.write_text(with_sizes(tidy(path.read_text()), path.parent))
 
 
 def setup(app: Sphinx) -> dict[str, object]:
