@@ -47,9 +47,7 @@ def settings(project: Project, *, repository: str = "", whole_book: bool = False
         config["launch_buttons"] = {"thebe": False}
     sphinx = config["sphinx"]
     sphinx["config"]["whole_book"] = whole_book
-    sphinx["local_extensions"] = {
-        name: str(project.root / place) for name, place in sphinx["local_extensions"].items()
-    }
+    sphinx["local_extensions"] = {name: str(project.root / place) for name, place in sphinx["local_extensions"].items()}
     return config
 
 

@@ -32,7 +32,10 @@ def build_wheel(root: Path, folder: Path) -> Path:
     """The wheel of a checkout, built from a copy of what git would give: nothing is left behind in `root`."""
     source = folder / "source"
     names = subprocess.run(
-        ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"], check=True, capture_output=True, text=True
+        ["git", "-C", str(root), "ls-files", "-co", "--exclude-standard", "-z"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.split("\0")
     for name in filter(None, names):
         if (root / name).is_file():

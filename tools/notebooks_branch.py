@@ -52,7 +52,7 @@ def write_branch(project: Project, repository: str) -> Path:
         shutil.copyfile(project.root / "constraints.txt", folder / "constraints.txt")
         (folder / "runtime.txt").write_text("python-3.11\n")
         (folder / "README.md").write_text(
-            f"The executed notebooks of {config['url']}, written by its workflow. Changes belong into the chapters there.\n"
+            f"The executed notebooks of {config['url']}, written by its workflow: change the chapters there.\n"
         )
         if target.exists():
             shutil.rmtree(target)

@@ -37,7 +37,8 @@ def single_page(project: Project) -> str:
     names = project.toc()
     first = soup(project.html / f"{names[0]}.html")
     head, body = first.head, first.body
-    assert head and body
+    if head is None or body is None:
+        raise BookError(f"{names[0]}.html is no page of HTML")
     body.clear()
     main = first.new_tag("main", attrs={"class": "bd-main"})
     body.append(main)

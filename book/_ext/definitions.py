@@ -10,12 +10,12 @@ import html
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
-from tex_symbols import Notation, Row, read_rows, symbols_in
+from sphinx.builders.html import StandaloneHTMLBuilder
+from tex_symbols import Notation, Row, Symbol, read_rows, symbols_in
 
 GLOSSARY, NOTATION = "glossary", "notation"
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
@@ -46,8 +46,9 @@ def term_pattern(terms: dict[str, str]) -> re.Pattern[str] | None:
 
 def link_terms(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Make the first use of each term in running text a link to the glossary."""
-    pattern = None if docname == GLOSSARY else term_pattern(terms := term_ids(app))
-    if pattern is None:
+    terms = term_ids(app)
+    pattern = term_pattern(terms)
+    if pattern is None or docname == GLOSSARY:
         return
     ids = {term.lower(): anchor for term, anchor in terms.items()}
     seen: set[str] = set()
@@ -82,7 +83,8 @@ def inline_html(markdown: str) -> str:
     """A cell of the notation page: formulas, code and plain text."""
     parts = re.split(r"\$([^$]+)\$|`([^`]+)`", markdown)
     texts = [html.escape(text, quote=False) for text in parts[0::3]]
-    marks = [rf"\({html.escape(a)}\)" if a else f"<code>{html.escape(b)}</code>" for a, b in zip(parts[1::3], parts[2::3])]
+    found = zip(parts[1::3], parts[2::3], strict=True)
+    marks = [rf"\({html.escape(tex)}\)" if tex else f"<code>{html.escape(code)}</code>" for tex, code in found]
     return "".join(text + mark for text, mark in zip(texts, [*marks, ""], strict=True))
 
 
@@ -103,7 +105,11 @@ def mark_formulas(page: str, docname: str, notation: Notation, used: dict[str, s
             row = notation.explain(symbol, docname)
             if row:
                 key = f"{symbol.base}_{symbol.sub}: {row.meaning}"
-                name = str(symbol) if symbol.sup and f"^{{{symbol.sup}}}" in row.symbols.replace(" ", "") else tex_of(symbol)
+                name = (
+                    str(symbol)
+                    if symbol.sup and f"^{{{symbol.sup}}}" in row.symbols.replace(" ", "")
+                    else tex_of(symbol)
+                )
                 used.setdefault(key, rf"<dt>\({html.escape(name)}\)</dt><dd>{row_html(row)}</dd>")
                 number = str(list(used).index(key))
                 if number not in keys:
@@ -114,13 +120,13 @@ def mark_formulas(page: str, docname: str, notation: Notation, used: dict[str, s
     return FORMULA.sub(mark, page)
 
 
-def tex_of(symbol: Any) -> str:
+def tex_of(symbol: Symbol) -> str:
     return symbol.base + (f"_{{{symbol.sub}}}" if symbol.sub else "")
 
 
 def write_definitions(app: Sphinx, exception: Exception | None) -> None:
     """Name the symbols in all pages, and write what terms and symbols stand for."""
-    if exception or app.builder.name != "html":
+    if exception or app.builder.name != "html" or not isinstance(app.builder, StandaloneHTMLBuilder):
         return
     out = Path(app.outdir)
     source = Path(app.srcdir) / f"{NOTATION}.md"
@@ -129,12 +135,19 @@ def write_definitions(app: Sphinx, exception: Exception | None) -> None:
     for docname in sorted(app.env.found_docs):
         path = out / f"{docname}.html"
         path.write_text(mark_formulas(path.read_text(), docname, notation, symbols))
-    terms = {}
+    terms: dict[str, str] = {}
     for item in glossary_items(app):
         meaning = next(item.findall(nodes.definition))
         body = "".join(app.builder.render_partial(child)["fragment"] for child in meaning.children)
-        terms |= {term["ids"][0]: f"<dt>{html.escape(term.astext())}</dt><dd>{body}</dd>" for term in item.findall(nodes.term)}
-    content = {"glossary": f"{GLOSSARY}.html", "notation": f"{NOTATION}.html", "terms": terms, "symbols": [*symbols.values()]}
+        terms |= {
+            term["ids"][0]: f"<dt>{html.escape(term.astext())}</dt><dd>{body}</dd>" for term in item.findall(nodes.term)
+        }
+    content = {
+        "glossary": f"{GLOSSARY}.html",
+        "notation": f"{NOTATION}.html",
+        "terms": terms,
+        "symbols": [*symbols.values()],
+    }
     text = f"window.bookDefinitions = {json.dumps(content, ensure_ascii=False, indent=0)};\n"
     (out / "_static" / "definitions.js").write_text(text)
 

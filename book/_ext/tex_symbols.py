@@ -6,17 +6,28 @@ import re
 from dataclasses import dataclass
 
 # What is read over: layout, relations and operators that every reader of the book knows.
-OPERATORS = set(
-    r"""\, \; \! \quad \qquad \left \right \big \Big \bigl \bigr \Bigl \Bigr \cdot \times \to \mapsto \leftarrow \in \notin
-    \subseteq \cup \cap \le \leq \ge \geq \ne \neq \approx \equiv \ll \gg \sim \propto \pm \top \infty \sum \prod \int \bigcup \bigcap
-    \max \min \log \exp \ln \lim \arg \Pr \frac \tfrac \dfrac \sqrt \dots \ldots \cdots \vdots \langle \rangle \lfloor
-    \rfloor \lceil \rceil \lVert \rVert \lvert \rvert \mid \forall \exists \begin \end \\ \{ \} \| \& \% \qquad \emptyset
-    \limits \displaystyle \partial \nabla \odot \oplus \setminus \overset \underset \underbrace \text \textstyle \bmod
-    \middle \hline \prime \star \lor \land \neg \circ \Rightarrow \iff \implies""".split()
+OPERATORS = frozenset(
+    re.findall(
+        r"\\[a-zA-Z]+|\\.",
+        r"""
+        \, \; \! \quad \qquad \left \right \big \Big \bigl \bigr \Bigl \Bigr \cdot \times \to \mapsto \leftarrow \in
+        \notin \subseteq \cup \cap \le \leq \ge \geq \ne \neq \approx \equiv \ll \gg \sim \propto \pm \top \infty
+        \sum \prod \int \bigcup \bigcap \max \min \log \exp \ln \lim \arg \Pr \frac \tfrac \dfrac \sqrt \dots \ldots
+        \cdots \vdots \langle \rangle \lfloor \rfloor \lceil \rceil \lVert \rVert \lvert \rvert \mid \forall \exists
+        \begin \end \\ \{ \} \| \& \% \emptyset \limits \displaystyle \partial \nabla \odot \oplus \setminus
+        \overset \underset \underbrace \text \textstyle \bmod \middle \hline \prime \star \lor \land \neg \circ
+        \Rightarrow \iff \implies
+        """,
+    )
 )
 # The names of well-known functions, numbers and sets.
-NAMES = set(
-    "relu softmax concat LayerNorm sigmoid dropout layernorm bias emb lookup AUC argmax log exp max min mean".split()
+NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        r"""
+        relu softmax concat LayerNorm sigmoid dropout layernorm bias emb lookup AUC argmax log exp max min mean
+        """,
+    )
 )
 WRAPPERS = {"mathcal", "mathbf", "mathbb", "vec", "hat", "tilde", "bar", "boldsymbol"}
 INDEX = re.compile(r"^[a-zA-Z0-9+-]$")
@@ -118,7 +129,9 @@ def read_rows(page: str) -> list[Row]:
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if len(cells) == 4 and cells[0].startswith("$"):
-            rows.append(Row(cells[0].replace("$", " "), cells[1], cells[2], tuple(re.findall(r"\{doc\}`(\w+)`", cells[3]))))
+            rows.append(
+                Row(cells[0].replace("$", " "), cells[1], cells[2], tuple(re.findall(r"\{doc\}`(\w+)`", cells[3])))
+            )
     return rows
 
 
@@ -147,8 +160,9 @@ class Notation:
 
 
 def outermost(tex: str) -> list[Symbol]:
-    """The symbols of a comma-separated list, without those in their subscripts."""
-    return [found[0] for part in re.split(r",(?![^{(]*[})])", tex) if (found := symbols_in(part.strip(" ()")))]
+    """The symbols of a comma-separated list, without those in their subscripts; a tuple is none."""
+    parts = [part.strip() for part in re.split(r",(?![^{(]*[})])", tex)]
+    return [found[0] for part in parts if not part.startswith("(") and (found := symbols_in(part))]
 
 
 def same(name: Symbol, symbol: Symbol) -> bool:

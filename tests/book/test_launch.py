@@ -20,7 +20,7 @@ REPOSITORY = "https://github.com/reader/attention-book"
 
 def buttons(project: Project, name: str) -> list[str]:
     page = BeautifulSoup((project.html / f"{name}.html").read_text(), "html.parser")
-    return [link["href"] for link in page.select(".dropdown-launch-buttons a")]
+    return [str(link["href"]) for link in page.select(".dropdown-launch-buttons a")]
 
 
 def notebook_of(address: str) -> str:

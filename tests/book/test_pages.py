@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,9 +18,9 @@ from tools.check_prose import check_terms, prose_only
 from tools.project import ROOT, Project
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-from chapter_cards import last_question  # noqa: E402
-from tex_symbols import Notation, read_rows, symbols_in  # noqa: E402
-from tidy_html import tidy  # noqa: E402
+from chapter_cards import last_question
+from tex_symbols import Notation, read_rows, symbols_in
+from tidy_html import tidy
 
 EQUATIONS = range(1, 9)  # those of the paper
 HEAVIEST = 1_500_000  # bytes of a page and its own images, without the scripts and styles that all pages share
@@ -36,7 +37,7 @@ def test_internal_links_and_anchors_lead_somewhere(project: Project, pages: dict
     broken = []
     for name, page in pages.items():
         for link in page.find_all("a", href=True):
-            target, _, anchor = unquote(link["href"]).partition("#")
+            target, _, anchor = unquote(str(link["href"])).partition("#")
             if re.match(r"[a-z]+:", target):
                 continue
             target = target.split("?")[0] or name
@@ -63,7 +64,9 @@ def prose(project: Project) -> dict[str, str]:
 
 def test_every_equation_cited_by_number_is_in_the_paper():
     for name, text in prose(Project.at(ROOT)).items():
-        for found in re.finditer(r"\b(?:eq\.|eqs\.|equations?)\s+(\d+)(?:\s*(?:to|and|-|–)\s*(\d+))?", prose_only(text)):
+        for found in re.finditer(
+            r"\b(?:eq\.|eqs\.|equations?)\s+(\d+)(?:\s*(?:to|and|-|–)\s*(\d+))?", prose_only(text)
+        ):
             for number in filter(None, found.groups()):
                 assert int(number) in EQUATIONS, f"{name}: {found[0]!r}: the paper has equations 1 to 8"
 
@@ -112,7 +115,7 @@ def test_a_symbol_means_what_its_chapter_says():
 
     def meaning(tex: str, page: str) -> str | None:
         row = notation.explain(symbols_in(tex)[0], page)
-        return row and row.meaning
+        return row.meaning if row else None
 
     assert meaning("h", "03_time") == "half-life"
     assert meaning("h", "04_other") is None
@@ -147,7 +150,7 @@ def test_the_map_links_to_the_chapters_it_names(project: Project, pages: dict[st
 
 def test_previous_and_next_say_where_they_go(project: Project, pages: dict[str, BeautifulSoup]):
     names = project.toc()
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in pairwise(names):
         link = pages[f"{before}.html"].select_one("a.right-next")
         title = pages[f"{after}.html"].select_one("article h1")
         assert link is not None
@@ -160,18 +163,21 @@ def test_previous_and_next_say_where_they_go(project: Project, pages: dict[str, 
 
 def test_terms_and_symbols_have_definitions(project: Project, pages: dict[str, BeautifulSoup]):
     definitions = (project.html / "_static" / "definitions.js").read_text()
-    terms = [link["href"] for page in pages.values() for link in page.select("a.defined-term")]
+    terms = [str(link["href"]) for page in pages.values() for link in page.select("a.defined-term")]
     assert len(terms) > 50
     for href in set(terms):
         assert f'"{href.split("#")[1]}": ' in definitions
     known = definitions.count("<dt>\\\\(")
-    used = {int(n) for page in pages.values() for e in page.select("[data-symbols]") for n in e["data-symbols"].split()}
+    used = {
+        int(n) for page in pages.values() for e in page.select("[data-symbols]") for n in str(e["data-symbols"]).split()
+    }
     assert used == set(range(known))
 
 
 def test_no_page_is_heavy(project: Project, pages: dict[str, BeautifulSoup]):
     for name, page in pages.items():
-        own = {image["src"] for image in page.select("article img") if not image["src"].startswith("data:")}
+        sources = {str(image["src"]) for image in page.select("article img")}
+        own = {source for source in sources if not source.startswith("data:")}
         weight = (project.html / name).stat().st_size + sum((project.html / source).stat().st_size for source in own)
         assert weight < HEAVIEST, f"{name} weighs {weight / 1e6:.2f} MB"
 
@@ -192,7 +198,15 @@ def test_a_chapter_is_offered_as_notebook_and_as_python(project: Project, pages:
 
 def test_words_are_spelled_as_in_american_dictionaries():
     places = ["book", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atrank_lib", "data_scripts"]
-    command = [sys.executable, "-m", "codespell_lib", "--builtin", "clear,rare,en-GB_to_en-US", "--skip", "*.json,*.png"]
+    command = [
+        sys.executable,
+        "-m",
+        "codespell_lib",
+        "--builtin",
+        "clear,rare,en-GB_to_en-US",
+        "--skip",
+        "*.json,*.png",
+    ]
     result = subprocess.run([*command, "--ignore-words", str(WORDS), *places], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
@@ -202,7 +216,9 @@ def test_another_spelling_of_a_term_is_found(text: str):
     assert list(check_terms(text.replace("Self", "self")))
 
 
-@pytest.mark.parametrize("text", ["a mini-batch", "`pairwise`", "{ref}`pairwise <x>`", "pair-wise", "data_sets.pairwise"])
+@pytest.mark.parametrize(
+    "text", ["a mini-batch", "`pairwise`", "{ref}`pairwise <x>`", "pair-wise", "data_sets.pairwise"]
+)
 def test_the_spelling_of_the_book_and_code_pass(text: str):
     assert not list(check_terms(text))
 

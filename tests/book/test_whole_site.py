@@ -137,7 +137,9 @@ def test_everything_is_reached_with_the_keyboard_alone(opened, html: Path):
             )
         )
     inside = [(target, marked) for target, marked, in_article in reached if in_article and target]
-    wanted = page.evaluate("[...document.querySelectorAll('.model-map a, a.chapter-title')].map(a => a.getAttribute('href'))")
+    wanted = page.evaluate(
+        "[...document.querySelectorAll('.model-map a, a.chapter-title')].map(a => a.getAttribute('href'))"
+    )
     assert set(wanted) <= {target for target, _ in inside}
     assert all(marked for _, marked in inside), "focus is not visible"
 
