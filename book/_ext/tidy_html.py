@@ -39,10 +39,15 @@ def with_sizes(page: str, folder: Path) -> str:
     return IMAGE.sub(sized, page)
 
 
+STYLE = re.compile(r'<style type="text/css">.*?</style>', re.S)
+
+
 def tidy(page: str) -> str:
     for pattern, replacement in MENDED:
         page = pattern.sub(replacement, page)
-    return page
+    # A styled table of pandas brings its style sheet along: to the head with it.
+    head, mark, body = page.partition("</head>")
+    return head + "".join(STYLE.findall(body)) + mark + STYLE.sub("", body)
 
 
 def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
