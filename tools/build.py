@@ -43,9 +43,14 @@ def settings(project: Project, *, repository: str = "", whole_book: bool = False
     if repository and not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", repository):
         raise BookError(f"repository {repository!r}: write https://HOST/OWNER/NAME, in _config.yml or REPOSITORY=")
     config["repository"]["url"] = repository
-    if not repository:
-        config["launch_buttons"] = {"thebe": False}
+    buttons = config.pop("launch_buttons")
     sphinx = config["sphinx"]
+    if repository:  # as options of the theme, for those in _config.yml take the place of what Jupyter Book would set
+        sphinx["config"]["html_theme_options"] |= {
+            "repository_url": repository,
+            "repository_branch": config["repository"]["branch"],
+            "launch_buttons": buttons,
+        }
     sphinx["config"]["whole_book"] = whole_book
     sphinx["local_extensions"] = {name: str(project.root / place) for name, place in sphinx["local_extensions"].items()}
     return config

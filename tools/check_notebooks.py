@@ -42,7 +42,8 @@ def build_wheel(root: Path, folder: Path) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((root / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True)
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([*pip, "--wheel-dir", str(folder), str(source)], check=True, env=variables)
     return next(folder.glob("atrank_lib-*.whl"))
 
 

@@ -30,11 +30,11 @@ NAMES = frozenset(
     )
 )
 WRAPPERS = {"mathcal", "mathbf", "mathbb", "vec", "hat", "tilde", "bar", "boldsymbol"}
-INDEX = re.compile(r"^[a-zA-Z0-9+-]$")
+INDEX = re.compile(r"[a-zA-Z0-9+-]$")
 TEXT = re.compile(r"\\(?:text|textrm|textsf|texttt|label|begin|end|tag)\s*\{[^{}]*\}")
 NAMED = re.compile(r"\\(?:operatorname|mathrm|mathit)\*?\s*\{([^{}]*)\}")
 # Letters that stand together are one name, not a product: bg_i, emb_i(o), lookup_i^t.
-WORDS = re.compile(r"(?<![\\a-zA-Z])(?<!mathop\{)(bg|emb|lookup|all|self|vanilla)(?![a-zA-Z])")
+WORDS = re.compile(r"(?<![\\a-zA-Z])(?<!mathop\{)(bg|emb|lookup|bucketize|AUC|all|self|vanilla)(?![a-zA-Z])")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def symbols_in(tex: str) -> list[Symbol]:
             elif name[1:] in WRAPPERS:
                 argument, at = group_at(tex, skip_blanks(tex, at))
                 base = f"{name}{{{argument.strip()}}}"
-            elif name not in OPERATORS:
+            elif name not in OPERATORS and name[1].isalpha():
                 base = name
         else:
             base = tex[at] if tex[at].isalpha() else ""
@@ -174,7 +174,8 @@ def same_but_power(name: Symbol, symbol: Symbol) -> bool:
 
 
 def other_index(name: Symbol, symbol: Symbol) -> bool:
-    return bool(INDEX.match(name.sub or symbol.sub) and INDEX.match(symbol.sub)) and name.sup in ("", symbol.sup)
+    shapes = [INDEX.sub("*", sub) for sub in (name.sub, symbol.sub)]
+    return shapes in (["*", "*"], ["", "*"], [shapes[1]] * 2) and bool(symbol.sub) and name.sup in ("", symbol.sup)
 
 
 def placeholder(name: Symbol, symbol: Symbol) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from pathlib import Path
+from xml.etree import ElementTree
 
 from sphinx.application import Sphinx
 
@@ -26,14 +27,24 @@ MENDED = (
 )
 
 
-IMAGE = re.compile(r'<img (?![^>]*\bwidth=)([^>]*\bsrc="([^":]+\.png)"[^>]*)>')
+IMAGE = re.compile(r'<img (?![^>]*\bwidth=)([^>]*\bsrc="([^":]+\.(?:png|svg))"[^>]*)>')
+POINT = 4 / 3  # pixels
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a figure as matplotlib writes it, in pixels."""
+    if path.suffix == ".png":
+        return struct.unpack(">II", path.read_bytes()[16:24])
+    found = ElementTree.parse(path).getroot()
+    width, height = (round(float(found.attrib[side].removesuffix("pt")) * POINT) for side in ("width", "height"))
+    return width, height
 
 
 def with_sizes(page: str, folder: Path) -> str:
-    """Give each PNG its width and height, so that the page does not jump when it comes."""
+    """Give each figure its width and height, so that the page does not jump when it comes."""
 
     def sized(match: re.Match[str]) -> str:
-        width, height = struct.unpack(">II", (folder / match[2]).read_bytes()[16:24])
+        width, height = size_of(folder / match[2])
         return f'<img width="{width}" height="{height}" {match[1]}>'
 
     return IMAGE.sub(sized, page)
