@@ -34,6 +34,7 @@ THEME = {
 }
 SLOWER = 4  # a slow phone's processor than this machine's, as in Lighthouse
 INTERACTIVE_SECONDS = 2
+TRIES = 5
 JUMP = 0.1  # cumulative layout shift: up to here it is good, says web.dev/cls
 
 pytestmark = [
@@ -172,9 +173,8 @@ def test_a_term_explains_itself_to_mouse_keyboard_and_finger(opened, html: Path)
     phone.wait_for_url("**/glossary.html#*")
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_soon_interactive_on_a_slow_phone_and_does_not_jump(browser: Browser, html: Path, name: str):
-    """Processor time of the page's thread until it listens to its reader, without the scripts that all pages share."""
+def load(browser: Browser, address: str) -> tuple[float, float]:
+    """Seconds of processor time of a page's thread until it listens to its reader, and how much it jumps."""
     context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]
     page = context.new_page()
     page.add_init_script(
@@ -184,7 +184,7 @@ def test_a_page_is_soon_interactive_on_a_slow_phone_and_does_not_jump(browser: B
     session = context.new_cdp_session(page)
     session.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
     session.send("Performance.enable")
-    page.goto((html / f"{name}.html").as_uri(), wait_until="domcontentloaded")
+    page.goto(address, wait_until="domcontentloaded")
     spent = {metric["name"]: metric["value"] for metric in session.send("Performance.getMetrics")["metrics"]}
     if "MathJax" in page.content():
         page.wait_for_function("() => window.MathJax?.startup?.promise")
@@ -192,8 +192,26 @@ def test_a_page_is_soon_interactive_on_a_slow_phone_and_does_not_jump(browser: B
     page.wait_for_timeout(200)
     jumps = page.evaluate("window.jumps")
     context.close()
-    assert SLOWER * (spent["TaskDuration"] - spent["ScriptDuration"]) < INTERACTIVE_SECONDS
-    assert jumps < JUMP
+    return spent["TaskDuration"], jumps
+
+
+@pytest.fixture(scope="session")
+def shared_seconds(browser: Browser, html: Path) -> float:
+    """What a page costs that holds nothing but what all pages share."""
+    return min(load(browser, (html / "genindex.html").as_uri())[0] for _ in range(3))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_soon_interactive_on_a_slow_phone_and_does_not_jump(
+    browser: Browser, html: Path, shared_seconds: float, name: str
+):
+    """Beyond the scripts and styles that all pages share. The best of some tries: other programs only add time."""
+    for _ in range(TRIES):
+        seconds, jumps = load(browser, (html / f"{name}.html").as_uri())
+        assert jumps < JUMP
+        if SLOWER * (seconds - shared_seconds) < INTERACTIVE_SECONDS:
+            return
+    pytest.fail(f"{name}: {SLOWER * (seconds - shared_seconds):.1f} s on a slow phone")
 
 
 def test_the_pdf_holds_the_whole_book(html: Path):
