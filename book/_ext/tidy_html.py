@@ -27,7 +27,7 @@ MENDED = (
 )
 
 
-IMAGE = re.compile(r'<img (?![^>]*\bwidth=)([^>]*\bsrc="([^":]+\.(?:png|svg))"[^>]*)>')
+IMAGE = re.compile(r'<img (?![^>]*\bwidth=)([^>]*\bsrc="(_images/[^":]+\.(?:png|svg))"[^>]*)>')
 POINT = 4 / 3  # pixels
 
 
