@@ -1,9 +1,13 @@
 # make book   the site, in _build/html/index.html       (DATA=DIR runs the chapters on your own event log,
-#                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time)
+#                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time,
+#                                                        REPOSITORY=https://HOST/OWNER/NAME for buttons that launch them)
+# make book-all   the site with the whole book to take along: PDF, EPUB, ZIP, in _build/html/downloads
 # make test   style, types and tests
 # make lab    the chapters as notebooks, in JupyterLab
 # make course          the course for a class: student and solution notebooks, assignments, in _build/course
 # make check-course    nbgrader grades the course: the solutions get full marks, the stubs none
+# make check-site   the built site with axe, html-validate and a slowed browser; the files of the whole book
+# make check-notebooks   every downloaded notebook runs where only the wheel is installed
 # make check-rebuild   two builds from nothing are byte-identical
 # make bench  speed of training, side by side with other libraries: results/speed/peers.json  (DATA=DIR adds an epoch
 #             of that log; BENCH='--only 32-50-full' and other options of benchmarks/bench.py)
@@ -13,7 +17,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book test lab course check-course check-rebuild bench spark clean
+.PHONY: book book-all notebooks-branch test lab course check-course check-site check-notebooks check-rebuild bench spark clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -21,6 +25,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PROFILE ?= fast
 DATA ?=
 BENCH ?=
+REPOSITORY ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -30,9 +35,18 @@ INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cks
 # The libraries that the package is compared with contradict its dependencies and each other's.
 PEERS := _build/bench-venv
 
+EXECUTE = $(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
+
 book: $(INSTALLED)
-	$(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
-	$(PY) -m tools.build
+	$(EXECUTE)
+	$(PY) -m tools.build --repository "$(REPOSITORY)"
+
+book-all: $(INSTALLED)
+	$(EXECUTE)
+	$(PY) -m tools.whole_book --repository "$(REPOSITORY)"
+
+notebooks-branch: book-all
+	$(PY) -m tools.notebooks_branch --repository "$(REPOSITORY)"
 
 test: $(INSTALLED)
 	$(PY) -m ruff check
@@ -49,6 +63,12 @@ course: $(INSTALLED)
 
 check-course: $(INSTALLED)
 	$(PY) -m tools.check_course
+
+check-site: book-all
+	$(PY) -m pytest -q -m site -n "$(JOBS)" tests/book
+
+check-notebooks: book
+	$(PY) -m tools.check_notebooks --jobs "$(JOBS)"
 
 check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"

@@ -2,7 +2,7 @@
 
 A behavior group keeps its color through the book, as the paper's composite colors (Figure 1) do; a semantic
 space has one of eight atomic ones. All come from the hues of Okabe and Ito (2008), darkened until each stands
-out against the panel and all stay apart for color-blind readers; the paper's three groups differ in grey too.
+out against the panel and all stay apart for color-blind readers; the paper's three groups differ in gray too.
 Figures stand on a light panel of their own, so they look the same on light and dark pages.
 """
 

@@ -85,8 +85,9 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def recorded(folder: str) -> Path | None:
-    """``results/<folder>``, looked for in the current folder, in those above it, and beside this package."""
-    for root in (Path.cwd(), *Path.cwd().parents, Path(__file__).resolve().parents[1]):
+    """``results/<folder>``, looked for in the current folder and above it, beside this package, and inside it."""
+    package = Path(__file__).resolve().parent
+    for root in (Path.cwd(), *Path.cwd().parents, package.parent, package):
         if (root / "results" / folder).is_dir():
             return root / "results" / folder
     return None

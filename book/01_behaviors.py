@@ -266,7 +266,7 @@ days = (life["timestamp"] - life["timestamp"].min()) / DAY
 visit = (days.diff() > 0.25).cumsum()  # a pause of six hours begins a new visit
 x = pd.Series(np.arange(len(life)), life.index) + 1.0 * visit
 
-# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, its color is its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Grey bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, its color is its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Gray bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
 height = {name: -i for i, name in enumerate(log.schema.groups)}
 fig, ax = plt.subplots(figsize=(7.8, 1.4 + 0.7 * len(height)))
 for begins, ends in x.groupby(visit).agg(["min", "max"]).itertuples(index=False):

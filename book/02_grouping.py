@@ -465,7 +465,7 @@ def padding(plan):
 # each pool, and shuffles the batches. A pool of one batch is plain random order; a pool that holds everything is a
 # full sort.
 
-# %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample: colored is history, by group, grey is padding. Left, samples drawn at random; right, from a pool sorted by length. The area in color is all that carries information.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is grey; on the right all bars have nearly the same length and almost no grey is left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample: colored is history, by group, gray is padding. Left, samples drawn at random; right, from a pool sorted by length. The area in color is all that carries information.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is gray; on the right all bars have nearly the same length and almost no gray is left."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharex=True, sharey=True)
 for ax, (title, pool) in zip(axes, {"at random": 1, "sorted in pools": 50}.items(), strict=True):
     plan = epoch(32, pool, seed)

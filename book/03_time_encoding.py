@@ -27,8 +27,8 @@
 # - tell which lookup tables groups share, and why the time tables are not among them,
 # - measure whether time helps, and whether the form in which it is given matters.
 #
-# *Needs:* {ref}`ch-behaviors`, {ref}`ch-grouping`. *Runs in* under a minute on a laptop (fast profile).
-# *Code:* `atrank_lib.time_encoding`, `atrank_lib.embedding`. *Paper:* "Behavior Embedding Spaces".
+# **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-behaviors`, {ref}`ch-grouping`.
+# **Modules**: `atrank_lib.time_encoding`, `atrank_lib.embedding`. **Paper**: "Behavior Embedding Spaces".
 # ```
 
 # %% tags=["parameters"]

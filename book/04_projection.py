@@ -26,8 +26,8 @@
 # - show with two behaviors why one weight for each behavior must compromise,
 # - test in a controlled experiment whether several spaces help, and on which task they do not.
 #
-# *Needs:* {ref}`ch-time`. *Runs in* under a minute on a laptop (fast profile).
-# *Code:* `atrank_lib.projection`. *Paper:* "Latent Semantic Spaces", equations 1 and 2.
+# **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-time`.
+# **Modules**: `atrank_lib.projection`. **Paper**: "Latent Semantic Spaces", equations 1 and 2.
 # ```
 
 # %% tags=["parameters"]

@@ -27,7 +27,8 @@
 # - assemble the whole layer: several spaces, feedforward network, residual connection, layer norm;
 # - show that attention is blind to order, and find out what time encoding and self-attention each contribute.
 #
-# **Runtime:** under a minute on a laptop. **You need:** {ref}`ch-time` and {ref}`ch-projection`.
+# **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-time`, {ref}`ch-projection`.
+# **Modules**: `atrank_lib.attention`. **Paper**: equations 3 to 6.
 # ```
 
 # %% tags=["parameters"]

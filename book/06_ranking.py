@@ -28,7 +28,8 @@
 # - measure whether its attention finds the behaviors that truly caused what came next;
 # - train it on a real log.
 #
-# **Runtime:** about a minute on a laptop. **You need:** {ref}`ch-behaviors` for the metric and {ref}`ch-attention`.
+# **Runtime** (`fast`): about a minute on a laptop. **Before this**: {ref}`ch-behaviors` for the metric,
+# {ref}`ch-attention`. **Modules**: `atrank_lib.ranking`, `model`, `training`. **Paper**: equations 7 and 8.
 # ```
 
 # %% tags=["parameters"]

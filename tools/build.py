@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from atrank_lib.provenance import commit, hardware
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
@@ -37,12 +42,33 @@ def write_changelog(project: Project) -> None:
         shutil.copyfile(project.root / "CHANGELOG.md", project.notebooks / "changelog.md")
 
 
-def site_key(project: Project) -> str:
+def settings(project: Project, *, repository: str = "", whole_book: bool = False) -> dict[str, Any]:
+    """`_config.yml` with the buttons that launch chapters, if it or the caller names a repository."""
+    config: dict[str, Any] = yaml.safe_load((project.root / "_config.yml").read_text())
+    repository = (repository or config["repository"]["url"] or "").rstrip("/")
+    if repository and not re.fullmatch(r"https://[\w.-]+/[\w.-]+/[\w.-]+", repository):
+        raise BookError(f"repository {repository!r}: write https://HOST/OWNER/NAME, in _config.yml or REPOSITORY=")
+    config["repository"]["url"] = repository
+    buttons = config.pop("launch_buttons")
+    sphinx = config["sphinx"]
+    if repository:  # as options of the theme, for those in _config.yml take the place of what Jupyter Book would set
+        sphinx["config"]["html_theme_options"] |= {
+            "repository_url": repository,
+            "repository_branch": config["repository"]["branch"],
+            "launch_buttons": buttons,
+        }
+    sphinx["config"]["whole_book"] = whole_book
+    sphinx["local_extensions"] = {name: str(project.root / place) for name, place in sphinx["local_extensions"].items()}
+    return config
+
+
+def site_key(project: Project, config: dict[str, Any]) -> str:
     """What the site depends on, as one hash."""
     extensions = list((project.book / "_ext").rglob("*.py"))
     package = list((project.root / "atrank_lib").rglob("*.py"))  # its docstrings are the API reference
     changelog = [path for path in [project.root / "CHANGELOG.md"] if path.is_file()]
-    settings = [project.root / "_config.yml", project.root / "_toc.yml", *changelog, *extensions, *package]
+    settings = [project.root / "_toc.yml", *changelog, *extensions, *package]
+    sources = project.chapters()  # offered beside their notebooks
     pages = [path for path in project.notebooks.rglob("*") if path.is_file() and path.stem not in GENERATED]
     provenance = (environment(), commit(project.root))
     tools = Path(__file__).parent
@@ -50,34 +76,39 @@ def site_key(project: Project) -> str:
         settings,
         project.root,
         *provenance,
+        json.dumps(config | {"sphinx": config["sphinx"]["config"]}, sort_keys=True),
+        digest(sources, project.root),
         digest(pages, project.notebooks),
-        digest(tools.glob("*.py"), tools),
+        digest([tools / name for name in ("build.py", "ledger.py", "project.py")], tools),
     )
 
 
-def run_sphinx(project: Project, staging: Path) -> Path:
+def run_sphinx(project: Project, staging: Path, config: dict[str, Any], builder: str = "html") -> Path:
     """Run Jupyter Book in an empty folder and return the folder of pages; BookError when it complains."""
+    config_file = staging / "_config.yml"
+    config_file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    custom = [] if builder == "html" else ["--builder", "custom", "--custom-builder", builder]
     command = [
         *(str(Path(sys.executable).with_name("jupyter-book")), "build", str(project.notebooks)),
-        *("--config", str(project.root / "_config.yml"), "--toc", str(project.root / "_toc.yml")),
-        *("--path-output", str(staging), "-W", "-n", "--keep-going", "-q"),
+        *("--config", str(config_file), "--toc", str(project.root / "_toc.yml")),
+        *("--path-output", str(staging), "-W", "-n", "--keep-going", "-q", *custom),
     ]
     # A fixed hash seed and date: the same bytes in every build.
-    settings = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH, "NO_COLOR": "1"}
-    result = subprocess.run(command, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    variables = os.environ | {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH, "NO_COLOR": "1"}
+    result = subprocess.run(command, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if result.returncode:
         raise BookError(f"Jupyter Book refuses the pages:\n{result.stdout.strip()}")
-    return staging / "_build" / "html"
+    return staging / "_build" / builder
 
 
-def build_site(project: Project) -> str:
+def build_site(project: Project, config: dict[str, Any]) -> str:
     """Build `_build/html` unless it is up to date; return what was done, never half of it."""
     project.check_toc()
     missing = [path.stem for path in project.chapters() if not (project.notebooks / f"{path.stem}.ipynb").exists()]
     if missing:
         raise BookError(f"not executed: {', '.join(missing)}: run `make book`")
     stamp = project.keys / "html"
-    key = site_key(project)
+    key = site_key(project, config)
     pages = [project.html / f"{name}.html" for name in project.toc()]
     if stamp.exists() and stamp.read_text() == key and all(page.is_file() for page in pages):
         return f"unchanged: {project.html / 'index.html'}"
@@ -85,7 +116,7 @@ def build_site(project: Project) -> str:
     write_ledger(project)
     write_changelog(project)
     with tempfile.TemporaryDirectory(prefix="site-", dir=project.build) as name:
-        html = run_sphinx(project, Path(name))
+        html = run_sphinx(project, Path(name), config)
         for leftover in LEFTOVERS:
             path = html / leftover
             if path.is_dir():
@@ -106,11 +137,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=ROOT, help="the book's checkout")
     parser.add_argument("--build", type=Path, help="folder for everything generated (default: ROOT/_build)")
+    parser.add_argument("--repository", default="", help="https://HOST/OWNER/NAME: overrides _config.yml")
     options = parser.parse_args(arguments)
     project = Project.at(options.root, options.build)
     try:
+        config = settings(project, repository=options.repository)
         with project.lock():
-            print(build_site(project))
+            print(build_site(project, config))
     except BookError as error:
         print(f"{error}\nno site is built.", file=sys.stderr)
         return 1

@@ -61,6 +61,30 @@ BRITISH = {
 }
 
 
+# One spelling for each term of the field; what is in code, roles and links is not looked at.
+TERMS = {
+    r"mini ?batch": "mini-batch",
+    r"self attention": "self-attention",
+    r"pairwise": "pair-wise",
+    r"pointwise": "point-wise",
+    r"multitask": "multi-task",
+    r"datasets?": "data set",
+    r"time[ -]stamps?": "timestamp",
+    r"look-up": "lookup",
+    r"feed-forward": "feedforward",
+    r"hyper-parameters?": "hyperparameter",
+    r"one hot": "one-hot",
+    r"heatmaps?": "heat map",
+    r"soft-max": "softmax",
+    r"layer-norm": "layer norm",
+    r"drop-out": "dropout",
+    r"cold-start": "cold start",
+    r"non-linear": "nonlinear",
+    r"Pytorch|pytorch": "PyTorch",
+    r"ATrank|AtRank|Atrank": "ATRank",
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing to mend, and where."""
@@ -120,6 +144,14 @@ def check_spelling(text: str) -> Iterator[tuple[int, str]]:
                 yield number, f"{british!r} is British: write {american!r}"
 
 
+def check_terms(markdown: str) -> Iterator[tuple[int, str]]:
+    """Terms in another spelling than the one that the book uses."""
+    for number, line in enumerate(prose_only(markdown).split("\n"), start=1):
+        for variant, term in TERMS.items():
+            if found := re.search(rf"(?<![\w./-])({variant})(?!\w|[./-]\w)", line):
+                yield number, f"{found[0]!r} is another spelling of a term: write {term!r}"
+
+
 def check_alt(alt: str | None, name: str) -> str | None:
     """What is wrong with a figure's alternative text, if anything."""
     if not alt or not alt.strip():
@@ -149,6 +181,7 @@ def check_page(path: Path) -> Iterator[tuple[int, str]]:
     text = path.read_text()
     yield from check_metrics(text)
     yield from check_spelling(text)
+    yield from check_terms(text)
     yield from check_markdown_images(text)
 
 
@@ -162,7 +195,7 @@ def check_chapter(path: Path) -> Iterator[tuple[int, str]]:
             lines = [f"# {line}".rstrip() for line in cell.source.splitlines()]
             start = max(source.find("\n".join(lines), start), start)
             above = source.count("\n", 0, start)
-            for check in (check_metrics, check_markdown_images):
+            for check in (check_metrics, check_terms, check_markdown_images):
                 for number, message in check(cell.source):
                     yield above + number, message
             continue

@@ -88,7 +88,8 @@ def chapter_key(run: Run, chapter: Path, parameters: dict[str, str]) -> str:
     if "data" in parameters and run.data:
         log = [path for path in run.data.rglob("*") if path.is_file()]
         values.append(digest(log, run.data))
-    values.append(digest(Path(__file__).parent.glob("*.py"), Path(__file__).parent))
+    tools = Path(__file__).parent
+    values.append(digest([tools / name for name in ("chapters.py", "execute.py", "project.py")], tools))
     return digest(files, root, *values)
 
 

@@ -709,7 +709,6 @@
         const text = longName(model, target.group, objects[i]);
         button.object = objects[i];
         button.setAttribute("aria-pressed", i === at);
-        button.setAttribute("aria-label", `Rank ${rankIn(scores, i)}: ${text}, score ${number(scores[i])}`);
         button.title = text;
         rank.textContent = `${rankIn(scores, i)}.`;
         name.textContent = text;

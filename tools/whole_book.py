@@ -1,0 +1,194 @@
+"""Make the whole book to take along, PDF, EPUB and ZIP, and a site that offers them: `make book-all`."""
+
+from __future__ import annotations
+
+import argparse
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+from bs4 import BeautifulSoup, Tag
+from latex2mathml.converter import convert
+from playwright.sync_api import sync_playwright
+
+from tools.build import build_site, run_sphinx, settings
+from tools.project import ROOT, BookError, Project
+
+NAME = "attention-over-behaviors"
+ZIP_DATE = (2026, 1, 1, 0, 0, 0)
+FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
+TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]", re.S)
+SOURCES = ("README.md", "LICENSE", "LICENSE-PROSE", "pyproject.toml", "constraints.txt", "environment.yml", "Makefile")
+
+
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def single_page(project: Project) -> str:
+    """All pages of the site as one, in the order of `_toc.yml`, with links that stay inside it."""
+    names = project.toc()
+    first = soup(project.html / f"{names[0]}.html")
+    head, body = first.head, first.body
+    if head is None or body is None:
+        raise BookError(f"{names[0]}.html is no page of HTML")
+    body.clear()
+    main = first.new_tag("main", attrs={"class": "bd-main"})
+    body.append(main)
+    for name in names:
+        article = soup(project.html / f"{name}.html").select_one("article.bd-article")
+        if article is None:
+            raise BookError(f"{name}.html has no article: its theme has changed, and tools/whole_book.py must follow")
+        inside_one_page(article, name, names)
+        main.append(article)
+    return str(first)
+
+
+def inside_one_page(article: Tag, name: str, names: list[str]) -> None:
+    """Give ids and links of one page names that are unique in the whole book; open what is folded."""
+    article["id"] = f"page-{name}"
+    for element in article.find_all(id=True):
+        if not element.find_parent("svg") and element.name != "svg":
+            element["id"] = f"{name}--{element['id']}"
+    for link in article.find_all(href=True):
+        target, _, anchor = str(link["href"]).partition("#")
+        page = target.removesuffix(".html") if target else name
+        if page in names and (not target or target.endswith(".html")):
+            link["href"] = f"#{page}--{anchor}" if anchor else f"#page-{page}"
+        elif not target.startswith("http"):
+            del link["href"]
+    for folded in article.find_all("details"):
+        folded["open"] = ""
+    for extra in article.select("a.headerlink, script"):
+        extra.decompose()
+
+
+def write_pdf(project: Project, target: Path) -> None:
+    """Print the single page with Chromium: with an outline, tags for screen readers, and page numbers."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not executable:
+        raise BookError("no Chromium here, which prints the PDF: apt-get install chromium, or set CHROMIUM")
+    page_file = project.html / "_whole_book.html"
+    page_file.write_text(single_page(project))
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+            page = browser.new_page(color_scheme="light")
+            page.goto(page_file.as_uri(), timeout=120_000)
+            page.evaluate("() => MathJax.startup.promise")
+            footer = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
+            page.pdf(
+                path=target, format="A4", outline=True, tagged=True, print_background=True,
+                display_header_footer=True, header_template="<span></span>", footer_template=footer,
+                margin={"top": "18mm", "bottom": "18mm", "left": "18mm", "right": "18mm"},
+            )  # fmt: skip
+            browser.close()
+    finally:
+        page_file.unlink()
+
+
+def mathml(match: re.Match[str]) -> str:
+    """A formula as MathML, which readers of EPUB draw without a script."""
+    tex = TEX.search(match[3])
+    if not tex:
+        return match[0]
+    display = "inline" if tex[1] else "block"
+    number = re.search(r'<span class="eqno">\s*(\([\d.]+\))', match[3])
+    formula = convert(html.unescape(tex[1] or tex[2]).strip(), display=display)
+    return f"<{match[1]}{match[2]}>{formula}{f' {number[1]}' if number else ''}</{match[1]}>"
+
+
+def well_formed(text: str) -> str:
+    """A page as XML: every element closed, every attribute with a value, no scripts."""
+    page = BeautifulSoup(text, "html.parser")
+    for element in page.find_all(True):
+        if element.name == "script":
+            element.decompose()
+            continue
+        for key, value in list(element.attrs.items()):
+            if value is None or value == "":
+                element[key] = element[key] or ""
+    body = re.sub(r"^\s*<!DOCTYPE[^>]*>", "", page.decode(formatter="minimal")).replace("\x0c", "")
+    text = f"<!DOCTYPE html>\n{body.strip()}\n"
+    ElementTree.fromstring(text)  # raises where it is not
+    return text
+
+
+def write_epub(project: Project, target: Path) -> None:
+    """Build an EPUB with formulas in MathML."""
+    config = settings(project)
+    config["sphinx"]["config"] |= {"version": "1", "epub_show_urls": "no", "epub_basename": NAME, "html_theme": "epub"}
+    with tempfile.TemporaryDirectory(prefix="epub-", dir=project.build) as name:
+        book = run_sphinx(project, Path(name), config, "epub")
+        pages = sorted(book.glob("*.xhtml"))
+        for page in pages:
+            if page.name != "nav.xhtml":
+                page.write_text(well_formed(FORMULA.sub(mathml, page.read_text())))
+        listed = {item.get("href") for item in ElementTree.parse(book / "content.opf").iter() if item.get("href")}
+        files = [book / "META-INF" / "container.xml", book / "content.opf", *(book / str(href) for href in listed)]
+        with zipfile.ZipFile(target, "w") as archive:
+            add(archive, "mimetype", b"application/epub+zip", zipfile.ZIP_STORED)
+            for file in sorted(set(files)):
+                add(archive, file.relative_to(book).as_posix(), file.read_bytes())
+
+
+def add(archive: zipfile.ZipFile, name: str, content: bytes, how: int = zipfile.ZIP_DEFLATED) -> None:
+    archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), content, how)
+
+
+def write_zip(project: Project, target: Path) -> None:
+    """Pages, executed notebooks, and what they are made from."""
+    folders = [("site", project.html), ("notebooks", project.notebooks)]
+    sources = [(name, project.root / name) for name in ("book", "atrank_lib", "data_scripts", "results", "tools")]
+    with zipfile.ZipFile(target, "w") as archive:
+        for place, folder in [*folders, *sources]:
+            for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+                inside = file.relative_to(folder)
+                if not {"__pycache__", "downloads", ".ipynb_checkpoints"} & set(inside.parts):
+                    add(archive, f"{NAME}/{place}/{inside.as_posix()}", file.read_bytes())
+        for name in (*SOURCES, "_config.yml", "_toc.yml"):
+            add(archive, f"{NAME}/{name}", (project.root / name).read_bytes())
+
+
+def make_whole_book(project: Project, repository: str) -> list[Path]:
+    """Build the site that offers the files, then the files; all of them or none."""
+    print(build_site(project, settings(project, repository=repository, whole_book=True)))
+    with tempfile.TemporaryDirectory(prefix="downloads-", dir=project.build) as name:
+        folder = Path(name) / "downloads"
+        folder.mkdir()
+        write_pdf(project, folder / f"{NAME}.pdf")
+        write_epub(project, folder / f"{NAME}.epub")
+        write_zip(project, folder / f"{NAME}.zip")
+        target = project.html / "downloads"
+        if target.exists():
+            shutil.rmtree(target)
+        folder.rename(target)
+    return sorted(target.iterdir())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=ROOT, help="the book's checkout")
+    parser.add_argument("--build", type=Path, help="folder for everything generated (default: ROOT/_build)")
+    parser.add_argument("--repository", default="", help="https://HOST/OWNER/NAME: overrides _config.yml")
+    options = parser.parse_args()
+    project = Project.at(options.root, options.build)
+    try:
+        with project.lock():
+            for file in make_whole_book(project, options.repository):
+                print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    except (BookError, subprocess.SubprocessError) as error:
+        print(f"{error}\nthe whole book is not made.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
