@@ -25,10 +25,12 @@
 # - train with two real processes and compare the losses with one process, digit by digit;
 # - hand a run over from one process to two and back;
 # - choose device, precision and compilation by an option, and read what they were worth here;
+# - deal a log out into shards, with one expression on two engines, and train shard by shard;
 # - compute what a billion behaviors cost: memory, hours, and bytes sent at every step.
 #
 # **Runtime** (`fast`): under a minute on a laptop; speeds are recorded runs. **Before this**: {ref}`ch-ranking`; the
-# section on several tasks in {ref}`ch-multitask` helps. **Modules**: `atrank_lib.distributed`, `execution`, `training`.
+# section on several tasks in {ref}`ch-multitask` helps. **Modules**: `atrank_lib.distributed`, `execution`, `training`,
+# `shards`; `data_scripts.shard`.
 # ```
 
 # %% tags=["parameters"]
@@ -49,6 +51,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import ibis
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -59,10 +62,13 @@ from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit
 from atrank_lib.distributed import Processes
 from atrank_lib.execution import Execution
 from atrank_lib.figures import INK, direct_label, group_color
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.records import read_record, recorded
 from atrank_lib.runs import prepare
 from atrank_lib.samples import NegativeSampler, batches, draw_candidates
+from atrank_lib.shards import Shards, shard_of
+from data_scripts.shard import write
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -297,11 +303,143 @@ precision.round(4)
 # the speed of the plain one, the time of compiling not counted. Our layers are few and large, and the time goes into products of matrices, which
 # are compiled already. Both options are meant for GPUs, where starting each small operation costs as much as doing it.
 # We have no such record here; `benchmarks/scaling.py` makes it where there is one.
+
+# %% [markdown]
+# ## A log that does not fit
 #
-# ## Preparing a log that does not fit
+# More processors do not help when the log is larger than the memory. Which part of it must be there at once? A sample
+# needs the whole history of *its* user, and nothing of anybody else's. So the users can be dealt out to **shards**, and
+# a training run holds one shard at a time. Only what is about objects stays global: the vocabularies, the popularity of
+# the objects, and the model itself.
 #
-# Before there is anything to train on, the log itself has to be read, cleaned and grouped.
+# Who goes where? A rule must give every user one shard, about the same number to each, and the same answer next year
+# in another program. Hash functions spread users evenly, but every engine has its own. So we take one that is a
+# standard, MD5, and of its hexadecimal digits the first four: a number below 65,536, taken modulo the number of shards.
 #
+# The preparation of the logs of this book is written as **expressions** in Ibis: a description of a table, which an
+# engine turns into its own SQL and runs. `data_scripts.shard` has one, and `--engine` says who runs it.
+
+# %%
+events = ibis.table({"user_id": "string", "timestamp": "int64", "row": "int64"}, name="events")
+some = events.filter(events.user_id.hexdigest("md5").startswith("a"))  # about one user in 16
+counts = some.group_by("user_id").agg(behaviors=some.count())
+print(ibis.to_sql(counts, dialect="duckdb"))
+
+# %% [markdown]
+# The same expression for Spark, which runs on one machine or on a thousand. No Java is needed to read it:
+
+# %%
+print(ibis.to_sql(counts, dialect="pyspark"))
+
+# %% [markdown]
+# They differ in quotes and little else here; where they differ more, Ibis knows, and we do not have to. What the tests
+# assert is what matters: for the Amazon and Complete Journey tables and for the shards, the two engines write files
+# that are equal byte by byte. For that, every expression puts its rows into a full order before they are read, for an
+# engine that works in parallel has no order of its own.
+#
+# On DuckDB, in this notebook, we deal out the users of a small marketplace:
+
+# %%
+market = simulate(MarketplaceConfig(users=300, behaviors=20, seed=seed))
+folder = tempfile.TemporaryDirectory()
+market.log.write(Path(folder.name) / "log")
+sharded = write(Path(folder.name) / "log", Path(folder.name) / "in_4", shards=4)
+sizes = pd.DataFrame([extent[None]._asdict() for extent in sharded.extents()]).rename_axis("shard")
+sizes[["users", "behaviors"]]
+
+# %% [markdown]
+# No shard is empty and none much larger than the others. Nothing is lost either: a shard is a log, and the users of
+# all shards are the users of the log, each once, where the rule says.
+
+# %%
+found = [user for k in range(4) for user in GroupedHistories.from_log(sharded.shard(k)).user_ids]
+histories, split = prepare(market.log, "validated")
+assert sorted(found) == list(histories.user_ids)
+assert all(user in sharded.of_user(user).events["item"]["user_id"].tolist() for user in found)
+_ = claim("ch12_shard_users", len(found), low=300, high=300)
+_ = claim("ch12_shard_largest", sizes["users"].max() / sizes["users"].mean(), low=1.0, high=1.35)
+
+# %% [markdown]
+# The largest shard has {glue:text}`ch12_shard_largest:.2f` times the mean. `Shards.survey` goes through all shards once
+# and notes what must be known of all of them: vocabularies and numbers of samples. They are those of the whole log.
+
+# %%
+shards = Shards.survey(sharded, "validated")
+assert shards.vocabularies == histories.vocabularies
+assert {name: len(samples) for name, samples in shards.totals().items()} == {
+    name: len(samples) for name, samples in split.train.items()
+}
+
+# %% [markdown]
+# `fit` takes these shards in the place of histories and a split. In each epoch it goes through them in another order,
+# and inside a shard through shuffled samples. Shuffling is therefore not what it was: two users of different shards
+# never meet in a batch. Is a model that was trained so a worse one? And with a single shard nothing is different, so
+# the result must be the same, bit by bit.
+
+# %%
+one = Shards.survey(write(Path(folder.name) / "log", Path(folder.name) / "in_1", shards=1), "validated")
+recipe = Recipe(epochs=2, batch_size=64, loss="pairwise", negatives=4, learning_rate=5e-3, patience=None)
+config = ATRankConfig(embedding_size=8, hidden=16, spaces=2)
+trained, aucs = {}, {}
+for name, data, parts in (("whole", histories, split), ("1 shard", one, None), ("4 shards", shards, None)):
+    torch.manual_seed(seed)
+    trained[name] = ATRank(market.log.schema, histories.vocabularies, config)
+    aucs[name] = fit(trained[name], data, parts, recipe, seed=seed, progress=False).epochs[-1]["validation_auc"]
+for a, b in zip(trained["whole"].parameters(), trained["1 shard"].parameters(), strict=True):
+    assert torch.equal(a, b)
+_ = claim("ch12_shard_gap", aucs["4 shards"] - aucs["whole"], low=-0.06, high=0.06)
+pd.Series(aucs, name="validation AUC").round(3)
+
+# %% [markdown]
+# The same bits with one shard. With four the AUC moves by {glue:text}`ch12_shard_gap:+.3f`, which is noise here: the
+# negatives are others, and so is the order. What one would *not* do is to put like users together, all of one country
+# in one shard: then a step would no longer see a sample of everybody. A hash mixes.
+#
+# And the memory? It is that of one shard, and no longer grows with the log. `benchmarks/ten_million.py` takes ten
+# million simulated behaviors through the whole chain, every step a command that is watched from outside.
+#
+# ```{exercise-start} Warm-up: where does a user live?
+# :label: ex-shard
+# ```
+# Write the rule in Python: the shard of a user, from 0, is given by the first four hexadecimal digits of the MD5 of the
+# id's UTF-8 bytes, modulo the number of shards. Why not Python's own `hash`?
+
+
+# %%
+def shard(user_id: str, shards: int) -> int: ...  # your turn
+
+
+check.scaling.shard(shard)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-shard
+# :class: dropdown
+# ```
+# Python draws a new salt for `hash` of a text whenever it starts, so that nobody can flood a dictionary on purpose.
+
+# %%
+import hashlib
+
+
+def shard(user_id: str, shards: int) -> int:
+    digits = hashlib.md5(user_id.encode()).hexdigest()[:4]
+    return int(digits, 16) % shards
+
+
+verdict = check.scaling.shard(shard)
+assert verdict
+assert shard("user0", 4) == shard_of("user0", 4)
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
 # ## What a billion behaviors cost
 #
 # Paper and pencil, with figures that this page measures. First the log in memory. A behavior is a time, an action, an
@@ -559,7 +697,7 @@ verdict
 # ```
 
 # %% [markdown]
-# ```{exercise-start} Break it and see
+# ```{exercise-start} Break it and see: an average of averages
 # :label: ex-break-shares
 # ```
 # Let every process count the same, $1/P$ for $P$ processes, whatever its samples: `mock.patch.object(Processes, "share",
@@ -593,6 +731,28 @@ pd.Series(off, index=["batch 1", "batch 2", "batch 3"], name="error / gradient")
 # sample computes the gradient of the first one, for it must send something, and now it counts a third: that sample
 # counts twice as much as the other. Nothing crashes, the loss goes down, and only a comparison with one process shows
 # it.
+#
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Open-ended: a plan for a year
+# :label: ex-plan
+# ```
+# Your shop's log doubles every six months. Take your own machine's numbers (train one epoch, look at `metrics.json` and
+# at the memory) and write a plan: when does the log outgrow the memory, when does an epoch outgrow a night, when do the
+# tables outgrow a GPU? Which option do you change at each point, and what will the change cost in accuracy?
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-plan
+# :class: dropdown
+# ```
+# A good plan names the first limit that is hit, with a number: for most shops it is the night, long before memory.
+# Shards cost no accuracy that the noise would show; processes cost none at all as long as the global batch stays the
+# same; a larger batch does, and needs a new search for the learning rate. Nobody's tables outgrow a GPU before the log
+# has outgrown a machine.
 #
 # ```{solution-end}
 # ```

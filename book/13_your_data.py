@@ -763,7 +763,7 @@ top.merge(log.objects["item"], on="object_id").round({"score": 3})
 # ## Exercises
 
 # %% [markdown]
-# ```{exercise-start} A schema for a music player
+# ```{exercise-start} Warm-up: a schema for a music player
 # :label: ex-music
 # ```
 # A music player has songs, which one can `play`, `skip` and `like`. A song has one `artist`, several `genres`, and a
@@ -771,7 +771,7 @@ top.merge(log.objects["item"], on="object_id").round({"score": 3})
 # `schema.yaml` as text, with groups `song` and `concert`. Which two columns share a vocabulary?
 
 # %%
-mine = ...  # your turn: a text in three quotes
+mine = ...  # your turn
 
 check.your_data.schema(mine)
 
@@ -961,12 +961,24 @@ _ = claim("ch13_lost_searches", float((near["shifted"] > near["order"]).mean()),
 # ```{solution-end}
 # ```
 #
-# ```{exercise} Your own log
+# ```{exercise-start} Open-ended: your own log
 # :label: ex-your-log
-#
+# ```
 # Take a log of your own. Write down, before you train: which groups, which actions, what you expect popularity to
 # reach, and by how much ATRank must beat it to be worth serving. Go through the checklist and note what you would have
 # to ask the people who made the tables. Then train with three seeds, and compare with what you wrote down.
+#
+# ```{exercise-end}
+# ```
+#
+# ```{solution-start} ex-your-log
+# :class: dropdown
+# ```
+# There is no single answer, but there are signs of a good one. The expectation stands in writing before the first run.
+# Every item of the checklist has a number beside it, or a question to a person. The gain over the better floor has an
+# interval, from users and from seeds. And if it holds zero, the report says so, and what was learned about the log.
+#
+# ```{solution-end}
 # ```
 #
 # ## Summary

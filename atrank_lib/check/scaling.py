@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from atrank_lib.check import Mistake, answered, checker
+from atrank_lib.shards import shard_of
 
 Share = Callable[[int, int, int], Sequence[int]]
 Combine = Callable[[Float[Tensor, "r p"], Int[Tensor, " r"]], Float[Tensor, " p"]]
@@ -95,3 +97,44 @@ def capacity(answer: Capacity) -> str:
             raise Mistake(f"{case}: half of what fits; plain SGD keeps no moments")
         raise Mistake(f"{case}: {found:,.0f}, not {right:,}; memory / (4 bytes x size x copies)")
     return "the table is the first to outgrow a device, and now you know when"
+
+
+SHARD_USERS = [*(f"user{i}" for i in range(200)), "Zoë", "用户"]
+SHARDS = 12
+
+
+@checker
+def shard(answer: Callable[[str, int], int]) -> str:
+    """The shard of a user, from 0: the first four hexadecimal digits of the id's MD5, modulo the number of shards."""
+    found = [answered(answer(user, SHARDS)) for user in SHARD_USERS]
+    right = [shard_of(user, SHARDS) for user in SHARD_USERS]
+
+    def like(rule: Callable[[str], int]) -> bool:
+        return found == [rule(user) for user in SHARD_USERS]
+
+    def md5(user: str) -> str:
+        return hashlib.md5(user.encode(), usedforsecurity=False).hexdigest()
+
+    if not all(isinstance(number, int) for number in found):
+        raise Mistake(f"{SHARD_USERS[0]!r} got {found[0]!r}: a shard is a whole number; int(digits, 16) reads one")
+    if like(lambda user: hash(user) % SHARDS):
+        raise Mistake("Python salts hash() anew in every process: tomorrow the user would be looked for elsewhere")
+    if like(lambda user: shard_of(user, SHARDS) + 1):
+        raise Mistake("every shard is one too high: shards are numbered from 0")
+    if like(lambda user: int(md5(user), 16) % SHARDS):
+        raise Mistake("this takes all 32 digits of the MD5, too large a number for 64 bits; take the first four")
+    if like(lambda user: int(md5(user)[:4], 16)):
+        raise Mistake("this is the 16-bit number itself: take it modulo the number of shards")
+    if max(found) >= SHARDS or min(found) < 0:
+        worst = max(found) if max(found) > 0 else min(found)
+        raise Mistake(f"a user got shard {worst} of {SHARDS}: they go from 0 to {SHARDS - 1}")
+    largest = max(found.count(number) for number in range(SHARDS))
+    if largest > len(found) / 4:
+        raise Mistake(f"one shard got {largest} of {len(found)} users: like ids must not share a shard, hash them")
+    wrong = [(user, a, b) for user, a, b in zip(SHARD_USERS, found, right, strict=True) if a != b]
+    if wrong:
+        user, a, b = wrong[0]
+        raise Mistake(f"{user!r} got shard {a} of {SHARDS}, the engines say {b}: take 4 digits of MD5(UTF-8 bytes)")
+    if answer("user0", 7) != shard_of("user0", 7):
+        raise Mistake("right for 12 shards, wrong for 7: use the number of shards that you are given")
+    return "right: DuckDB, Spark and Python agree on where every user lives"

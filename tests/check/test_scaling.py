@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 
@@ -67,3 +69,39 @@ def test_a_mistake_gets_its_hint(check, answer, hint):
     verdict = check(answer)
     assert not verdict
     assert hint in verdict.message, verdict
+
+
+def md5(user: str) -> str:
+    return hashlib.md5(user.encode()).hexdigest()
+
+
+def right_shard(user: str, shards: int) -> int:
+    return int(md5(user)[:4], 16) % shards
+
+
+def test_shard() -> None:
+    verdict = scaling.shard(right_shard)
+    assert verdict
+    assert "agree" in verdict.message
+
+
+WRONG_SHARDS: dict[str, tuple[Callable[[str, int], object], str]] = {
+    "stub": (lambda user, shards: ..., "nothing yet"),
+    "text": (lambda user, shards: md5(user)[:4], "a shard is a whole number"),
+    "salted": (lambda user, shards: hash(user) % shards, "Python salts hash"),
+    "from one": (lambda user, shards: right_shard(user, shards) + 1, "one too high"),
+    "whole digest": (lambda user, shards: int(md5(user), 16) % shards, "takes all 32 digits"),
+    "no modulo": (lambda user, shards: int(md5(user)[:4], 16), "modulo the number of shards"),
+    "too large": (lambda user, shards: right_shard(user, 32), "of 12: they go from 0 to 11"),
+    "length": (lambda user, shards: len(user) % shards, "like ids must not share a shard"),
+    "last digits": (lambda user, shards: int(md5(user)[-4:], 16) % shards, "the engines say"),
+    "always 12": (lambda user, shards: right_shard(user, 12), "wrong for 7"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SHARDS)
+def test_wrong_shards_get_their_hint(case: str) -> None:
+    answer, hint = WRONG_SHARDS[case]
+    verdict = scaling.shard(answer)
+    assert not verdict
+    assert hint in verdict.message
