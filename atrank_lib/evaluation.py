@@ -359,7 +359,15 @@ def user_aucs(
     training: Mapping[str, Samples] | None = None,
     batch_size: int = 1024,
 ) -> dict[str, AverageUserAUC]:
-    """Average user AUC of every target group that has samples; arguments as in ``evaluate``."""
+    """Average user AUC of every target group that has samples; arguments as in ``evaluate``.
+
+    >>> from atrank_lib import ATRank, split
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> model = ATRank(histories.schema, histories.vocabularies)
+    >>> {name: auc.users for name, auc in user_aucs(model, histories, split(histories).test).items()}
+    {'item': 40, 'query': 40, 'coupon': 40}
+    """
     tasks = {name: samples for name, samples in tasks.items() if len(samples)}
     candidates = fixed_candidates(histories, tasks, negatives, seed, kind, training)
     scores = score_candidates(model, histories, tasks, candidates, batch_size)

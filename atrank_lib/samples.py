@@ -159,7 +159,11 @@ def split(
 
 
 def time_cuts(times: Sequence[Int[Tensor, " _"]], fractions: tuple[float, float] = (0.8, 0.9)) -> tuple[int, int]:
-    """The two moments of ``global_time``, from the times of all target behaviors."""
+    """The two moments of ``global_time``, from the times of all target behaviors.
+
+    >>> time_cuts([torch.arange(10), torch.arange(10, 20)])
+    (16, 18)
+    """
     ordered = torch.cat(list(times)).sort().values
     first, second = (int(ordered[min(int(f * len(ordered)), len(ordered) - 1)]) for f in fractions)
     return first, second
@@ -169,6 +173,8 @@ def require_samples(sizes: Mapping[str, tuple[int, int]], protocol: Protocol, lo
     """``ValueError`` for a group whose ``sizes``, the numbers of training and test samples, hold a 0.
 
     ``longest`` is the most behaviors that a user has in each group.
+
+    >>> require_samples({"item": (790, 40)}, "paper", {"item": 25})
     """
     for group, counts in sizes.items():
         for size, name in zip(counts, ("training", "test"), strict=True):
