@@ -186,7 +186,13 @@ def require_samples(sizes: Mapping[str, tuple[int, int]], protocol: Protocol, lo
 
 
 def cut(histories: GroupedHistories, protocol: Protocol, targets: Sequence[str], cuts: tuple[int, int]) -> Split:
-    """``split`` at given moments (``cuts``, used by ``global_time`` alone); a group may come out without samples."""
+    """``split`` at given moments (``cuts``, used by ``global_time`` alone); a group may come out without samples.
+
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> {name: len(samples) for name, samples in cut(histories, "global_time", ["item"], (0, 0)).test.items()}
+    {'item': 830}
+    """
     if protocol not in ("paper", "validated", "global_time"):
         raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
     parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
