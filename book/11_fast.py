@@ -63,7 +63,7 @@ from atrank_lib.ranking import pairwise_loss
 from atrank_lib.records import read_record, recorded
 from atrank_lib.row_updates import large
 from atrank_lib.runs import prepare
-from atrank_lib.samples import NegativeSampler, batches, build_batch, draw_candidates
+from atrank_lib.samples import NegativeSampler, batches, build_batch, draw_candidates, history_lengths
 from atrank_lib.workers import Workers
 from data_scripts.simulate import MarketplaceConfig, simulate
 
@@ -110,9 +110,10 @@ torch.manual_seed(seed)
 config = ATRankConfig(embedding_size=d // 3, hidden=d, spaces=4)
 small = ATRank(market.log.schema, histories.vocabularies, config, histories=["coupon"])
 counted = []
-for sample in parts.train["coupon"][:5].users.new_tensor([3, 40, 200, 500, 900]):
-    one = parts.train["coupon"][sample[None]]
-    batch = build_batch(histories, one, torch.tensor([[0, 1, 2]]), groups=["coupon"])
+received = parts.train["coupon"]
+by_length = history_lengths(received, histories, ["coupon"]).argsort()
+for number in by_length[:: len(by_length) // 4]:
+    batch = build_batch(histories, received[number[None]], torch.tensor([[0, 1, 2]]), groups=["coupon"])
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):  # a fused call is not taken apart, so it would count as nothing
         forward = small(batch).scores.sum()
@@ -188,7 +189,7 @@ claim("ch11_strips_chance", float(empty.iloc[2, 0]), low=4, high=15)
 claim("ch11_strips_sorted", float(empty.iloc[2, 1]), low=1, high=3.5)
 empty.round(3)
 
-# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, in one table and in strips, and a batch of the same size from a sorted pool. A row is a sample; dark: behaviors, pale: places that are computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Three panels of horizontal bars. In the first, short dark bars stand in a wide pale rectangle, most of which is empty. In the second the same bars are sorted and pale steps follow them closely. In the third all bars are about equally long and nothing much is pale."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, in one table and in strips, and a batch of the same size from a sorted pool. A row is a sample; dark: behaviors, pale: places that are computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Three panels of horizontal bars. In the first, short dark bars stand in a wide pale rectangle, most of which is empty. In the second the pale area follows the same bars in steps, closely. In the third all bars are about equally long and nothing much is pale."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(9, 3), sharex=True, sharey=True)
 two = []
 for pool in (1, 50):
@@ -285,8 +286,8 @@ curves.round(5)
 
 # %% [markdown]
 # The losses differ by a share of {glue:text}`ch11_rows_difference:.0e` at most, and an epoch moves them by
-# {glue:text}`ch11_rows_moved:.3f`. It is the same training, and what it costs no longer depends on how many objects the
-# shop has.
+# {glue:text}`ch11_rows_moved:.3f`. It is the same training, and a step's cost hardly depends on how many objects the
+# shop has: how hardly, we shall measure.
 #
 # ## A batch in parts
 #
@@ -304,11 +305,12 @@ _, _, batch = next(
 
 
 class Sizes(TorchDispatchMode):
-    """Note how many numbers each operator writes."""
+    """Note how many numbers each operator writes; a view writes none."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        self.seen = [*getattr(self, "seen", []), out.numel() if isinstance(out, torch.Tensor) else 0]
+        if not func.is_view:
+            self.seen = [*getattr(self, "seen", []), out.numel() if isinstance(out, torch.Tensor) else 0]
         return out
 
 
@@ -582,7 +584,11 @@ for (setting, value), (shift, side) in zip(whole.items(), ((-8, "right"), (8, "l
         color=model_color("atrank"),
     )
 ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="GFLOP/s", xlim=(0.2, 300))
-_ = ax.set_ylim(top=3 * peak / 1e9)
+ax.set_ylim(top=3 * peak / 1e9)
+ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+ax.yaxis.set_minor_formatter(NullFormatter())
+for axis in (ax.xaxis, ax.yaxis):
+    axis.set_major_formatter(FormatStrFormatter("%g"))
 
 # %% [markdown]
 # The roof is at {glue:text}`ch11_peak:.0f` GFLOP/s, memory brings {glue:text}`ch11_bandwidth:.0f` GB/s, and the ridge
@@ -683,8 +689,8 @@ _ = axes[0].set_ylabel("ms a step")
 # %% [markdown]
 # - **Length.** At {glue:text}`ch11_longest` behaviors the fit gives the quadratic term a share of
 #   {glue:text}`ch11_attention_share:.2f` of the step; by operations, eq. {eq}`eq-flops`, it would be
-#   {glue:text}`ch11_counted_share:.2f`. If the first is the larger, a FLOP of attention costs more than one of a layer: its
-#   products are small, and a softmax, which we did not count, stands between them.
+#   {glue:text}`ch11_counted_share:.2f`. They need not agree: attention's products are small, and a softmax, which
+#   we did not count, stands between them; but then a fused call spares memory its tables.
 # - **Batch.** A line with a start: {glue:text}`ch11_growth_batch_a:.1f` ms a step whatever the batch, and
 #   {glue:text}`ch11_growth_batch_b:.3f` ms a sample. Where the two are equal is the batch that has paid for its step.
 # - **Spaces.** The same FLOPs for any $K$, yet {glue:text}`ch11_spaces_most` spaces take
