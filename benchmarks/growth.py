@@ -51,14 +51,14 @@ POINTS = [
     *(Point("objects", n, objects=n, length=20) for n in (10_000, 30_000, 100_000, 300_000)),
     *(Point("objects, whole tables", n, objects=n, length=20, rows=False) for n in (10_000, 30_000, 100_000, 300_000)),
 ]
+EPOCH = 64  # steps, and a repeat has at least one: at its end all rows are brought up to date
 
 
 class Trainer:
     """A model in one setting."""
 
     def __init__(self, point: Point) -> None:
-        # epochs of 64 steps: at the end of each, all rows are brought up to date
-        work = synthetic(point.length, False, 64 * point.batch, items=point.objects)
+        work = synthetic(point.length, False, EPOCH * point.batch, items=point.objects)
         self.point = point
         self.histories, samples = histories_of(work)
         self.split = Split({"item": samples}, {}, {})
@@ -85,7 +85,7 @@ def main(
             trainer = Trainer(point)
             began = time.process_time()
             trainer.milliseconds(2)
-            steps = max(4, int(seconds / (time.process_time() - began) * 2))
+            steps = max(EPOCH, int(seconds / (time.process_time() - began) * 2))
             found[point].append(trainer.milliseconds(steps))
     rows: list[dict[str, Any]] = [
         {**vars(point), "cpu_ms_per_step": statistics.median(ms), "low": min(ms), "high": max(ms)}

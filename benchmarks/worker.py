@@ -16,8 +16,7 @@ import os
 import resource
 import sys
 import time
-from io import RawIOBase
-from typing import Any
+from typing import Any, BinaryIO
 
 from benchmarks.work import Setting
 
@@ -41,7 +40,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def serve(module: Any, name: str, setting: Setting, threads: int, requests: RawIOBase, answer: Any) -> None:
+def serve(module: Any, name: str, setting: Setting, threads: int, requests: BinaryIO, answer: Any) -> None:
     """Prepare one setting and train on request, until an empty one."""
     import torch
 
@@ -49,7 +48,7 @@ def serve(module: Any, name: str, setting: Setting, threads: int, requests: RawI
     began = time.perf_counter()
     contender = module.Contender(name, setting)
     answer({"prepared": time.perf_counter() - began, "samples": contender.available})
-    while samples := json.loads(requests.readline() or "0"):
+    while samples := json.loads(requests.readline() or b"0"):
         cpu = time.process_time()
         seen, seconds = contender.train(samples)
         answer({"samples": seen, "seconds": seconds, "cpu_seconds": time.process_time() - cpu, "peak_mb": peak_mb()})
@@ -69,8 +68,8 @@ def main() -> None:
 
     module = importlib.import_module(module_of(arguments.name))
     answer({"versions": getattr(module, "VERSIONS", {})})
-    # without a buffer: what one process reads ahead, the other, after a fork, would miss
-    requests = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+    # a buffer would let a child swallow the line after its last one, and both sides would wait for ever
+    requests = open(0, "rb", buffering=0)  # noqa: SIM115  (open as long as the process runs)
     while line := requests.readline():
         child = os.fork()
         if not child:

@@ -1,0 +1,1026 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# (ch-fast)=
+# # Making it fast
+#
+# Jonas has written ATRank from the paper: a hundred lines of PyTorch, padded tables and a mask. It learns, but an epoch
+# takes so long that he tries one idea a day. How much faster could the very same model train, with the same numbers in
+# it? Where would one look first, and how does one know when to stop looking?
+#
+# ```{admonition} In this chapter
+# You will
+#
+# - count the operations of a sample with a formula, and let PyTorch confirm it to the last digit;
+# - measure how much of a padded batch is padding, and get rid of it in two ways;
+# - update the rows of a batch alone and still do what Adam does, by paying what the other rows are owed;
+# - share a batch among threads, and see why threads inside small operators disappoint;
+# - climb from the plain model to the fast one step by step, with what we expected, what we got, and why;
+# - read a roofline, and fit how cost grows with histories, batches, spaces and objects.
+#
+# **Runtime** (`fast`): under a minute on a laptop; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
+# {ref}`ch-ranking`. **Modules**: `atrank_lib.attention`, `samples`, `row_updates`, `workers`.
+# ```
+
+# %% tags=["parameters"]
+profile = "fast"
+seed = 0
+
+# %% tags=["remove-cell"]
+from atrank_lib.claims import begin, claim
+
+begin("11_fast", profile=profile, seed=seed)
+
+# %% tags=["hide-input"]
+from unittest import mock
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+import atrank_lib.check.fast  # noqa: F401
+from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit
+from atrank_lib.attention import Layout
+from atrank_lib.execution import Execution
+from atrank_lib.figures import FAINT, INK, group_color, model_color, space_color
+from atrank_lib.ranking import pairwise_loss
+from atrank_lib.records import read_record, recorded
+from atrank_lib.row_updates import large
+from atrank_lib.runs import prepare
+from atrank_lib.samples import NegativeSampler, batches, build_batch, draw_candidates, history_lengths
+from atrank_lib.workers import Workers
+from data_scripts.simulate import MarketplaceConfig, simulate
+
+# %% [markdown]
+# ## Count first
+#
+# Before asking why something is slow, ask how fast it could be. A sample of ATRank is mostly products of matrices, and
+# those can be counted on paper. A product of $[n, d]$ and $[d, d]$ takes $n d^2$ multiplications and as many additions:
+# $2nd^2$ floating-point operations (FLOPs). Take a history of $n$ behaviors of one group, $c$ targets to score, and
+# embeddings as wide as the hidden size $d$:
+#
+# | what | products | FLOPs |
+# |---|---|---|
+# | eq. 1, every behavior and target | one $d \times d$ map | $2d^2 (n + c)$ |
+# | eq. 2 to 5: queries, keys, values | three maps | $2d^2 \cdot 3n$ |
+# | scores and weighted sums, all spaces together | $QK^\top$ and $AV$ | $4dn^2$ |
+# | $F_{self}$ | two maps | $2d^2 \cdot 2n$ |
+# | eq. 7: keys and values; the targets' queries and $F_{vanilla}$ | two maps; three | $2d^2 (2n + 3c)$ |
+# | scores of targets and their sums | | $4dnc$ |
+#
+# $$ \text{FLOPs}(n, c) = 2 d^2 (8n + 4c) + 4dn^2 + 4dnc $$ (eq-flops)
+#
+# The number of spaces does not occur: $K$ spaces have $K$ score tables, each $K$ times cheaper. The two terms in $n$ are
+# equal at $n = 4d$, some five hundred behaviors for the paper's $d = 128$. Below that a sample grows about linearly with
+# its history, and what attention adds is the small part. And backwards every product becomes two, one for the
+# gradient of each factor, so a training step takes three times eq. {eq}`eq-flops`.
+#
+# PyTorch can count too. A simulated log, a small model that reads coupons (three embeddings of 8, so $d = 24$), a few
+# samples one at a time, so that nothing is padded, forwards and backwards:
+
+# %%
+users = 200 if profile == "fast" else 3_000
+market = simulate(MarketplaceConfig(users=users, seed=seed))
+histories, parts = prepare(market.log, "validated", ["item", "coupon"])
+d = 24
+
+
+def flops(n, c, d):
+    """FLOPs of one sample's forward pass: n behaviors, c targets, embeddings as wide as the hidden size."""
+    return 2 * d * d * (8 * n + 4 * c) + 4 * d * n * n + 4 * d * n * c
+
+
+torch.manual_seed(seed)
+config = ATRankConfig(embedding_size=d // 3, hidden=d, spaces=4)
+small = ATRank(market.log.schema, histories.vocabularies, config, histories=["coupon"])
+counted = []
+received = parts.train["coupon"]
+by_length = history_lengths(received, histories, ["coupon"]).argsort()
+for number in by_length[:: len(by_length) // 4]:
+    batch = build_batch(histories, received[number[None]], torch.tensor([[0, 1, 2]]), groups=["coupon"])
+    counter = FlopCounterMode(display=False)
+    with counter, sdpa_kernel(SDPBackend.MATH):  # a fused call is not taken apart, so it would count as nothing
+        forward = small(batch).scores.sum()
+        once = counter.get_total_flops()
+        forward.backward()
+    counted.append((len(batch.slots), once, counter.get_total_flops()))
+    assert once == flops(len(batch.slots), 3, d)
+    assert counter.get_total_flops() == 3 * once
+pd.DataFrame(counted, columns=["behaviors", "forward", "forward and backward"])
+
+# %% [markdown]
+# Not about right: equal, to the last operation. So from here on we know what a sample *must* cost. What it costs beyond
+# that is ours to find, and it hides in four places: in empty places of tables, in rows that nobody asked for, in
+# waiting, and in moving numbers about.
+#
+# ## By hand: places that nobody fills
+#
+# Six histories of 2, 10, 3, 10, 2 and 3 behaviors, in batches of two. A table has as many columns as its longest
+# history:
+
+# %%
+lengths = torch.tensor([2, 10, 3, 10, 2, 3])
+
+
+def places(lengths, batch_size):
+    """Places of all padded tables, batch by batch."""
+    return sum(len(part) * int(part.max()) for part in lengths.split(batch_size))
+
+
+real = int(lengths.sum())
+print("behaviors:", real, "  places as they come:", places(lengths, 2), "  sorted:", places(lengths.sort().values, 2))
+
+# %% [markdown]
+# Sorted by length, nothing is empty. But training wants batches that chance has put together: if all the long histories
+# came last, so would everybody who has lived with the shop for years. The library's `batches` shuffles first, and sorts
+# only inside *pools* of fifty batches; then it shuffles the batches. Who meets whom is a little less random; the length
+# of a history is all that batches have in common.
+#
+# There is a second way. Only the scores $S_k W_k S^\top$ need a user's behaviors side by side. Projections,
+# perceptrons and normalization work on one behavior at a time, and do not care whose it is. So the library keeps all
+# behaviors of a batch end to end, *packed*, `[n, d]`, and lines them up for attention alone; and there it gives
+# samples of similar length a table of their own, a *strip*. On our simulated log, whose users have many short histories
+# and a few long ones:
+
+# %%
+samples = {"item": parts.train["item"]}
+rows = {"item": samples["item"].objects[:, None]}
+
+
+def padding(pool):
+    """Behaviors, padded places, places in strips, and strips a batch; cut as training would."""
+    found = []
+    shuffle = torch.Generator().manual_seed(seed)
+    for _, _, batch in batches(histories, samples, rows, 256, generator=shuffle, pool=pool):
+        strips = Layout.of(batch.slots, batch.size, batch.length).strips
+        held = sum(strip.size * strip.length for strip in strips)
+        found.append((len(batch.slots), batch.size * batch.length, held, len(strips)))
+    return np.array(found)
+
+
+chance, sorted_ = padding(1), padding(50)
+empty = pd.DataFrame(
+    {
+        name: [1 - x[:, 0].sum() / x[:, 1].sum(), 1 - x[:, 0].sum() / x[:, 2].sum(), x[:, 3].mean()]
+        for name, x in (("as chance has it", chance), ("sorted in pools", sorted_))
+    },
+    index=["empty, one table", "empty, strips", "strips a batch"],
+)
+claim("ch11_empty_chance", float(empty.iloc[0, 0]), low=0.6, high=0.95)
+claim("ch11_empty_sorted", float(empty.iloc[0, 1]), low=0.0, high=0.3)
+claim("ch11_empty_strips", float(empty.iloc[1, 0]), low=0.1, high=0.28)
+claim("ch11_strips_chance", float(empty.iloc[2, 0]), low=4, high=15)
+claim("ch11_strips_sorted", float(empty.iloc[2, 1]), low=1, high=3.5)
+empty.round(3)
+
+# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, in one table and in strips, and a batch of the same size from a sorted pool. A row is a sample; dark: behaviors, pale: places that are computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Three panels of horizontal bars. In the first, short dark bars stand in a wide pale rectangle, most of which is empty. In the second the pale area follows the same bars in steps, closely. In the third all bars are about equally long and nothing much is pale."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 3, figsize=(9, 3), sharex=True, sharey=True)
+two = []
+for pool in (1, 50):
+    shuffle = torch.Generator().manual_seed(seed)
+    two.append(next(batches(histories, samples, rows, 256, generator=shuffle, pool=pool))[2])
+for ax, batch, strips, title in (
+    (axes[0], two[0], False, "by chance, one table"),
+    (axes[1], two[0], True, "by chance, strips"),
+    (axes[2], two[1], False, "sorted pool, one table"),
+):
+    own = torch.bincount(batch.slots // batch.length, minlength=batch.size)
+    width = torch.full_like(own, batch.length)
+    if strips:
+        own = own.sort().values
+        cut = Layout.of(batch.slots, batch.size, batch.length).strips
+        width = torch.cat([torch.full((strip.size,), strip.length) for strip in cut])
+    ax.barh(range(batch.size), width, height=1, color=FAINT)
+    ax.barh(range(batch.size), own, height=1, color=group_color("item"))
+    ax.set(title=title, xlabel="places")
+    ax.grid(False)
+_ = axes[0].set_ylabel("sample")
+
+# %% [markdown]
+# By chance, a share of {glue:text}`ch11_empty_chance:.2f` of the table is empty. Strips reduce it to
+# {glue:text}`ch11_empty_strips:.2f`, at the price of {glue:text}`ch11_strips_chance:.1f` calls of attention a batch
+# where one would do. Sorting in pools leaves {glue:text}`ch11_empty_sorted:.2f` even of a single table, and
+# {glue:text}`ch11_strips_sorted:.1f` strips. The two help each other: sorting makes strips few.
+#
+# ## By hand: what a row is owed
+#
+# A table of a hundred thousand objects is read in a few hundred rows a step. Yet the gradient is as large as the table,
+# nearly all of it zero, and the optimizer walks over everything. With plain SGD the zero rows could be left out: they do
+# not move. With Adam they *do*: its momentum still remembers earlier gradients. Take one number, a single gradient, and
+# then three steps without:
+
+# %%
+rate, beta1, beta2, eps = 0.1, 0.9, 0.999, 1e-8
+p = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+adam = torch.optim.Adam([p], lr=rate, betas=(beta1, beta2), eps=eps)
+path = []
+for gradient in (2.0, 0.0, 0.0, 0.0):
+    p.grad = torch.full_like(p, gradient)
+    adam.step()
+    path.append(p.item())
+print("after each step:", [round(x, 4) for x in path])
+
+# %% [markdown]
+# It goes on falling. Leaving the row out would be another optimizer: `torch.optim.SparseAdam` is one, and for rare
+# objects it differs a lot, as an exercise shows. But what the row does without a gradient is a plain sum. From step $s$
+# on, its moments fade as $m_j = \beta_1^{j-s} m_s$ and $v_j = \beta_2^{j-s} v_s$, and Adam moves it by
+#
+# $$ p_t = p_s - \frac{m_s}{\sqrt{v_s} + \epsilon} \sum_{j=s+1}^{t} \eta_j
+# \frac{\sqrt{1 - \beta_2^j}}{1 - \beta_1^j} \left( \frac{\beta_1}{\sqrt{\beta_2}} \right)^{j-s} $$ (eq-owed)
+#
+# where $\eta_j$ is the learning rate of step $j$. The sum knows nothing of the row but $s$. So one number for each past
+# step says what *every* row last seen then is owed; the debt is paid when a batch reads the row again, or when an
+# epoch ends. (The place of $\epsilon$ is off by a factor near one, which matters only where gradients are tiny; the
+# module accounts for that too.)
+
+# %%
+m, v = (1 - beta1) * 2.0, (1 - beta2) * 2.0**2  # after the first step
+owed = sum(
+    rate * (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - 1) for j in (2, 3, 4)
+)  # s = 1, t = 4
+paid = path[0] - m / (v**0.5 + eps) * owed
+print(f"three steps of Adam: {path[-1]:.10f}   one payment: {paid:.10f}")
+np.testing.assert_allclose(paid, path[-1], rtol=1e-7)
+
+# %% [markdown]
+# `fit` decides for each table: from `large(batch_size)` rows on, it is updated by rows. Our small tables are all below
+# it. Moving the threshold to both ends trains the same model in both ways:
+
+# %%
+print("updated by rows from", large(32), "rows on with batches of 32, from", large(1_024), "with batches of 1,024")
+recipe = Recipe(loss="pairwise", batch_size=32, learning_rate=3e-3, epochs=2)
+
+
+def curve(threshold=10**9, workers=1):
+    """Losses of two epochs, from the same start."""
+    torch.manual_seed(seed)
+    model = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=8, hidden=16, spaces=2))
+    with mock.patch("atrank_lib.training.large", return_value=threshold):
+        found = fit(model, histories, coupons, recipe, progress=False, on=Execution(workers=workers))
+    return [epoch["loss"] for epoch in found.epochs]
+
+
+coupons = prepare(market.log, "validated", ["coupon"])[1]
+curves = {"whole tables": curve(), "rows": curve(2)}
+torch.testing.assert_close(torch.tensor(curves["rows"]), torch.tensor(curves["whole tables"]), rtol=1e-3, atol=0)
+curves = pd.DataFrame(curves, index=["epoch 1", "epoch 2"])
+claim("ch11_rows_difference", float((curves["rows"] / curves["whole tables"] - 1).abs().max()), low=0, high=1e-3)
+claim("ch11_rows_moved", float(curves["rows"].iloc[0] - curves["rows"].iloc[1]), low=0.005)
+curves.round(5)
+
+# %% [markdown]
+# The losses differ by a share of {glue:text}`ch11_rows_difference:.0e` at most, and an epoch moves them by
+# {glue:text}`ch11_rows_moved:.3f`. It is the same training, and a step's cost hardly depends on how many objects the
+# shop has: how hardly, we shall measure.
+#
+# ## A batch in parts
+#
+# A machine has several cores, and PyTorch uses them inside every operator: a product of matrices is cut into blocks, a
+# thread each. Cutting, waking threads and waiting for the slowest cost some microseconds, each time. Is that much? It
+# depends on how small the pieces are, and how many. Let us count, for one training step of a batch of 32:
+
+# %%
+torch.manual_seed(seed)
+paper = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(), histories=["item"])
+draw = draw_candidates(samples["item"], NegativeSampler(histories, "item"), 1, torch.Generator().manual_seed(seed))
+_, _, batch = next(
+    batches(histories, samples, {"item": draw}, 32, groups=["item"], generator=torch.Generator().manual_seed(seed))
+)
+
+
+class Sizes(TorchDispatchMode):
+    """Note how many numbers each operator writes; a view writes none."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.seen = [*getattr(self, "seen", []), out.numel() if isinstance(out, torch.Tensor) else 0]
+        return out
+
+
+with Sizes() as sizes:
+    pairwise_loss(paper(batch).scores).backward()
+written = [size for size in sizes.seen if size]
+claim("ch11_operators", len(written), low=100, high=2_000)
+_ = claim("ch11_written", int(np.median(written)), low=1, high=200_000)
+
+# %% [markdown]
+# A step is {glue:text}`ch11_operators` operators, half of which write no more than {glue:text}`ch11_written:,` numbers:
+# a few microseconds of work for one core. There is little to share out, and some hundred occasions to wait. So the
+# library cuts the *batch*: each worker takes some samples through the whole model, forwards and backwards, with one
+# thread an operator, and they meet once a step. That it is the same step follows from the gradient of a sum being the sum
+# of the gradients:
+
+# %%
+workers = Workers(2, paper)
+pieces = workers.cut(batch)
+
+
+def gradient(of, share):
+    loss = share * pairwise_loss(paper(of).scores)
+    found = torch.autograd.grad(loss, list(paper.parameters()), allow_unused=True, materialize_grads=True)
+    return torch.cat([g.flatten() for g in found])
+
+
+together = sum(gradient(piece, piece.size / batch.size) for piece in pieces)
+torch.testing.assert_close(together, gradient(batch, 1.0), rtol=1e-3, atol=1e-6)
+alone, both = curve(), curve(workers=2)
+torch.testing.assert_close(torch.tensor(both), torch.tensor(alone), rtol=1e-3, atol=0)
+pd.DataFrame({"one worker": alone, "two workers": both}, index=["epoch 1", "epoch 2"]).round(5)
+
+# %% [markdown]
+# The parts hold about as many *behaviors* each, not as many samples: a batch is sorted by length, and the one with the
+# long histories would keep the other waiting. Here they have {glue:text}`ch11_parts`.
+
+# %% tags=["hide-input"]
+_ = claim("ch11_parts", " and ".join(f"{len(piece.slots)} behaviors of {piece.size} samples" for piece in pieces))
+
+# %% [markdown]
+# ## The ladder
+#
+# Now all of it, measured: samples per second in training, from the plain model to the fast one, a change at a time, each
+# with all before it. Every contender computes the same scores from the same parameters (the tests hold the plain model
+# and the library's together), all use SGD, and all have {glue:text}`ch11_threads` threads. Four settings: full
+# histories of 50 in batches of 32 and of 1,024, ragged ones (evenly from 1 to 50) in batches of 32, and a real epoch of a
+# log of reviews, in batches of 512, most of whose histories are short.
+#
+# | step | what changes |
+# |---|---|
+# | *allocator* | the plain model, but memory that was freed is kept, not handed back to the system (two settings of glibc) |
+# | *packed* | `atrank_lib` in place of the plain model: packed behaviors, strips, one fused call for attention |
+# | *sorted* | histories of similar length share a batch |
+# | *malloc* | the allocator's settings, for the library too |
+# | *rows* | large tables are updated by rows |
+# | *workers* | the batch is cut among threads, in place of the operators |
+
+# %% tags=["hide-input"]
+speed = read_record(recorded("speed") / "peers.json")
+threads = speed["threads"]
+claim("ch11_threads", threads)
+rates = pd.DataFrame(speed["rows"]).pivot(index="contender", columns="setting", values="samples_per_second")
+SETTINGS = {
+    "32-50-full": "batch 32, full",
+    "32-50-ragged": "batch 32, ragged",
+    "1024-50-full": "batch 1,024, full",
+    "epoch": "a real epoch",
+}
+OURS = ["atrank", "bi-lstm", "din", "bst", "atrank-workers", "bi-lstm-workers"]
+LADDER = ["packed", "sorted", "malloc", "rows", "workers"]
+PEERS = {
+    "din": ["fuxictr-din", "recbole-din", "rechub-din", "deepctr-din"],
+    "bst": ["fuxictr-bst", "rechub-bst"],
+}
+needed = ["plain-default", "plain", *LADDER, *OURS, *PEERS["din"], *PEERS["bst"]]
+rates = rates.reindex(index=needed, columns=list(SETTINGS))
+gaps = [f"{name} at {setting}" for setting in rates for name in needed if pd.isna(rates.loc[name, setting])]
+if gaps:
+    raise LookupError(f"peers.json lacks {', '.join(gaps)}; measure them with `make bench DATA=LOG`")
+
+# %% [markdown]
+# A measurement without an expectation teaches little, for any number looks plausible. So here is what counting lets one
+# expect, as a range for the factor of each step:
+#
+# - *packed*. Full histories have no padding, so nothing is saved there; but the plain model's tables have sparse
+#   gradients, as everybody would choose with SGD, and the library's have not until *rows*: with small batches expect a
+#   loss. Ragged histories fill half of a table, so up to twice. In the real epoch nearly all places are empty.
+# - *sorted*. Nothing for full histories; a little for ragged ones, whose strips become few.
+# - *allocator*, *malloc*. A tensor of some megabytes is asked from the system, and every page of it is handed over at
+#   first touch, in every step. The larger the batch, the more of them: something, anywhere up to twice.
+# - *rows*. A gradient of the whole table is filled with zeros, added to and walked over. For a batch of 32 that is much.
+#   With a batch of 1,024 the table has fewer rows than the threshold, and so has the log's with 512: nothing changes.
+# - *workers*. At most as many times as there are threads, if operators' own threads did nothing. For large batches they
+#   do much, so less there.
+
+# %% tags=["hide-input"]
+ANY, SAME = (1.0, 2.0), (1.0, 1.0)
+EXPECTED = {  # of each setting, in their order
+    ("plain-default", "plain"): ("allocator", [ANY, ANY, ANY, ANY]),
+    ("plain-default", "packed"): ("packed", [(0.4, 1.0), (0.7, 2.0), (0.8, 1.2), (1.5, 10.0)]),
+    ("packed", "sorted"): ("sorted", [SAME, (1.0, 1.5), SAME, (1.0, 2.0)]),
+    ("sorted", "malloc"): ("malloc", [ANY, ANY, ANY, ANY]),
+    ("malloc", "rows"): ("rows", [(1.2, 3.0), (1.2, 4.0), SAME, SAME]),
+    ("rows", "workers"): ("workers", [(1.2, threads), (1.2, threads), (1.0, threads), (1.0, threads)]),
+}
+
+
+def judged(got, low, high):
+    """A factor against its range, with a tenth for the noise of a measurement."""
+    return "less than expected" if got < 0.9 * low else "more than expected" if got > 1.1 * high else "as expected"
+
+
+steps = []
+for (before, after), (step, ranges) in EXPECTED.items():
+    for (setting, title), (low, high) in zip(SETTINGS.items(), ranges, strict=True):
+        got = float(rates.loc[after, setting] / rates.loc[before, setting])
+        claim(f"ch11_{step}_{setting}".replace("-", "_"), got, low=0.05, high=50)
+        span = "1" if low == high == 1 else f"{low:g} to {high:g}"
+        steps.append((step, title, span, round(got, 2), judged(got, low, high)))
+steps = pd.DataFrame(steps, columns=["step", "setting", "expected factor", "got", "verdict"])
+claim("ch11_as_expected", int((steps["verdict"] == "as expected").sum()))
+claim("ch11_all_steps", len(steps))
+steps.set_index(["step", "setting"])
+
+# %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it, and titles give the last factor. The open mark is the plain model with the allocator's settings. A recorded run; medians. Up is faster, and a step that goes down is one that did not pay in that setting.", "name": "fig-fast-ladder"}, "image": {"alt": "Four panels, one for each setting: a line over six steps from plain to workers, starting at one, with an open mark near the start for the plain model with the allocator settings and the final factor in the title."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 4, figsize=(10, 3.3), sharex=True)
+for ax, (setting, title) in zip(axes, SETTINGS.items(), strict=True):
+    line = rates.loc[["plain-default", *LADDER], setting] / rates.loc["plain-default", setting]
+    ax.plot(range(len(line)), line, "o-", color=model_color("atrank"))
+    allocator = rates.loc["plain", setting] / rates.loc["plain-default", setting]
+    ax.plot(0, allocator, "o", color=INK, markerfacecolor="none", markersize=8)
+    ax.axhline(1, color=INK, linewidth=1, linestyle="--")
+    ax.set_xticks(range(6), ["plain", *LADDER], rotation=90)
+    ax.set(title=f"{title}: {line.iloc[-1]:.1f}×")
+    ax.margins(y=0.2)
+    ax.set_ylim(bottom=0)
+_ = axes[0].set_ylabel("times plain")
+
+# %% [markdown]
+# Of {glue:text}`ch11_all_steps` factors {glue:text}`ch11_as_expected` came out as expected. Those that did not:
+
+# %% tags=["hide-input"]
+WHY = {
+    "allocator": (
+        "the system was not what the step waited for: its buffers fit the cache, or were kept anyway",
+        "handing out pages took more than the computing that was done on them",
+    ),
+    "packed": (
+        "whole-table gradients, sorting out strips and the loop of `fit` cost more than places that stay empty",
+        "fewer places also mean fewer numbers moved by everything between the products, and one fused call for attention",
+    ),
+    "sorted": (
+        "strips had already removed the padding, and what remains is the noise of the measurement",
+        "fewer strips: a call of attention costs much whatever it computes",
+    ),
+    "malloc": (
+        "the gradients of whole tables dominate the step, and they stay slow in kept memory too",
+        "the largest buffers are the gradients of whole tables, handed back and asked for again in every step",
+    ),
+    "rows": (
+        "finding and copying a batch's rows costs as much as walking over the table",
+        "the table's gradient did not only cost its own time, it also drove everything else out of the cache",
+    ),
+    "workers": (
+        "workers share caches and memory, and Python runs one of them at a time between operators",
+        "small parts stay in a core's own cache, so that each core got faster, too",
+    ),
+}
+SAME_WORK = "exactly the same is computed, so this is the machine and not the step"
+odd = steps[steps["verdict"] != "as expected"].rename(columns={"expected factor": "expected"})
+lines = [
+    f"- *{row.step}*, {row.setting}: {row.got:.2f}, {row.verdict} ({row.expected}). A likely reason: "
+    + (SAME_WORK if row.expected == "1" else WHY[row.step][row.verdict.startswith("more")])
+    + "."
+    for row in odd.itertuples()
+]
+Markdown("\n".join(lines) or "None of them.")
+
+# %% [markdown]
+# A reason that is found afterwards is a hypothesis, and the next measurement's expectation. The best cure for wrong ones
+# is a picture of what the machine can do at all.
+#
+# ## Under the roof
+#
+# A processor does two things: it computes, up to a *peak* of FLOPs per second, and it moves numbers, up to the
+# *bandwidth* of its memory. An operator with $F$ FLOPs that moves $B$ bytes has the *arithmetic intensity* $F / B$, and
+# cannot do better than
+#
+# $$ \text{attainable} = \min\left(\text{peak},\ \text{bandwidth} \cdot \frac{F}{B}\right) $$ (eq-roofline)
+#
+# Drawn over intensity, on logarithmic axes, that is a slope and a flat roof: a *roofline*
+# {cite:p}`williams2009roofline`. What stands under the slope waits for memory, and a faster processor would not help it.
+# Both limits are measured in the same record: the fastest product of matrices at our shapes, and copying. The
+# intensities follow from the shapes, here of a batch of 32 histories of 50, $d = 128$, and a table of 63,001 objects:
+
+# %%
+d, n, b, k, table = 128, 50, 32, 8, 63_001
+real = b * n  # behaviors
+held = b * (n + 2)  # rows looked up, at most so many different ones
+number = 4  # bytes
+operators = pd.DataFrame(
+    {  # FLOPs, bytes read and written at least, and how often in a step forwards
+        "projection": (2 * real * d * d, number * (2 * real * d + d * d), 8),
+        "attention, fused": (4 * b * n * n * d, number * 4 * real * d, 1),
+        "attention, tables stored": (4 * b * n * n * d, number * (4 * real * d + 4 * b * k * n * n), 1),
+        "layer norm": (8 * real * d, number * 2 * real * d, 1),
+        "Adam, whole table": (12 * table * 64, number * 7 * table * 64, 1),  # reads p, g, m, v; writes p, m, v
+        "Adam, rows": (12 * held * 64, number * 7 * held * 64, 1),
+    },
+    index=["FLOPs", "bytes", "times"],
+).T
+limits = pd.DataFrame(speed["ceiling"])
+limits = limits[limits["threads"] == threads]
+peak = float(limits[["layer", "gradient", "scores"]].max().max()) * 1e9
+bandwidth = float(limits[["copy", "triad"]].max().max()) * 1e9
+operators["FLOPs/byte"] = operators["FLOPs"] / operators["bytes"]
+operators["attainable GFLOP/s"] = np.minimum(peak, bandwidth * operators["FLOPs/byte"]) / 1e9
+operators["microseconds at best"] = operators["FLOPs"] / operators["attainable GFLOP/s"] / 1e3
+claim("ch11_peak", peak / 1e9, low=5, high=5_000)
+claim("ch11_bandwidth", bandwidth / 1e9, low=2, high=1_000)
+claim("ch11_ridge", peak / bandwidth, low=0.2, high=200)
+operators[["FLOPs/byte", "attainable GFLOP/s", "microseconds at best"]].round(1)
+
+# %% tags=["hide-input"]
+measured = pd.DataFrame(speed["rows"]).set_index(["contender", "setting"])
+step_bytes = 3 * (operators["bytes"] * operators["times"])[["projection", "attention, fused", "layer norm"]].sum()
+step_bytes += operators["bytes"]["Adam, rows"]
+whole = {}
+for setting in ("32-50-full", "1024-50-full"):
+    row = measured.loc[("atrank-workers", setting)]
+    whole[setting] = row["samples_per_second"] * row["training_mflop"] * 1e6
+    claim(f"ch11_share_{setting}".replace("-", "_"), float(row["share_of_ceiling"]), low=0.01, high=20)
+intensity = 3 * b * flops(n, 2, d) / step_bytes
+best = (
+    3 * (operators["microseconds at best"] * operators["times"])[["projection", "attention, fused", "layer norm"]].sum()
+)
+took = 1e6 * b / rates.loc["atrank-workers", "32-50-full"]
+claim("ch11_table_milliseconds", operators["microseconds at best"]["Adam, whole table"] / 1e3, low=0.05, high=50)
+claim("ch11_rows_milliseconds", operators["microseconds at best"]["Adam, rows"] / 1e3, low=0.001, high=5)
+claim("ch11_step_at_best", float(best + operators["microseconds at best"]["Adam, rows"]) / 1e3, low=0.1, high=500)
+_ = claim("ch11_step_took", float(took) / 1e3, low=0.1, high=1_000)
+
+# %% mystnb={"figure": {"caption": "A roofline. The line is what the machine can do at each intensity. Marks on it are operators of a step of 32 histories of 50, placed by their formulas. The two diamonds below are measured: whole training steps of ATRank with workers, batches of 32 and of 1,024. The distance to the roof is what could still be gained.", "name": "fig-fast-roofline"}, "image": {"alt": "On logarithmic axes a rising line that turns flat at a ridge. Adam's updates and layer norm lie at the far left of the slope, attention further right, the projection near the ridge or on the flat part. Two diamonds lie below the line near the projection's intensity."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7.6, 4))
+x = np.geomspace(0.2, 300, 200)
+ax.plot(x, np.minimum(peak, bandwidth * x) / 1e9, color=INK)
+for i, (name, row) in enumerate(operators.drop(index="Adam, rows").iterrows()):
+    place = row["FLOPs/byte"], row["attainable GFLOP/s"]
+    beside = (8, -4, "left", "top") if place[0] < peak / bandwidth else (0, 7, "center", "bottom")
+    label = "Adam, whole table or rows" if name.startswith("Adam") else name
+    ax.plot(*place, "o", color=space_color(i))
+    ax.annotate(
+        label,
+        place,
+        xytext=beside[:2],
+        textcoords="offset points",
+        ha="right" if name == "attention, fused" and beside[0] == 0 else beside[2],
+        va=beside[3],
+        color=space_color(i),
+    )
+for (setting, value), (shift, side) in zip(whole.items(), ((-8, "right"), (8, "left")), strict=True):
+    ax.plot(intensity, value / 1e9, "D", color=model_color("atrank"))
+    ax.annotate(
+        SETTINGS[setting],
+        (intensity, value / 1e9),
+        xytext=(shift, 0),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        color=model_color("atrank"),
+    )
+ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="GFLOP/s", xlim=(0.2, 300))
+ax.set_ylim(top=3 * peak / 1e9)
+ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+ax.yaxis.set_minor_formatter(NullFormatter())
+for axis in (ax.xaxis, ax.yaxis):
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+
+# %% [markdown]
+# The roof is at {glue:text}`ch11_peak:.0f` GFLOP/s, memory brings {glue:text}`ch11_bandwidth:.0f` GB/s, and the ridge
+# between them is at {glue:text}`ch11_ridge:.1f` FLOPs per byte. Three things to see:
+#
+# - Everything but products is far down the slope: a layer norm, an update, an activation do about one operation on each
+#   number they fetch. Nothing but fetching less makes them faster. That is why one *fused* call of attention, which
+#   never stores the tables $A_k$, stands further right than the same products with stored tables.
+# - Updating rows does not move an update to the right. It has the same intensity, and less of it:
+#   {glue:text}`ch11_table_milliseconds:.2f` ms at best for the whole table, {glue:text}`ch11_rows_milliseconds:.3f` ms
+#   for the rows. A roofline shows how well an operator can run, not whether it should run at all.
+# - All products, attention and normalization of a step, three times for forwards and backwards, and the rows: at best
+#   {glue:text}`ch11_step_at_best:.1f` ms. It took {glue:text}`ch11_step_took:.1f` ms. In between lie activations,
+#   look-ups and gradients that are added up, which all wait for memory, the building of batches, and Python.
+#
+# In the terms of the record, a model's *share of the ceiling* is what its counted operations per second are of the layers'
+# products alone: {glue:text}`ch11_share_32_50_full:.2f` with batches of 32, {glue:text}`ch11_share_1024_50_full:.2f`
+# with 1,024.
+#
+# ## How cost grows
+#
+# The formula says how a step grows; does the clock agree? `benchmarks/growth.py` varies one thing at a time, on one
+# thread, and records processor time a step. To each curve we fit the form that we expect: with length a parabola, with
+# all else a line. The fits weigh *relative* errors, so that small settings count as much as large ones.
+
+# %%
+growth = pd.DataFrame(read_record(recorded("speed") / "growth.json")["rows"])
+
+
+def fitted(curve, degree):
+    """Coefficients of a polynomial in what is varied, least squares of relative errors; the values; the times."""
+    rows = growth[growth["curve"] == curve].sort_values("value")
+    x, y = rows["value"].to_numpy(float), rows["cpu_ms_per_step"].to_numpy()
+    powers = np.vander(x, degree + 1, increasing=True)
+    coefficients, *_ = np.linalg.lstsq(powers / y[:, None], np.ones_like(y), rcond=None)
+    return coefficients, x, y, powers @ coefficients
+
+
+DEGREES = {"length": 2, "batch": 1, "spaces": 1, "objects": 1, "objects, whole tables": 1}
+fits = {curve: fitted(curve, degree) for curve, degree in DEGREES.items()}
+
+# %% tags=["hide-input"]
+NAMES = {"objects": "objects_rows", "objects, whole tables": "objects_whole"}
+text = []
+for curve, (coefficients, _, y, fit_) in fits.items():
+    name = NAMES.get(curve, curve)
+    for letter, value in zip("abc", coefficients, strict=False):
+        claim(f"ch11_growth_{name}_{letter}", float(value), low=-100, high=500)
+    off = claim(f"ch11_growth_{name}_off", float(np.abs(fit_ / y - 1).max()), low=0, high=1)
+    text.append((curve, *[f"{c:.3g}" for c in coefficients], *[""] * (3 - len(coefficients)), f"{off:.0%}"))
+(a, linear, quadratic), x, y, _ = fits["length"]
+longest = x[-1]
+claim("ch11_longest", int(longest))
+claim("ch11_attention_share", float(quadratic * longest**2 / (a + linear * longest + quadratic * longest**2)), -1, 1)
+claim("ch11_counted_share", 4 * 128 * longest**2 / flops(longest, 2, 128), low=0.2, high=0.6)
+objects = fits["objects, whole tables"][1]
+for name, curve in (("rows", "objects"), ("whole", "objects, whole tables")):
+    claim(f"ch11_objects_growth_{name}", float(fits[curve][2][-1] / fits[curve][2][0]), low=0.3, high=200)
+claim("ch11_objects_slopes", float(fits["objects, whole tables"][0][1] / fits["objects"][0][1]), low=1.2)
+claim("ch11_objects_times", float(objects[-1] / objects[0]))
+spaces = fits["spaces"]
+claim("ch11_spaces_growth", float(spaces[2][-1] / spaces[2][0]), low=0.3, high=30)
+claim("ch11_spaces_most", int(spaces[1][-1]))
+pd.DataFrame(
+    text, columns=["varied", "a (ms)", "b (ms each)", "c (ms each squared)", "largest error of the fit"]
+).set_index("varied")
+
+# %% mystnb={"figure": {"caption": "Processor time of a training step as one thing grows; points are measured, lines are fits. With the length of histories: the parabola, and its linear part, dashed. The gap is the attention among behaviors. With objects: by rows, and by whole tables. A recorded run.", "name": "fig-fast-growth"}, "image": {"alt": "Four panels. Time against length bends upward, above a dashed straight line. Time against batch is a straight line. Time against spaces rises slowly. Time against objects has two lines: the one for whole tables rises steeply, the one for rows lies below it."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 4, figsize=(10, 3))
+for ax, curves_, label in (
+    (axes[0], ["length"], "behaviors in a history"),
+    (axes[1], ["batch"], "samples in a batch"),
+    (axes[2], ["spaces"], "spaces K"),
+    (axes[3], ["objects", "objects, whole tables"], "thousand objects"),
+):
+    for curve, color in zip(curves_, (group_color("item"), group_color("query")), strict=False):
+        coefficients, x, y, _ = fits[curve]
+        scale = 1_000 if "objects" in curve else 1
+        dense = np.linspace(0, x[-1], 100)
+        ax.plot(x / scale, y, "o", color=color)
+        ax.plot(dense / scale, np.vander(dense, len(coefficients), increasing=True) @ coefficients, color=color)
+        if curve == "length":
+            ax.plot(dense, coefficients[0] + coefficients[1] * dense, "--", color=color, linewidth=1)
+        if "objects" in curve:
+            ax.annotate(
+                "whole tables" if "whole" in curve else "rows",
+                (x[-1] / scale, y[-1]),
+                xytext=(0, 6),
+                textcoords="offset points",
+                ha="right",
+                color=color,
+            )
+    ax.set_xlabel(label)
+    ax.set_ylim(bottom=0)
+    ax.margins(y=0.15)
+_ = axes[0].set_ylabel("ms a step")
+
+# %% [markdown]
+# - **Length.** At {glue:text}`ch11_longest` behaviors the fit gives the quadratic term a share of
+#   {glue:text}`ch11_attention_share:.2f` of the step; by operations, eq. {eq}`eq-flops`, it would be
+#   {glue:text}`ch11_counted_share:.2f`. They need not agree: attention's products are small, and a softmax, which
+#   we did not count, stands between them; but then a fused call spares memory its tables.
+# - **Batch.** A line with a start: {glue:text}`ch11_growth_batch_a:.1f` ms a step whatever the batch, and
+#   {glue:text}`ch11_growth_batch_b:.3f` ms a sample. Where the two are equal is the batch that has paid for its step.
+# - **Spaces.** The same FLOPs for any $K$, yet {glue:text}`ch11_spaces_most` spaces take
+#   {glue:text}`ch11_spaces_growth:.1f` times as long as one. There are $K$ tables of scores, and each score goes through
+#   the softmax.
+# - **Objects.** For {glue:text}`ch11_objects_times:.0f` times the objects, whole tables take
+#   {glue:text}`ch11_objects_growth_whole:.1f` times as long, rows {glue:text}`ch11_objects_growth_rows:.1f` times, and the lines' slopes differ by a factor of
+#   {glue:text}`ch11_objects_slopes:.1f`. What rows still pay is the end of an epoch, when all are brought up to date, and a table that no longer fits the cache.
+#
+# ## Next to other libraries
+#
+# A plain model of one's own is an easy rival. So the record also has DIN {cite:p}`zhou2018din` and BST
+# {cite:p}`chen2019bst` from well-known libraries of PyTorch ({glue:text}`ch11_libraries`), each in its own training loop,
+# on the same samples, with the same number of threads and the same sizes. What is comparable and what is not:
+#
+# - The *models* differ. DIN attends from target to history and has no attention among behaviors, so it has far less to
+#   compute; BST has a transformer layer, anew for each target. The table at the beginning of this chapter does not hold
+#   for either.
+# - A *sample* of ours is a history with two targets. Theirs is a row with one target: on generated samples a row counts as
+#   a sample, which favors them; in the epoch a sample is two rows.
+# - Theirs are padded to 50, for that is what they read. On generated samples their batches are ready before the clock
+#   starts, while ours are made under it; in the epoch everybody's come from the library's own loader.
+# - What the sizes leave open is each library's default, its Adam included. They were made for more than this
+#   comparison, and other machines and versions may differ.
+
+# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. Filled: other libraries; open: the same models in this library. The better of one worker and several counts for ATRank. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "Four panels, one for each setting, with a row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. Dots mark the ratio of speeds on a logarithmic axis around a vertical line at one."}} tags=["hide-input"]
+ours = rates.loc[["atrank", "atrank-workers"]].max()
+rivals = ["plain", *PEERS["bst"], *PEERS["din"], "bst", "din", "bi-lstm", "bi-lstm-workers"]
+fig, axes = plt.subplots(1, 4, figsize=(10, 3.8), sharey=True)
+for ax, (setting, title) in zip(axes, SETTINGS.items(), strict=True):
+    for place, name in enumerate(reversed(rivals)):
+        ratio = ours[setting] / rates.loc[name, setting]
+        kind = name.removesuffix("-workers") if name in OURS else name.partition("-")[2]
+        color = model_color(kind or "atrank")
+        ax.plot(ratio, place, "o", color=color, markerfacecolor="none" if name in OURS else color)
+    ax.axvline(1, color=INK, linewidth=1, linestyle="--")
+    ax.set_yticks(range(len(rivals)), rivals[::-1])
+    ax.set(title=title, xscale="log", xlabel="ours / theirs")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+# %% tags=["hide-input"]
+found = {f"{name} {version}" for versions in speed["libraries"].values() for name, version in versions.items()}
+_ = claim("ch11_libraries", ", ".join(sorted(name for name in found if not name.startswith(("torch ", "numpy ")))))
+
+# %% [markdown]
+# Before measuring we set ourselves targets. The table holds them against the record: "ours" is the better of one worker
+# and several, and against the plain model it is the same model with the same optimizer. The fastest of the rivals counts.
+# The last two columns are the counted operations again: the share of the ceiling at which ours runs now, and the one at
+# which the target would be met.
+
+# %% tags=["hide-input"]
+twin, bi_lstm = rates.loc[["rows", "workers"]].max(), rates.loc[["bi-lstm", "bi-lstm-workers"]].max()
+shares = pd.DataFrame(speed["rows"]).pivot(index="contender", columns="setting", values="share_of_ceiling")
+TARGETS = [
+    ("the plain model", "32-50-full", twin, rates.loc["plain"], 1.3),
+    ("the plain model", "1024-50-full", twin, rates.loc["plain"], 1.8),
+    ("every BST", "32-50-full", ours, rates.loc[PEERS["bst"]].max(), 4),
+    ("every DIN", "32-50-full", ours, rates.loc[PEERS["din"]].max(), 1.5),
+    ("the fastest DIN", "epoch", ours, rates.loc[PEERS["din"]].max(), 3),
+    ("the fastest BST", "epoch", ours, rates.loc[PEERS["bst"]].max(), 10),
+    ("the packed Bi-LSTM", "32-50-ragged", ours, bi_lstm, 3),
+]
+report = []
+for i, (rival, setting, mine, theirs, target) in enumerate(TARGETS, 1):
+    got = claim(f"ch11_target_{i}", float(mine[setting] / theirs[setting]), low=0.01, high=1_000)
+    names = ["rows", "workers"] if mine is twin else ["atrank", "atrank-workers"]
+    now = shares.loc[rates.loc[names, setting].idxmax(), setting]
+    met = "yes" if got >= target else "no"
+    report.append((rival, SETTINGS[setting], target, round(got, 2), met, round(now, 2), round(now * target / got, 2)))
+columns = ["against", "setting", "target", "measured", "met", "share now", "share needed"]
+report = pd.DataFrame(report, columns=columns).set_index(["against", "setting"])
+claim("ch11_targets_met", int((report["met"] == "yes").sum()))
+claim("ch11_targets", len(report))
+report
+
+# %% [markdown]
+# {glue:text}`ch11_targets_met` of {glue:text}`ch11_targets` are met. For a target that is not, look at the last column. A
+# share needed near one or above cannot be had by better code: products of matrices alone would take as long, and a
+# softmax, a look-up and an update have to be somewhere. What would help then is a model with fewer operations (fewer
+# behaviors, a smaller $d$), numbers with fewer bits, or a faster machine. Where the share needed is well below one there
+# is room, and the roofline says where to look: in all that moves numbers between the products. Fusing activations,
+# biases and normalization into the products that precede them would spare most of these trips. A compiler does that;
+# what ours gave on a processor is in {ref}`ch-scaling`. Against the plain model there is one more
+# limit: on full histories with large batches it has no padding, no waste in its tables, and large operators that threads
+# share well. There is little left to take away, and the closer a rival is to the ceiling, the smaller any factor must be.
+#
+# ## Ranking many objects
+#
+# Training scores two objects a history; a shop scores thousands. The history is the expensive half of eq. {eq}`eq-flops`,
+# and it does not depend on the target until eq. 7. So it is encoded *once*, keys and values are kept, and each candidate
+# costs $8d^2 + 4dn$ operations, no more. What candidates bring along, $h_t$ and its queries, does not depend on the user
+# and can be kept too.
+
+# %% tags=["hide-input"]
+serving = read_record(recorded("speed") / "inference.json")
+pairs = serving["pairs"]
+claim("ch11_pairs", f"{pairs['pairs']:,}")
+claim("ch11_pairs_ratio", float(pairs["ratio"]), low=3)
+claim("ch11_pairs_difference", float(pairs["largest_difference"]), low=0, high=1e-4)
+claim("ch11_serving_history", int(serving["history"]))
+times = pd.DataFrame(serving["rows"]).pivot(index="objects", columns="way", values="seconds")
+claim("ch11_serving_gain", float((times["naive"] / times["anew"]).loc[20_000]), low=3)
+(1e3 * times[["naive", "anew", "ready"]]).round(1).rename(
+    columns={"naive": "ms, history for each object", "anew": "ms, history once", "ready": "ms, objects prepared"}
+)
+
+# %% [markdown]
+# One user with {glue:text}`ch11_serving_history` behaviors against all objects of a shop, a recorded run. Encoding the history once is
+# {glue:text}`ch11_serving_gain:.0f` times as fast for twenty thousand objects. For {glue:text}`ch11_pairs` pairs of many
+# users and objects the library's command was {glue:text}`ch11_pairs_ratio:.0f` times as fast as scoring pair by pair,
+# and no score differs by more than {glue:text}`ch11_pairs_difference:.0e`.
+#
+# ## What we learned
+#
+# - Count first. The formula says what must be done; the clock says what is done; the ratio says whether to go on.
+# - The plain model's waste is in padding, in rows that nobody read, and in waiting: each has a remedy that changes no
+#   number.
+# - What pays depends on the setting. A step that doubles one speed may do nothing, or harm, in another.
+# - Below some hundred behaviors the quadratic term of attention is not the problem. Layers are, and moving numbers.
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} Warm-up: empty places
+# :label: ex-empty-share
+# ```
+# Write `empty_share(lengths, batch_size)`: histories of these `lengths` (a tensor of integers) are put into batches in
+# the order they come in, and each batch is padded to its longest. Which share of all places, over all batches, is empty?
+
+
+# %%
+def empty_share(lengths, batch_size): ...  # your turn
+
+
+check.fast.empty_share(empty_share)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-empty-share
+# :class: dropdown
+# ```
+
+
+# %%
+def empty_share(lengths, batch_size):
+    places = sum(len(part) * int(part.max()) for part in lengths.split(batch_size))
+    return 1 - int(lengths.sum()) / places
+
+
+verdict = check.fast.empty_share(empty_share)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Pay what is owed
+# :label: ex-catch-up
+# ```
+# Write `catch_up(p, m, v, last, now, rate, beta1, beta2)`: a number `p` with Adam's moments `m` and `v` was last moved in
+# step `last` (the first step is 1). Steps `last + 1` to `now` gave it no gradient. Where would Adam have put it? Take a
+# constant learning rate `rate` and $\epsilon = 0$. One sum, no loop over moments.
+
+
+# %%
+def catch_up(p, m, v, last, now, rate, beta1, beta2): ...  # your turn
+
+
+check.fast.catch_up(catch_up)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-catch-up
+# :class: dropdown
+# ```
+
+
+# %%
+def catch_up(p, m, v, last, now, rate, beta1, beta2):
+    owed = sum(
+        (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - last) for j in range(last + 1, now + 1)
+    )
+    return p - rate * m / v**0.5 * owed
+
+
+verdict = check.fast.catch_up(catch_up)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Under which roof
+# :label: ex-attainable
+# ```
+# Write `attainable(flops, moved, peak, bandwidth)`: the FLOPs per second that an operator can reach that does `flops`
+# operations and moves `moved` bytes, on a machine with a `peak` of FLOPs per second and a `bandwidth` of bytes per second
+# ({eq}`eq-roofline`).
+
+
+# %%
+def attainable(flops, moved, peak, bandwidth): ...  # your turn
+
+
+check.fast.attainable(attainable)
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-attainable
+# :class: dropdown
+# ```
+
+
+# %%
+def attainable(flops, moved, peak, bandwidth):
+    return min(peak, bandwidth * flops / moved)
+
+
+verdict = check.fast.attainable(attainable)
+assert verdict
+verdict
+
+# %% [markdown]
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Break it and see: leave the others out
+# :label: ex-lazy-adam
+# ```
+# `torch.optim.SparseAdam` moves the rows of a batch and forgets the others: nothing is paid. Give a table of 200 rows and
+# three columns to it and to `torch.optim.Adam`. In each of 300 steps draw eight rows, row $i$ with a probability in
+# proportion to $1/(i + 1)$, and pull them towards a fixed random goal (the loss is half the squared distance). By how
+# much do the two tables differ at the end, for the twenty most popular rows and for the twenty rarest, as a share of how
+# far Adam has moved them? Guess first: which are worse off?
+
+# %%
+# your turn
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-lazy-adam
+# :class: dropdown
+# ```
+
+
+# %%
+def trained(sparse):
+    """The table at the start and at the end."""
+    draws = torch.Generator().manual_seed(seed)
+    table = torch.nn.Embedding(200, 3, sparse=sparse)
+    start = torch.randn(200, 3, generator=draws)
+    goal = torch.randn(200, 3, generator=draws)
+    table.weight.data.copy_(start)
+    optimizer = (torch.optim.SparseAdam if sparse else torch.optim.Adam)(table.parameters(), lr=0.01)
+    popularity = 1 / torch.arange(1, 201)
+    for _ in range(300):
+        rows = torch.multinomial(popularity, 8, generator=draws)
+        optimizer.zero_grad()
+        (0.5 * (table(rows) - goal[rows]).square().sum()).backward()
+        optimizer.step()
+    return start, table.weight.detach()
+
+
+(start, right), (_, lazy) = trained(sparse=False), trained(sparse=True)
+off = (lazy - right).norm(dim=1) / (right - start).norm(dim=1)
+off = off[torch.isfinite(off)]  # a row that was never drawn has not moved
+popular, rare = float(off[:20].median()), float(off[-20:].median())
+claim("ch11_lazy_popular", popular, low=0.0, high=0.5)
+claim("ch11_lazy_rare", rare, low=0.5, high=1.0)
+pd.Series({"popular": popular, "rare": rare}, name="difference, as a share of Adam's way").round(2).to_frame()
+
+# %% [markdown]
+# The rare ones: they are off by {glue:text}`ch11_lazy_rare:.2f` of their whole way, the popular ones by
+# {glue:text}`ch11_lazy_popular:.2f`. A row that is seen once gets a single step from `SparseAdam`; Adam's momentum would
+# have carried it on for some ten steps more. That is no error of `SparseAdam`. It is another optimizer, and whoever
+# changes to it for its speed changes results too, most where data are few.
+#
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} Open-ended: where does your step go?
+# :label: ex-profile
+# ```
+# Take a model that you train (or ATRank on a log of yours). Count the FLOPs of a step with `FlopCounterMode`, time the
+# step, and time one large product of matrices on the same machine. What is your share of the ceiling? Then look at the
+# ten most expensive operators with `torch.profiler`. Write down, for the first three, the intensity, the side of
+# the ridge they are on, and what you expect to gain from a change. Then make the change.
+
+# %% [markdown]
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} ex-profile
+# :class: dropdown
+# ```
+# There is no one answer. A good report has a table like the one of the ladder: a step, an expected factor with its reason,
+# the factor that was measured, and an explanation for each surprise; medians over repeats, taken in turns with the
+# unchanged program; and it keeps the changes that did not pay, crossed out, for whoever has the same idea next year.
+# The most frequent first finding is a step that mostly waits: for batches that a single process builds, for a table's
+# gradient, for some hundred small operators. A share of the ceiling below a tenth nearly always means one of these, and
+# none of them asks for a faster machine.
+#
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ## Summary
+#
+# You counted a sample's operations ({eq}`eq-flops`); removed padding by strips and by sorting; paid rows what they are
+# owed ({eq}`eq-owed`); cut a batch for workers; compared each step's expectation with what came out; read a roofline
+# ({eq}`eq-roofline`) and four fits; and know which targets were met, and what the others would take. One machine is
+# now about as busy as this model lets it be. {ref}`ch-scaling` goes on with several.
