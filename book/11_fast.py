@@ -437,18 +437,19 @@ claim("ch11_all_steps", len(steps))
 steps.set_index(["step", "setting"])
 
 # %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it, and titles give the last factor. The open mark is the plain model with the allocator's settings. A recorded run; medians. Up is faster, and a step that goes down is one that did not pay in that setting.", "name": "fig-fast-ladder"}, "image": {"alt": "Four panels, one for each setting: a line over six steps from plain to workers, starting at one, with an open mark near the start for the plain model with the allocator settings and the final factor in the title."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 4, figsize=(10, 3.3), sharex=True)
-for ax, (setting, title) in zip(axes, SETTINGS.items(), strict=True):
+fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), sharex=True)
+for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
     line = rates.loc[["plain-default", *LADDER], setting] / rates.loc["plain-default", setting]
     ax.plot(range(len(line)), line, "o-", color=model_color("atrank"))
     allocator = rates.loc["plain", setting] / rates.loc["plain-default", setting]
     ax.plot(0, allocator, "o", color=INK, markerfacecolor="none", markersize=8)
     ax.axhline(1, color=INK, linewidth=1, linestyle="--")
-    ax.set_xticks(range(6), ["plain", *LADDER], rotation=90)
+    ax.set_xticks(range(6), ["plain", *LADDER])
     ax.set(title=f"{title}: {line.iloc[-1]:.1f}×")
     ax.margins(y=0.2)
     ax.set_ylim(bottom=0)
-_ = axes[0].set_ylabel("times plain")
+for ax in axes[:, 0]:
+    ax.set_ylabel("times plain")
 
 # %% [markdown]
 # Of {glue:text}`ch11_all_steps` factors {glue:text}`ch11_as_expected` came out as expected. Those that did not:
@@ -657,12 +658,12 @@ pd.DataFrame(
 ).set_index("varied")
 
 # %% mystnb={"figure": {"caption": "Processor time of a training step as one thing grows; points are measured, lines are fits. With the length of histories: the parabola, and its linear part, dashed. The gap is the attention among behaviors. With objects: by rows, and by whole tables. A recorded run.", "name": "fig-fast-growth"}, "image": {"alt": "Four panels. Time against length bends upward, above a dashed straight line. Time against batch is a straight line. Time against spaces rises slowly. Time against objects has two lines: the one for whole tables rises steeply, the one for rows lies below it."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 4, figsize=(10, 3))
+fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.4))
 for ax, curves_, label in (
-    (axes[0], ["length"], "behaviors in a history"),
-    (axes[1], ["batch"], "samples in a batch"),
-    (axes[2], ["spaces"], "spaces K"),
-    (axes[3], ["objects", "objects, whole tables"], "thousand objects"),
+    (axes[0, 0], ["length"], "behaviors in a history"),
+    (axes[0, 1], ["batch"], "samples in a batch"),
+    (axes[1, 0], ["spaces"], "spaces K"),
+    (axes[1, 1], ["objects", "objects, whole tables"], "thousand objects"),
 ):
     for curve, color in zip(curves_, (group_color("item"), group_color("query")), strict=False):
         coefficients, x, y, _ = fits[curve]
@@ -684,7 +685,8 @@ for ax, curves_, label in (
     ax.set_xlabel(label)
     ax.set_ylim(bottom=0)
     ax.margins(y=0.15)
-_ = axes[0].set_ylabel("ms a step")
+for ax in axes[:, 0]:
+    ax.set_ylabel("ms a step")
 
 # %% [markdown]
 # - **Length.** At {glue:text}`ch11_longest` behaviors the fit gives the quadratic term a share of
@@ -716,11 +718,11 @@ _ = axes[0].set_ylabel("ms a step")
 # - What the sizes leave open is each library's default, its Adam included. They were made for more than this
 #   comparison, and other machines and versions may differ.
 
-# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. Filled: other libraries; open: the same models in this library. The better of one worker and several counts for ATRank. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "Four panels, one for each setting, with a row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. Dots mark the ratio of speeds on a logarithmic axis around a vertical line at one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. Filled: the plain model and other libraries; open: models in this library. The better of one worker and several counts for ATRank. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "Four panels, one for each setting, with a row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. Dots mark the ratio of speeds on a logarithmic axis around a vertical line at one."}} tags=["hide-input"]
 ours = rates.loc[["atrank", "atrank-workers"]].max()
 rivals = ["plain", *PEERS["bst"], *PEERS["din"], "bst", "din", "bi-lstm", "bi-lstm-workers"]
-fig, axes = plt.subplots(1, 4, figsize=(10, 3.8), sharey=True)
-for ax, (setting, title) in zip(axes, SETTINGS.items(), strict=True):
+fig, axes = plt.subplots(2, 2, figsize=(7.6, 6.4), sharey=True)
+for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
     for place, name in enumerate(reversed(rivals)):
         ratio = ours[setting] / rates.loc[name, setting]
         kind = name.removesuffix("-workers") if name in OURS else name.partition("-")[2]
