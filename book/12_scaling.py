@@ -381,10 +381,10 @@ one = Shards.survey(write(Path(place.name) / "log", Path(place.name) / "in_1", s
 short = Recipe(epochs=2, batch_size=64, loss="pairwise", negatives=4, learning_rate=5e-3, patience=None)
 tiny = ATRankConfig(embedding_size=8, hidden=16, spaces=2)
 trained, aucs = {}, {}
-for name, data, parts in (("whole", grouped, cuts), ("1 shard", one, None), ("4 shards", shards, None)):
+for name, source, its_cuts in (("whole", grouped, cuts), ("1 shard", one, None), ("4 shards", shards, None)):
     torch.manual_seed(seed)
     trained[name] = ATRank(shop.log.schema, grouped.vocabularies, tiny)
-    aucs[name] = fit(trained[name], data, parts, short, seed=seed, progress=False).epochs[-1]["validation_auc"]
+    aucs[name] = fit(trained[name], source, its_cuts, short, seed=seed, progress=False).epochs[-1]["validation_auc"]
 for a, b in zip(trained["whole"].parameters(), trained["1 shard"].parameters(), strict=True):
     assert torch.equal(a, b)
 _ = claim("ch12_shard_gap", aucs["4 shards"] - aucs["whole"], low=-0.06, high=0.06)
