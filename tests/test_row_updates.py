@@ -14,9 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 from atrank_lib import ATRank, Recipe, fit, row_updates, training
 from atrank_lib.competitors import WideDeep
 from atrank_lib.competitors.base import CompetitorConfig
+from atrank_lib.distributed import Processes
 from atrank_lib.model import ATRankConfig
 from atrank_lib.row_updates import RowUpdates
 from atrank_lib.runs import prepare
+from atrank_lib.samples import build_batch
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 SIZES = {"embedding_size": 8, "hidden": 16, "spaces": 2}
@@ -167,3 +169,36 @@ def test_what_is_owed_is_what_adam_would_have_done(turns, decay, scale, window):
             wanted = dense.state[expected][name]
             torch.testing.assert_close(sparse.state[table.weight][name], wanted, rtol=1e-3, atol=1e-3 * float(scale))
         assert float(table.state["step"]) == float(dense.state[expected]["step"])
+
+
+class Pair(Processes):
+    """One of two processes; the other one's batch holds these rows."""
+
+    theirs: torch.Tensor
+
+    def sum(self, value):
+        return value + self.theirs
+
+
+def test_processes_hold_the_rows_of_all_their_batches(prepared):
+    histories, split = prepared
+    samples = split.test["item"][:6]
+    batch = build_batch(histories, samples, samples.objects[:, None])
+    model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(**SIZES)).eval()
+    table = model.lookups()["item.object_id"][0]
+    updates = RowUpdates(model, torch.optim.SGD(model.parameters()), least=len(table.weight))
+    assert set(updates.tables) == {"item.object_id"}
+    own = {0}
+    for features in (batch.histories["item"].features, batch.candidates.features):
+        index = features["object_id"]
+        assert isinstance(index, torch.Tensor)
+        own.update(index.tolist())
+    theirs = [row for row in range(len(table.weight)) if row not in own][:5]
+    pair = Pair(rank=0, world=2)
+    object.__setattr__(pair, "theirs", torch.zeros(len(table.weight), dtype=torch.int32))
+    pair.theirs[theirs] = 1
+    expected, whole = model(batch).scores, table.weight
+    with updates.small([batch], pair) as (small,):
+        assert torch.equal(table.weight, whole[sorted(own | set(theirs))])
+        torch.testing.assert_close(model(small).scores, expected)
+    assert table.weight is whole
