@@ -174,6 +174,7 @@ def rank(
     top: Annotated[int, typer.Option(min=1, help="How many objects.")] = 10,
     at: Annotated[int | None, typer.Option(help="Moment of ranking (timestamp); after the log by default.")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also objects the user touched.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Say below the table how long ranking took.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The top objects of a group for one user."""
@@ -191,7 +192,7 @@ def rank(
         return
     described = best.merge(histories.tables[group], on="object_id", how="left")
     took = f"the objects' side {1e3 * (ready - began):,.0f} ms, then {1e3 * (done - ready):,.0f} ms a user"
-    table = Table(*described.columns, caption=f"{len(ranker.objects):,} objects: {took}")
+    table = Table(*described.columns, caption=f"{len(ranker.objects):,} objects: {took}" if timing else None)
     for values in described.itertuples(index=False):
         table.add_row(*(escape(f"{v:.4f}" if isinstance(v, float) else str(v)) for v in values))
     _console().print(table)
