@@ -228,7 +228,7 @@ class Schema(_Model):
 def suggest(value: object, allowed: Iterable[str]) -> str:
     """`; use one of a, b, c`, with the nearest of them pointed out when one is near.
 
-    >>> suggest("serach", ["search", "browse"])
+    >>> suggest("searches", ["search", "browse"])
     'use one of search, browse (did you mean search?)'
     """
     allowed = list(allowed)

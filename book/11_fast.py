@@ -80,8 +80,8 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 # | eq. 1, every behavior and target | one $d \times d$ map | $2d^2 (n + c)$ |
 # | eq. 2 to 5: queries, keys, values | three maps | $2d^2 \cdot 3n$ |
 # | scores and weighted sums, all spaces together | $QK^\top$ and $AV$ | $4dn^2$ |
-# | $F_{self}$ | two maps | $2d^2 \cdot 2n$ |
-# | eq. 7: keys and values; the targets' queries and $F_{vanilla}$ | two maps; three | $2d^2 (2n + 3c)$ |
+# | $\mathcal{F}_{self}$ | two maps | $2d^2 \cdot 2n$ |
+# | eq. 7: keys and values; the targets' queries and $\mathcal{F}_{vanilla}$ | two maps; three | $2d^2 (2n + 3c)$ |
 # | scores of targets and their sums | | $4dnc$ |
 #
 # $$ \text{FLOPs}(n, c) = 2 d^2 (8n + 4c) + 4dn^2 + 4dnc $$ (eq-flops)
@@ -773,7 +773,7 @@ report
 # %% [markdown]
 # {glue:text}`ch11_targets_met` of {glue:text}`ch11_targets` are met. For a target that is not, look at the last column. A
 # share needed near one or above cannot be had by better code: products of matrices alone would take as long, and a
-# softmax, a look-up and an update have to be somewhere. What would help then is a model with fewer operations (fewer
+# softmax, a lookup and an update have to be somewhere. What would help then is a model with fewer operations (fewer
 # behaviors, a smaller $d$), numbers with fewer bits, or a faster machine. Where the share needed is well below one there
 # is room, and the roofline says where to look: in all that moves numbers between the products. Fusing activations,
 # biases and normalization into the products that precede them would spare most of these trips. A compiler does that;

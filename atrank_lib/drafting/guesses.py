@@ -19,7 +19,7 @@ WORDS = {
     "user": "user customer client member account visitor buyer shopper reviewer household person reader student player",
     "time": "timestamp time datetime date day created ordered purchased bought occurred when at ts",
     "object": "object item product sku article asin isbn book movie film track song game course document page coupon",
-    "action": "action event activity behavior behaviour type verb interaction operation",
+    "action": "action event activity behavior type verb interaction operation",
 }
 CONTRACT = {"user": "user_id", "time": "timestamp", "object": "object_id", "action": "action"}
 MOST_ACTIONS = 30

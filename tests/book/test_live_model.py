@@ -402,5 +402,7 @@ def test_without_javascript_the_page_says_so(live, visit, project: Project):
 
 
 def test_no_other_page_loads_the_script(project: Project):
-    pages = [path.name for path in project.html.glob("*.html") if "_static/live_model.js" in path.read_text()]
+    pages = [
+        path.name for path in project.html.glob("*.html") if '<script src="_static/live_model.js' in path.read_text()
+    ]
     assert pages == ["live_model.html"]
