@@ -38,12 +38,13 @@ from atrank_lib.grouping import UNKNOWN, Features, Ragged
 from atrank_lib.samples import Batch
 from atrank_lib.schema import Schema
 
+_LEAST = 8_192  # rows: a smaller table is cheaper to update as a whole, whatever the batch
 _WINDOW = 4_096  # after this many steps every row is paid, so that what is kept for each past step stays small
 
 
 def large(batch_size: int) -> int:
     """From how many rows on a table is better updated by rows: measured, where both ways take the same time."""
-    return max(8_192, 100 * batch_size)
+    return max(_LEAST, 100 * batch_size)
 
 
 class _Owed:
@@ -192,7 +193,7 @@ class RowUpdates:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: tuple[AveragedModel, float] | None = None,
-        least: int = 8_192,
+        least: int = _LEAST,
     ) -> None:
         self.optimizer, self.average = optimizer, average
         self.averages: dict[int, Tensor] = {}

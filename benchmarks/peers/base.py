@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from itertools import cycle, islice
 from typing import Any
@@ -24,7 +25,7 @@ def versions(*libraries: str) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in (*libraries, "torch", "numpy")}
 
 
-class Peer:
+class Peer(ABC):
     """A contender of another library. A subclass makes its model and names its loader and its loop.
 
     These libraries score one target a row. On a real log a sample is therefore two rows, its positive and its
@@ -56,16 +57,17 @@ class Peer:
         if not setting.real:
             self.ready = list(self.loader(self.columns))
 
+    @abstractmethod
     def build(self, name: str) -> None:
-        raise NotImplementedError
+        """Make the library's model of this name, at the sizes of all contenders."""
 
+    @abstractmethod
     def loader(self, columns: dict[str, np.ndarray]) -> Iterable[Any]:
         """The library's own loader of these rows, shuffled."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, batches: Iterable[Any]) -> None:
         """The library's own loop over these batches."""
-        raise NotImplementedError
 
     def train(self, samples: int) -> tuple[int, float]:
         """Train on so many samples; returns how many there were, and the seconds."""
