@@ -12,12 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from atrank_lib import kernels
+from atrank_lib.kernels import Linear
 from atrank_lib.noise import Dropout
 from atrank_lib.projection import SemanticProjection, perceptron
 
@@ -92,30 +95,46 @@ class Order:
 class Layout:
     """Where the packed behaviors of a batch sit in its padded table, and in its strips.
 
-    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)  # one behavior, and three
+    >>> layout = Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)  # one behavior, and three
     >>> layout.mask.tolist()
     [[True, False, False], [True, True, True]]
     """
 
     slots: Int[Tensor, " n"]
-    mask: Bool[Tensor, "b t"]
-    strips: tuple[Strip, ...]
-    behaviors: Order  # packed behaviors, strip by strip
-    samples: Order  # samples, strip by strip
+    size: int
+    length: int
 
-    @classmethod
-    def of(cls, slots: Int[Tensor, " n"], size: int, length: int) -> Layout:
-        mask = torch.zeros(size * length, dtype=torch.bool, device=slots.device)
-        mask[slots] = True
-        mask = mask.view(size, length)
-        lengths = mask.sum(dim=1)
-        samples = Order.by(lengths)
-        by_length = lengths if samples.there is None else lengths[samples.there]
-        place = torch.arange(size, device=slots.device) if samples.back is None else samples.back
-        sample = slots // length
-        at = place[sample] * length + slots % length  # slots once the samples are sorted by length
-        behaviors = Order.by(at)
-        at = at if behaviors.there is None else at[behaviors.there]
+    @cached_property
+    def mask(self) -> Bool[Tensor, "b t"]:
+        """Which places of the table hold a behavior."""
+        mask = torch.zeros(self.size * self.length, dtype=torch.bool, device=self.slots.device)
+        mask[self.slots] = True
+        return mask.view(self.size, self.length)
+
+    @cached_property
+    def samples(self) -> Order:
+        """Samples, strip by strip."""
+        return Order.by(self.mask.sum(dim=1))
+
+    @cached_property
+    def _placed(self) -> Int[Tensor, " n"]:
+        """Slots once the samples are sorted by length."""
+        at = self.slots // self.length
+        place = at if self.samples.back is None else self.samples.back[at]
+        return place * self.length + self.slots % self.length
+
+    @cached_property
+    def behaviors(self) -> Order:
+        """Packed behaviors, strip by strip."""
+        return Order.by(self._placed)
+
+    @cached_property
+    def strips(self) -> tuple[Strip, ...]:
+        """Tables of samples of similar length."""
+        lengths = self.mask.sum(dim=1)
+        by_length = lengths if self.samples.there is None else lengths[self.samples.there]
+        at, length = self._placed, self.length
+        at = at if self.behaviors.there is None else at[self.behaviors.there]
         strips, first, done = [], 0, 0
         for count, real, longest in _runs(by_length):
             if real == count * longest:
@@ -123,16 +142,28 @@ class Layout:
             else:
                 inside = at[done : done + real] - first * length
                 own = inside // length * longest + inside % length
-                flat = torch.zeros(count * longest, dtype=torch.bool, device=slots.device)
+                flat = torch.zeros(count * longest, dtype=torch.bool, device=self.slots.device)
                 here = flat.index_fill_(0, own, True).view(count, longest)
                 strips.append(Strip(count, longest, real, own, here, _visible(here)))
             first, done = first + count, done + real
-        return cls(slots, mask, tuple(strips), behaviors, samples)
+        return tuple(strips)
+
+    @cached_property
+    def among(self) -> kernels.Rows:
+        """Packed behaviors that ask those of their own sample: what compiled code wants to know instead of strips."""
+        counts = torch.bincount(self.slots // self.length, minlength=self.size)
+        ends = nn.functional.pad(counts.cumsum(0), (1, 0))
+        rows = Order.by(self.slots).there
+        return kernels.Rows(ends, ends, rows, rows)
+
+    def asked(self, targets: int) -> kernels.Rows:
+        """The same for ``targets`` targets of every sample."""
+        return kernels.Rows(torch.arange(self.size + 1) * targets, self.among.told, None, self.among.tells)
 
     def pad(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "b t c"]:
         """Packed to padded, in one table; empty places hold zeros."""
-        b, t = self.mask.shape
-        return x.new_zeros(b * t, x.shape[1]).index_copy_(0, self.slots, x).view(b, t, -1)
+        x = x.new_zeros(self.size * self.length, x.shape[1]).index_copy_(0, self.slots, x)
+        return x.view(self.size, self.length, -1)
 
     def pack(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "n c"]:
         """Padded to packed."""
@@ -248,8 +279,39 @@ class SpaceAttention(nn.Module):
         self.sizes = tuple(sizes)
         self.scale = 1.0 if form == "bilinear" else self.sizes[0] ** -0.5
         self.queries = SemanticProjection(hidden, sizes)
-        self.keys = nn.Linear(hidden, hidden, bias=False) if form == "bilinear" else perceptron(hidden, hidden)
+        self.keys = Linear(hidden, hidden, bias=False) if form == "bilinear" else perceptron(hidden, hidden)
         self.values = perceptron(hidden, hidden)
+
+    def read(self, s: Float[Tensor, "n d"], asking: bool = False) -> tuple[Float[Tensor, "n d"], ...]:
+        """Keys and values of behaviors, all spaces side by side; before them queries, if they are ``asking`` too."""
+        parts = [self.queries.map, self.keys, self.values] if asking else [self.keys, self.values]
+        if not kernels.ready(s, s.shape[1]):
+            return tuple(part(s) for part in parts)
+        linears = [cast(nn.Linear, part[0] if isinstance(part, nn.Sequential) else part) for part in parts]
+        return kernels.layers(s, linears, [isinstance(part, nn.Sequential) for part in parts])
+
+    def tell(
+        self,
+        queries: Float[Tensor, "b c d"] | Float[Tensor, "n d"],
+        keys: Float[Tensor, "n d"],
+        values: Float[Tensor, "n d"],
+        layout: Layout,
+    ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
+        """``concat_k softmax(scale * Q_k K_k^T) V_k``: each behavior asks its sample's others, or ``c`` targets ask."""
+        among = queries.dim() == 2
+        if kernels.ready(queries, queries.shape[-1]) and len(set(self.sizes)) == 1:
+            rows = layout.among if among else layout.asked(queries.shape[1])
+            flat = queries.flatten(0, -2)
+            return kernels.attend(flat, keys, values, rows, len(self.sizes), self.scale).view(queries.shape)
+        parts = (
+            layout.apart(queries) if among else layout.samples.apart(queries, [strip.size for strip in layout.strips])
+        )
+        told = []
+        for strip, *qkv in zip(layout.strips, parts, layout.apart(keys), layout.apart(values), strict=True):
+            q, k, v = (split_spaces(x, self.sizes) for x in qkv)
+            x = join_spaces(attend(q, k, v, strip.visible, self.scale), self.sizes)
+            told.append(strip.pack(x) if among else x)
+        return (layout.behaviors if among else layout.samples).together(told)
 
 
 class FeedForward(nn.Sequential):
@@ -258,6 +320,13 @@ class FeedForward(nn.Sequential):
     def __init__(self, hidden: int) -> None:
         super().__init__(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
 
+    def forward(self, input: Tensor) -> Tensor:
+        if not kernels.ready(input):
+            return super().forward(input)
+        first, _, last = self
+        (inner,) = kernels.layers(input, [cast(nn.Linear, first)], [True])
+        return kernels.layers(inner, [cast(nn.Linear, last)], [False])[0]
+
 
 class SelfAttention(nn.Module):
     """One layer of eq. 2-6: ``C = LayerNorm(residual + dropout(F_self(concat_k C_k)))``.
@@ -265,7 +334,7 @@ class SelfAttention(nn.Module):
     ``residual`` says what "residual connections" adds: ``input`` the behaviors ``S``, ``attended`` the
     concatenated ``C_k``; the paper does not say which.
 
-    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)
+    >>> layout = Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)
     >>> layer = SelfAttention(hidden=8, sizes=[4, 4])
     >>> layer(torch.randn(4, 8), layout).shape, layer.weights(torch.randn(4, 8), layout).shape
     (torch.Size([4, 8]), torch.Size([2, 2, 3, 3]))
@@ -287,13 +356,8 @@ class SelfAttention(nn.Module):
         self.residual = residual
 
     def forward(self, s: Float[Tensor, "n d"], layout: Layout) -> Float[Tensor, "n d"]:
-        a = self.attention
-        tables = (layout.apart(x) for x in (a.queries(s), a.keys(s), a.values(s)))  # of every strip, [b_i, t_i, d]
-        attended = []
-        for strip, *qkv in zip(layout.strips, *tables, strict=True):
-            q, k, v = (split_spaces(x, a.sizes) for x in qkv)
-            attended.append(strip.pack(join_spaces(attend(q, k, v, strip.visible, a.scale), a.sizes)))
-        c = layout.behaviors.together(attended)  # [n, d]
+        queries, keys, values = self.attention.read(s, asking=True)
+        c = self.attention.tell(queries, keys, values, layout)
         residual = s if self.residual == "input" else c
         return self.norm(residual + self.dropout(self.feed_forward(c)))
 
@@ -311,7 +375,7 @@ class TargetAttention(nn.Module):
     it has its own, as the original code. ``F_vanilla`` is its own in any case. ``residual=True`` adds the target to
     the user vector and normalizes, as the original code does.
 
-    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)
+    >>> layout = Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)
     >>> layer = TargetAttention(hidden=8, attention=SpaceAttention(8, [4, 4]))
     >>> keys, values = layer.read(torch.randn(4, 8))  # once
     >>> layer(torch.randn(2, 5, 8), keys, values, layout).shape  # for five targets of each sample
@@ -333,7 +397,8 @@ class TargetAttention(nn.Module):
 
     def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Keys and values of the behaviors, all spaces side by side, computed once for any number of targets."""
-        return self.attention.keys(c), self.attention.values(c)
+        keys, values = self.attention.read(c)
+        return keys, values
 
     def forward(
         self,
@@ -354,13 +419,7 @@ class TargetAttention(nn.Module):
         layout: Layout,
     ) -> Float[Tensor, "b c d"]:
         """The same, from targets whose queries ``relu(P_k h_t)`` are known, all spaces side by side."""
-        a = self.attention
-        parts = layout.samples.apart(queries, [strip.size for strip in layout.strips])
-        told = []
-        for strip, *qkv in zip(layout.strips, parts, layout.apart(keys), layout.apart(values), strict=True):
-            q, k, v = (split_spaces(x, a.sizes) for x in qkv)
-            told.append(join_spaces(attend(q, k, v, strip.visible, a.scale), a.sizes))
-        e = self.feed_forward(layout.samples.together(told))
+        e = self.feed_forward(self.attention.tell(queries, keys, values, layout))
         return e if self.norm is None else self.norm(h + self.dropout(e))
 
     def weights(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from atrank_lib import kernels
 from atrank_lib.grouping import UNKNOWN, Features, Ragged, Vocabularies
 from atrank_lib.noise import noise
 from atrank_lib.samples import GroupBatch
@@ -83,15 +85,39 @@ class ObjectEmbedding(nn.Module):
                 line = cast(nn.Linear, self.lines[key(name)])
                 parts.append(line(cast(Tensor, value).to(line.weight.dtype)))
                 continue
-            table = cast(nn.Embedding, self.tables[self.vocabularies[name]])
+            table = self.table(name)
             if isinstance(value, Ragged):
                 parts.append(nn.functional.embedding_bag(value.values, table.weight, value.offsets[:-1], mode="mean"))
             else:
-                if name == "object_id" and self.training and self.id_dropout:
-                    chance = torch.rand(value.shape, device=value.device, generator=noise())
-                    value = value.masked_fill(chance < self.id_dropout, UNKNOWN)
-                parts.append(table(value))
+                parts.append(table(self.index(name, value)))
         return torch.cat(parts, dim=1)
+
+    def table(self, feature: str) -> nn.Embedding:
+        return cast(nn.Embedding, self.tables[self.vocabularies[feature]])
+
+    def index(self, feature: str, value: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """The rows of a categorical feature's table; in training some ids become unknown."""
+        if feature == "object_id" and self.training and self.id_dropout:
+            chance = torch.rand(value.shape, device=value.device, generator=noise())
+            return value.masked_fill(chance < self.id_dropout, UNKNOWN)
+        return value
+
+    def look_up(
+        self, features: Features, on_top: Sequence[tuple[nn.Embedding, Int[Tensor, " n"]]] = ()
+    ) -> Float[Tensor, "n b"]:
+        """The same, and rows of other tables ``on_top``: in one go, where every feature is a row of a table."""
+        tables = [table for table, _ in on_top]
+        if all(spec.kind == "categorical" for spec in self.features.values()):
+            tables = [*map(self.table, self.features), *tables]
+            if kernels.ready(tables[0].weight, *(table.embedding_dim for table in tables)):
+                indices = [self.index(name, cast(Tensor, features[name])) for name in self.features]
+                indices += [index for _, index in on_top]
+                added = [False] * len(self.features) + [True] * len(on_top)
+                return kernels.look_up([table.weight for table in tables], indices, added)
+        u = self(features)
+        for table, index in on_top:
+            u = u + table(index)
+        return u
 
 
 class BehaviorEmbedding(nn.Module):
@@ -126,11 +152,16 @@ class BehaviorEmbedding(nn.Module):
         self.size = self.objects.size + (self.time.buckets if time == "one_hot" else 0)
 
     def forward(self, behaviors: GroupBatch) -> Float[Tensor, "n_i b_i"]:
-        u = self.objects(behaviors.features) + self.actions(behaviors.actions)
+        on_top = [(self.actions, behaviors.actions)]
+        if self.time.form == "lookup":
+            on_top.append((self.time.table, self.time.bucketize(behaviors.elapsed)))
+        u = self.objects.look_up(behaviors.features, on_top)
+        if self.time.form in ("lookup", "none"):
+            return u
         moments = self.time(behaviors.elapsed)
         return torch.cat([u, moments], dim=1) if self.time.form == "one_hot" else u + moments
 
     def target(self, features: Features) -> Float[Tensor, "n b_i"]:
         """``q_t``: an object to be ranked has no action and no time; they are what is predicted."""
-        q = self.objects(features)
+        q = self.objects.look_up(features)
         return nn.functional.pad(q, (0, self.size - q.shape[1]))

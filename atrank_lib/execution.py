@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from atrank_lib import kernels
 from atrank_lib.model import Scores
 from atrank_lib.samples import Batch
 
@@ -65,7 +66,14 @@ class Execution(BaseModel):
     def record(self, device: torch.device, compiled: bool) -> dict[str, Any]:
         """Where an epoch was computed, for ``metrics.json``."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        return {"device": name, "workers": self.workers, "precision": self.precision, "compiled": compiled}
+        own = device.type == "cpu" and self.precision == "float32" and kernels.ready(torch.empty(0))
+        return {
+            "device": name,
+            "workers": self.workers,
+            "precision": self.precision,
+            "compiled": compiled,
+            "kernels": own,
+        }
 
 
 def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:

@@ -132,7 +132,7 @@ def erasure(
             sample = batch.slots[order] // batch.length  # [n]
             lengths = torch.bincount(sample, minlength=batch.size)
             starts = lengths.cumsum(0) - lengths
-            layout = Layout.of(batch.slots[order], batch.size, batch.length)
+            layout = Layout(batch.slots[order], batch.size, batch.length)
             whole = _margin(model, model.read(s, layout), batch.candidates)  # [b]
             budget = lengths[sample].cumsum(0) // ROWS
             for erased in torch.arange(len(sample), device=s.device).split(
@@ -145,7 +145,7 @@ def erasure(
                 kept, copy = kept[other], copy[other]
                 place = kept - starts[owner[copy]] - (kept > erased[copy]).long()
                 longest = max(int(lengths[owner].max()) - 1, 1)
-                left = model.read(s[kept], Layout.of(copy * longest + place, len(erased), longest))
+                left = model.read(s[kept], Layout(copy * longest + place, len(erased), longest))
                 group = samples.target_group
                 features = histories.catalogs[group].take(objects[owner.cpu()].flatten())
                 features = {name: f.to(s.device) for name, f in features.items()}
@@ -178,7 +178,7 @@ def gradient(
             with torch.no_grad():
                 s = model.project(batch)
             s.requires_grad_()
-            layout = Layout.of(batch.slots, batch.size, batch.length)
+            layout = Layout(batch.slots, batch.size, batch.length)
             (slope,) = torch.autograd.grad(_margin(model, model.read(s, layout), batch.candidates).sum(), s)
             found.append((slope * s.detach()).sum(dim=1)[batch.slots.argsort()].cpu().numpy())
     return np.concatenate(found)

@@ -278,7 +278,7 @@ class ATRank(BehaviorModel):
 
     def encode(self, batch: Batch) -> Encoding:
         """Read the histories of a batch; candidates play no part."""
-        return self.read(self.project(batch), Layout.of(batch.slots, batch.size, batch.length))
+        return self.read(self.project(batch), Layout(batch.slots, batch.size, batch.length))
 
     def read(self, s: Float[Tensor, "n d"], layout: Layout) -> Encoding:
         """Eq. 2-6, and the keys and values of eq. 7, from projected behaviors ``S`` that lie anywhere."""
@@ -319,7 +319,7 @@ class ATRank(BehaviorModel):
     @torch.no_grad()
     def explain(self, batch: Batch) -> Explanation:
         """Every attention weight behind the scores of a batch."""
-        layout = Layout.of(batch.slots, batch.size, batch.length)
+        layout = Layout(batch.slots, batch.size, batch.length)
         c, matrices = self.project(batch), []
         for number in range(len(self.blocks)):
             matrices.append(self.block(number).weights(c, layout) * layout.mask[:, None, :, None])

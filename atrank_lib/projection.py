@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.embedding import key
+from atrank_lib.kernels import Linear, Perceptron
 
 
 def perceptron(inputs: int, outputs: int) -> nn.Sequential:
@@ -17,7 +18,7 @@ def perceptron(inputs: int, outputs: int) -> nn.Sequential:
     >>> perceptron(3, 2)(torch.randn(5, 3)).shape
     torch.Size([5, 2])
     """
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU())
+    return Perceptron(inputs, outputs)
 
 
 def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
@@ -53,7 +54,7 @@ class GroupProjection(nn.Module):
     def __init__(self, sizes: Mapping[str, int], hidden: int, linear: bool = False) -> None:
         super().__init__()
         self.maps = nn.ModuleDict(
-            {key(group): nn.Linear(b, hidden) if linear else perceptron(b, hidden) for group, b in sizes.items()}
+            {key(group): Linear(b, hidden) if linear else perceptron(b, hidden) for group, b in sizes.items()}
         )
 
     def forward(self, groups: Mapping[str, Float[Tensor, "_ _"]]) -> Float[Tensor, "n d"]:

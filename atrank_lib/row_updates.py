@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -148,18 +148,18 @@ class _Table:
     def _paid(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
         """Weights, Adam's moments and the average of ``rows``, as if every step so far had moved all rows."""
         owed, last = self.owed, self.last[rows]
-        weight = now = self.weight.detach()[rows]
+        weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
         moments: list[Tensor] = []
         if self.state:
             age = (owed.taken[owed.now] - owed.taken[last]).double()
             beta1, beta2 = (_column(beta**age, weight) for beta in self.group["betas"])
-            m, v = self.state["exp_avg"][rows], self.state["exp_avg_sq"][rows]
+            m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
             direction = m / (v.sqrt() + self.group["eps"] * _column(owed.rho[last], weight))
             now = weight - direction * _column(owed.f[last], weight)
             moments = [m * beta1, v * beta2]
         if self.averaged is None:
             return [now, *moments]
-        average = torch.lerp(weight, self.averaged[rows], _column(owed.a[last], weight))
+        average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(owed.a[last], weight))
         if self.state:
             average -= direction * _column(owed.h[last], weight)
         return [now, *moments, average]
@@ -239,6 +239,11 @@ class RowUpdates:
             for tables in self.tables.values():
                 for table in tables:
                     table.module.weight = table.weight
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What this step has gradients for: the model's parameters; inside ``small``, large tables' rows at hand."""
+        rows = (cast(nn.Parameter, table.module.weight) for tables in self.tables.values() for table in tables)
+        return [*self.rest, *rows]
 
     def step(self, learning_rate: float) -> None:
         """One step of the optimizer, and of the average, with the gradients that are there; inside ``small``."""

@@ -365,7 +365,7 @@ def _epoch(
                 cut = True
                 break
             with updates.small([batch for _, _, batch in turn], processes) as small:
-                parameters = [*model.parameters(), *weights.parameters()]
+                parameters = [*updates.parameters(), *weights.parameters()]
                 for parameter in parameters:
                     parameter.grad = None
                 losses_of = [

@@ -182,7 +182,8 @@ def shares(rows: list[dict[str, Any]], setting: Setting, limits: list[dict[str, 
         if count is not None and row["contender"] not in PEERS:
             operations = ceiling.TRAINING * float(count(setting.work().lengths).mean())
             row["training_mflop"] = operations / 1e6
-            row["share_of_ceiling"] = row["samples_per_second"] * operations / (limit["layer"] * 1e9)
+            limit_flops = 1e9 * max(limit["layer"], limit["kernel"])
+            row["share_of_ceiling"] = row["samples_per_second"] * operations / limit_flops
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

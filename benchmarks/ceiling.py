@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import nn
+
+from atrank_lib import kernels
 
 HIDDEN, SPACES = 128, 8  # the default sizes of all models; embeddings are 64 for the item and 64 for its category
 TRAINING = 3  # backward takes twice the forward's products
@@ -35,14 +38,19 @@ def _best(call: Callable[[], object], repeats: int = 5) -> float:
 
 
 def products(rows: int, length: int) -> dict[str, float]:
-    """GFLOP/s of products at the shapes of a batch with so many behaviors in histories of ``length``."""
+    """GFLOP/s of products at the shapes of a batch with so many behaviors in histories of ``length``.
+
+    ``kernel`` is the layer by `atrank_lib.kernels`, the others are torch's.
+    """
     d, size = HIDDEN, HIDDEN // SPACES
     x, w = torch.randn(rows, d), torch.randn(d, d)
     layer, gradient = torch.empty(rows, d), torch.empty(d, d)
     tables = max(1, rows // length) * SPACES
     q, k = torch.randn(tables, length, size), torch.randn(tables, size, length)
     scores = torch.empty(tables, length, length)
+    linear = nn.Linear(d, d, bias=False).requires_grad_(False)
     return {
+        "kernel": 2 * rows * d * d / _best(lambda: kernels.layers(x, [linear], [False])) / 1e9,
         "layer": 2 * rows * d * d / _best(lambda: torch.mm(x, w, out=layer)) / 1e9,
         "gradient": 2 * rows * d * d / _best(lambda: torch.mm(x.T, layer, out=gradient)) / 1e9,
         "scores": 2 * tables * length * length * size / _best(lambda: torch.bmm(q, k, out=scores)) / 1e9,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib import EventLog, Recipe, Schema, fit, kernels
 from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.row_updates import large
@@ -38,16 +39,18 @@ class How:
     rows: bool = True  # large tables are updated by rows
     pool: int = 50  # batches among which samples are sorted by length; 1: as chance has it
     malloc: bool = True  # memory is kept (benchmarks.speed.MALLOC)
+    kernels: bool = True  # atrank_lib.kernels, in place of torch's operators
 
 
 TWIN = How("atrank", {"attention": "dot"}, SGD)  # of `benchmarks.plain`
 # from the plain model to the fast one, each step with all before it
 STEPS: dict[str, How] = {
-    "packed": replace(TWIN, malloc=False, rows=False, pool=1),
-    "sorted": replace(TWIN, malloc=False, rows=False),
-    "malloc": replace(TWIN, rows=False),
-    "rows": TWIN,
-    "workers": replace(TWIN, workers=True),
+    "packed": replace(TWIN, malloc=False, rows=False, pool=1, kernels=False),
+    "sorted": replace(TWIN, malloc=False, rows=False, kernels=False),
+    "malloc": replace(TWIN, rows=False, kernels=False),
+    "rows": replace(TWIN, kernels=False),
+    "workers": replace(TWIN, workers=True, kernels=False),
+    "kernels": TWIN,  # in place of workers
 }
 OURS: dict[str, How] = {
     **STEPS,
@@ -139,6 +142,7 @@ class Contender:
         only = Split({chosen.target_group: chosen}, {}, {})
         on = Execution(workers=torch.get_num_threads() if self.how.workers else 1)
         with (
+            nullcontext() if self.how.kernels else kernels.off(),
             mock.patch("atrank_lib.training.batches", partial(batches, pool=self.how.pool)),
             mock.patch("atrank_lib.training.large", large if self.how.rows else lambda batch_size: sys.maxsize),
         ):

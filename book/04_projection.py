@@ -255,7 +255,7 @@ class Matcher(nn.Module):
 
     def forward(self, history, offers):
         users, n, _ = history.shape
-        layout = Layout.of(torch.arange(users * n), users, n)
+        layout = Layout(torch.arange(users * n), users, n)
         keys, values = self.attend.read(self.embed(history).flatten(0, 1))
         h = self.embed(offers)  # [users, 3, d]
         return (h * self.attend(h, keys, values, layout)).sum(dim=-1)  # [users, 3]

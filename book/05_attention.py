@@ -235,7 +235,7 @@ nothing.softmax(dim=1)
 # with none:
 
 # %%
-layout = Layout.of(slots=torch.tensor([0, 1, 2]), size=2, length=3)  # behaviors 0, 1, 2 belong to user 0
+layout = Layout(slots=torch.tensor([0, 1, 2]), size=2, length=3)  # behaviors 0, 1, 2 belong to user 0
 print("real:   ", layout.mask.tolist())
 print("visible:", layout.visible().tolist())
 torch.manual_seed(seed)
@@ -283,7 +283,7 @@ def self_attention(S, layer, residual="input"):
     return layer.norm(added + layer.feed_forward(attended))  # [n, d], eq. 6
 
 
-everyone = Layout.of(torch.arange(3), size=1, length=3)
+everyone = Layout(torch.arange(3), size=1, length=3)
 torch.testing.assert_close(self_attention(S4, layer), layer(S4, everyone))
 layer.residual = "attended"
 torch.testing.assert_close(self_attention(S4, layer, "attended"), layer(S4, everyone))
@@ -332,7 +332,7 @@ def moved(layer, s, focus, substitutes):
     copies = s.repeat(t, 1, 1)  # [t, t, d]
     copies[torch.arange(t), torch.arange(t)] = substitutes
     stacked = torch.cat([s[None], copies])  # [t + 1, t, d]
-    out = layer(stacked.flatten(0, 1), Layout.of(torch.arange((t + 1) * t), t + 1, t)).view(t + 1, t, -1)
+    out = layer(stacked.flatten(0, 1), Layout(torch.arange((t + 1) * t), t + 1, t)).view(t + 1, t, -1)
     return (out[1:, focus] - out[0, focus]).norm(dim=1)  # [t]
 
 
@@ -341,7 +341,7 @@ def laid_out(samples):
     """S and the groups of some samples, in the padded table: [b, t, d], [b, t] with -1 for padding."""
     candidates = samples.objects[:, None]
     batch = build_batch(histories, samples, candidates)
-    layout = Layout.of(batch.slots, batch.size, batch.length)
+    layout = Layout(batch.slots, batch.size, batch.length)
     with torch.no_grad():
         return layout.pad(model.project(batch)), model.explain(batch).groups
 
@@ -356,7 +356,7 @@ for user in range(100):
     pools = [S_all[others][groups[others] == number] for number in range(3)]
     draws = torch.stack([pools[n][torch.randint(len(pools[n]), (1,), generator=rng)[0]] for n in g.tolist()])
     focus = int((g == 0).sum()) - 1  # items come first in the table: this is the latest
-    everyone = Layout.of(torch.arange(len(s)), 1, len(s))
+    everyone = Layout(torch.arange(len(s)), 1, len(s))
     with torch.no_grad():
         share = model.block(0).weights(s, everyone)[0, :, focus].mean(dim=0)  # over spaces
     for place, change in enumerate(moved(model.block(0), s, focus, draws).tolist()):
@@ -401,7 +401,7 @@ _ = right.set(xscale="log", yscale="log", xlabel="share of attention before", ti
 # %%
 s = S_all[0][groups[0] >= 0]  # one real history, [n, d]
 shuffled = torch.randperm(len(s), generator=rng)
-everyone = Layout.of(torch.arange(len(s)), 1, len(s))
+everyone = Layout(torch.arange(len(s)), 1, len(s))
 with torch.no_grad():
     before, after = model.block(0)(s, everyone), model.block(0)(s[shuffled], everyone)
 torch.testing.assert_close(after, before[shuffled])

@@ -123,7 +123,7 @@ for k in (slice(0, 2), slice(2, 4)):
     read.append(A_k @ vanilla.attention.values(C4)[:, k])  # [c, s_k]
 by_hand = vanilla.feed_forward(torch.cat(read, dim=1))  # [c, d]
 
-layout = Layout.of(torch.arange(3), size=1, length=3)
+layout = Layout(torch.arange(3), size=1, length=3)
 keys, values = vanilla.read(C4)
 torch.testing.assert_close(vanilla(h4[None], keys, values, layout)[0], by_hand)
 
@@ -648,7 +648,7 @@ verdict
 torch.manual_seed(seed)
 lengths = torch.rand(1, 50, 1) * 3
 h_random = torch.relu(torch.randn(1, 50, 64)) * lengths  # 50 targets of different length
-nobody = Layout.of(torch.zeros(0, dtype=torch.long), size=1, length=1)
+nobody = Layout(torch.zeros(0, dtype=torch.long), size=1, length=1)
 for residual in (False, True):
     vanilla = TargetAttention(64, SpaceAttention(64, [16] * 4), residual=residual)
     with torch.no_grad():

@@ -291,7 +291,7 @@ with torch.no_grad():
     S = model.project(batch)[batch.slots.argsort()]  # [n, d] one row for each behavior
 
     def lead(S):
-        encoding = model.read(S, Layout.of(torch.arange(len(S)), size=1, length=len(S)))
+        encoding = model.read(S, Layout(torch.arange(len(S)), size=1, length=len(S)))
         scores = model.score(encoding, batch.candidates).scores[0]  # [1 + 8]
         return scores[0] - scores[1:].mean()
 
@@ -509,7 +509,7 @@ for number in range(120):
         with torch.no_grad():
             copies = model.project(batch)[batch.slots.argsort()].repeat(len(factors), 1, 1)  # [21, n, d]
             copies[:, place] *= factors[:, None]
-            encoding = model.read(copies.flatten(0, 1), Layout.of(torch.arange(len(factors) * n), len(factors), n))
+            encoding = model.read(copies.flatten(0, 1), Layout(torch.arange(len(factors) * n), len(factors), n))
             features = histories.catalogs["item"].take(candidates[number].repeat(len(factors)))
             scores = model.score(encoding, Candidates("item", features, (len(factors), 9))).scores  # [21, 1 + 8]
         leads = scores[:, 0] - scores[:, 1:].mean(dim=1)

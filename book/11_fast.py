@@ -168,7 +168,7 @@ def padding(pool):
     found = []
     shuffle = torch.Generator().manual_seed(seed)
     for _, _, batch in batches(histories, samples, rows, 256, generator=shuffle, pool=pool):
-        strips = Layout.of(batch.slots, batch.size, batch.length).strips
+        strips = Layout(batch.slots, batch.size, batch.length).strips
         held = sum(strip.size * strip.length for strip in strips)
         found.append((len(batch.slots), batch.size * batch.length, held, len(strips)))
     return np.array(found)
@@ -204,7 +204,7 @@ for ax, batch, strips, title in (
     width = torch.full_like(own, batch.length)
     if strips:
         own = own.sort().values
-        cut = Layout.of(batch.slots, batch.size, batch.length).strips
+        cut = Layout(batch.slots, batch.size, batch.length).strips
         width = torch.cat([torch.full((strip.size,), strip.length) for strip in cut])
     ax.barh(range(batch.size), width, height=1, color=FAINT)
     ax.barh(range(batch.size), own, height=1, color=group_color("item"))

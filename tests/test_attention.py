@@ -50,7 +50,7 @@ def ragged(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, L
     where = {slot: number for number, slot in enumerate(slots.tolist())}
     places = [[where[b * length + t] for t in range(n)] for b, n in enumerate(lengths)]
     s = torch.randn(len(slots), HIDDEN, generator=generator, dtype=torch.float64)
-    return s, Layout.of(slots, len(lengths), length), places
+    return s, Layout(slots, len(lengths), length), places
 
 
 def scrambled(module: M, seed: int = 0) -> M:
@@ -93,7 +93,7 @@ def test_strips_hold_every_behavior_once_in_its_place(strips):
 def test_one_long_history_has_a_strip_of_its_own():
     lengths = [4] * 500 + [300]
     slots = torch.tensor([b * 300 + t for b, n in enumerate(lengths) for t in range(n)])
-    layout = Layout.of(slots, 501, 300)
+    layout = Layout(slots, 501, 300)
     assert [(s.size, s.length, s.behaviors) for s in layout.strips] == [(500, 4, 2000), (1, 300, 300)]
     assert all(s.slots is None for s in layout.strips)  # nothing is padded
 

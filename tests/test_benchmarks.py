@@ -12,7 +12,7 @@ import typer.testing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from atrank_lib import ATRank, ATRankConfig
+from atrank_lib import ATRank, ATRankConfig, kernels
 from atrank_lib.embedding import key
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import build_batch
@@ -83,8 +83,8 @@ def test_operations_are_counted_as_torch_counts_them(name):
     for sample in range(6):  # one by one, for nothing is padded
         batch = build_batch(histories, samples[sample : sample + 1], torch.zeros(1, 3, dtype=torch.long))
         counter = FlopCounterMode(display=False)
-        # fused attention and oneDNN's LSTM are not taken apart, so they would not be counted
-        with counter, sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        # compiled kernels, fused attention and oneDNN's LSTM are not taken apart, so they would not be counted
+        with counter, kernels.off(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
             model(batch)
         expected += counter.get_total_flops()
     lengths = samples.ends[:, 0] - histories.groups["item"].offsets[samples.users]

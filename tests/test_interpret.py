@@ -142,7 +142,7 @@ def test_gradient_times_input_is_a_finite_difference(target, blocks, negatives, 
     objects = samples.objects[:, None] if candidates is None else candidates
     for i in range(len(samples)):
         batch = build_batch(histories, alone(samples, i), objects[[i]])
-        layout = Layout.of(batch.slots, 1, batch.length)
+        layout = Layout(batch.slots, 1, batch.length)
         with torch.no_grad():
             s = model.project(batch).double()
             for j in batch.slots.argsort():

@@ -92,7 +92,7 @@ def in_time(batch: Batch) -> tuple[Int[Tensor, " n"] | None, Layout]:
     True
     """
     if len(batch.histories) == 1:
-        return None, Layout.of(batch.slots, batch.size, batch.length)
+        return None, Layout(batch.slots, batch.size, batch.length)
     elapsed = torch.cat([group.elapsed for group in batch.histories.values()])
     sample = batch.slots // batch.length
     by_time = elapsed.argsort(descending=True, stable=True)
@@ -100,13 +100,13 @@ def in_time(batch: Batch) -> tuple[Int[Tensor, " n"] | None, Layout]:
     owner = sample[order]
     lengths = torch.bincount(owner, minlength=batch.size)
     place = torch.arange(len(owner), device=owner.device) - (lengths.cumsum(0) - lengths)[owner]
-    return order, Layout.of(owner * batch.length + place, batch.size, batch.length)
+    return order, Layout(owner * batch.length + place, batch.size, batch.length)
 
 
 def owners(layout: Layout) -> Int[Tensor, " n"]:
     """The sample of every packed behavior.
 
-    >>> owners(Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)).tolist()
+    >>> owners(Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)).tolist()
     [0, 1, 1, 1]
     """
     return layout.slots // layout.mask.shape[1]

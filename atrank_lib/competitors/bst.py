@@ -54,7 +54,7 @@ class BST(Competitor):
         self.top = nn.Sequential(nn.Linear(3 * d, d), nn.LeakyReLU(), Dropout(dropout), nn.Linear(d, 1))
 
     def encode(self, batch: Batch) -> Behaviors:
-        return Behaviors(self.project(batch), Layout.of(batch.slots, batch.size, batch.length))
+        return Behaviors(self.project(batch), Layout(batch.slots, batch.size, batch.length))
 
     def position(self, candidates: Candidates, h: Float[Tensor, "b c d"]) -> Float[Tensor, "b c d"]:
         """The target as a member of the sequence: at elapsed time zero."""

@@ -54,7 +54,7 @@ class DIN(Competitor):
         )
 
     def encode(self, batch: Batch) -> Behaviors:
-        layout = Layout.of(batch.slots, batch.size, batch.length)
+        layout = Layout(batch.slots, batch.size, batch.length)
         return Behaviors(self.project(batch), owners(layout), batch.size)
 
     def score(self, encoding: Behaviors, candidates: Candidates) -> Scores:

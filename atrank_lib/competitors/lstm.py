@@ -26,7 +26,7 @@ def run_packed(
     The sequences are packed: the backward direction begins at a sample's last behavior, never at padding.
     ``x`` holds the behaviors sample by sample, oldest first.
 
-    >>> layout = Layout.of(torch.tensor([0, 3, 4, 5]), size=2, length=3)  # one behavior, and three
+    >>> layout = Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)  # one behavior, and three
     >>> states, final = run_packed(nn.LSTM(8, 8, bidirectional=True), torch.randn(4, 8), layout)
     >>> states.shape, final.shape
     (torch.Size([4, 16]), torch.Size([2, 16]))

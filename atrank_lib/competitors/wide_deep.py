@@ -70,7 +70,7 @@ class WideDeep(Competitor):
         return {f: self.schema.vocabulary(group, f) for f, spec in features.items() if spec.kind == "categorical"}
 
     def encode(self, batch: Batch) -> History:
-        owner = owners(Layout.of(batch.slots, batch.size, batch.length))
+        owner = owners(Layout(batch.slots, batch.size, batch.length))
         held: dict[str, list[tuple[Tensor, Tensor]]] = {}
         first = 0
         for group, behaviors in batch.histories.items():

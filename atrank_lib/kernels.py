@@ -1,0 +1,363 @@
+"""Linear layers and attention in compiled code of our own, for training and scoring on a CPU in 32-bit floats.
+
+``kernels.c`` is compiled once by the machine's own C compiler, for the machine's own processor, and kept in the user's
+cache folder. Where there is no compiler, and for anything but float32 on a CPU, torch's operators do the same work:
+``ready`` decides, and results agree to rounding. ``ATRANK_KERNELS=0`` turns the compiled code off for a whole process,
+``off()`` for a while.
+
+What is gained, and why, is the subject of chapter 11: a product of matrices that uses the processor's widest vectors;
+attention that reads each user's rows where they lie, without padding; threads that share rows, not operators.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+_SOURCE = Path(__file__).with_name("kernels.c")
+_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
+_SHARED = 2**22  # operations from which on all threads take part: some 20 microseconds of one
+_on = os.environ.get("ATRANK_KERNELS", "1") != "0"
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Inside, torch's operators do all the work, on every thread.
+
+    >>> with off():
+    ...     ready(torch.zeros(2, 16))
+    False
+    """
+    global _on
+    before, _on = _on, False
+    try:
+        yield
+    finally:
+        _on = before
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept: ``atrank_lib`` in the user's cache folder (``XDG_CACHE_HOME``)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrank_lib"
+
+
+def build(folder: Path, compiler: str) -> Path:
+    """Compile ``kernels.c`` into a folder, unless that was done before for this processor; returns the library's file.
+
+    Raises:
+        OSError, subprocess.CalledProcessError: the folder cannot be written, or the compiler fails.
+    """
+    machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), compiler, *_FLAGS)
+    content = _SOURCE.read_bytes() + "\0".join(machine).encode()
+    library = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            new = Path(beside) / library.name
+            command = [compiler, *_FLAGS, "-o", str(new), str(_SOURCE), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            new.replace(library)
+    return library
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled code; None where it cannot be had, which is logged once."""
+    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        logger.info(
+            "no C compiler here, so torch's operators do all the work; results are the same, training is slower"
+        )
+        return None
+    try:
+        found = ctypes.CDLL(str(build(cache_folder(), compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
+        logger.info("kernels.c cannot be compiled here (%s), so torch's operators do all the work", said[:1])
+        return None
+    p, n, i = c_void_p, c_int64, c_int
+    found.width.restype = found.look_up.restype = n
+    found.linear.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
+    found.linear_back.argtypes = [n, n, n, p, p, p, p, p, p, p, p, n, n, i]
+    found.attend.argtypes = [n, p, p, p, p, n, n, c_float, p, p, p, p, p, i]
+    found.attend_back.argtypes = [n, p, p, p, p, n, n, c_float, *[p] * 9, i]
+    found.look_up.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
+    found.look_up_back.argtypes = [n, n, n, p, p, p, p, p, i]
+    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back"):
+        getattr(found, name).restype = None
+    return found
+
+
+def ready(x: Tensor, *widths: int) -> bool:
+    """Whether compiled code can take over: it is here and on, and ``x`` is float32 on a CPU, outside of autocast,
+    compilation and export.
+
+    Args:
+        widths: row lengths, which must be multiples of a vector register's (16 at most).
+    """
+    return (
+        _on
+        and x.dtype is torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and (found := library()) is not None
+        and not any(width % _width(found) for width in widths)
+    )
+
+
+def _found() -> ctypes.CDLL:
+    found = library()
+    assert found is not None
+    return found
+
+
+@functools.cache
+def _width(found: ctypes.CDLL) -> int:
+    return int(found.width())
+
+
+def _threads(operations: int) -> int:
+    """All or one: a team of another size would have to be made anew each time."""
+    return torch.get_num_threads() if operations >= _SHARED else 1
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _all_at(tensors: Sequence[Tensor | None]) -> Any:
+    return (c_void_p * len(tensors))(*map(_at, tensors))
+
+
+class _Layers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, relu: tuple[bool, ...], *parameters: Tensor | None) -> Any:
+        weights, biases = parameters[::2], parameters[1::2]
+        n, inputs = x.shape
+        out = [w.shape[0] for w in weights if w is not None]
+        ys = [x.new_empty(n, o) for o in out]
+        turned = x.new_empty(sum(out) * inputs)
+        sizes, relus = (c_int64 * len(out))(*out), (c_int32 * len(out))(*relu)
+        threads = _threads(2 * n * inputs * sum(out))
+        _found().linear(
+            n,
+            inputs,
+            len(out),
+            sizes,
+            _at(x),
+            _all_at(weights),
+            _all_at(biases),
+            relus,
+            _all_at(ys),
+            _at(turned),
+            threads,
+        )
+        ctx.relu = relu
+        ctx.save_for_backward(x, *weights, *ys)
+        ctx.biases = [bias is not None for bias in biases]
+        return ys[0] if len(ys) == 1 else tuple(ys)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        x, *rest = ctx.saved_tensors
+        layers = len(ctx.relu)
+        weights, ys = rest[:layers], rest[layers:]
+        n, inputs = x.shape
+        out = [w.shape[0] for w in weights]
+        gradients = tuple(g.contiguous() for g in gradients)
+        gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        threads = _threads(4 * n * inputs * sum(out))
+        size = sum(out) * (inputs + 1)
+        sums = x.new_empty(threads, size)
+        sizes, relus = (c_int64 * layers)(*out), (c_int32 * layers)(*ctx.relu)
+        _found().linear_back(
+            n, inputs, layers, sizes, _at(x), _all_at(weights), _all_at(ys), relus, _all_at(gradients), _at(gx),
+            _at(sums), size, max(out), threads,
+        )  # fmt: skip
+        found: list[Tensor | None] = []
+        parts = sums[0].split([part for o in out for part in (o * inputs, o)])
+        for layer, o in enumerate(out):
+            found.append(parts[2 * layer].view(o, inputs))
+            found.append(parts[2 * layer + 1] if ctx.biases[layer] else None)
+        return gx, None, *found
+
+
+def layers(
+    x: Float[Tensor, "*n i"], linears: Sequence[nn.Linear], relu: Sequence[bool]
+) -> tuple[Float[Tensor, "*n _"], ...]:
+    """``x W^T + b`` of several linear layers that read the same rows, with a relu where it is asked for.
+
+    >>> linear = nn.Linear(16, 32)
+    >>> x = torch.randn(3, 16)
+    >>> torch.allclose(layers(x, [linear], [True])[0], linear(x).relu(), atol=1e-6)
+    True
+    """
+    widths = (x.shape[-1], *(linear.out_features for linear in linears))
+    if not ready(x, *widths):
+        ys = [nn.functional.linear(x, linear.weight, linear.bias) for linear in linears]
+        return tuple(y.relu() if positive else y for y, positive in zip(ys, relu, strict=True))
+    parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
+    found = _Layers.apply(x.reshape(-1, x.shape[-1]).contiguous(), tuple(relu), *parameters)
+    found = (found,) if len(linears) == 1 else found
+    return tuple(y.view(*x.shape[:-1], -1) for y in found) if x.dim() != 2 else found
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` through ``layers``.
+
+    >>> Linear(16, 32)(torch.randn(3, 16)).shape
+    torch.Size([3, 32])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return layers(input, [self], [False])[0] if ready(input) else super().forward(input)
+
+
+class Perceptron(nn.Sequential):
+    """A linear layer and a relu, in one go.
+
+    >>> bool((Perceptron(16, 32)(torch.randn(3, 16)) >= 0).all())
+    True
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not ready(input):
+            return super().forward(input)
+        linear, _ = self
+        assert isinstance(linear, nn.Linear)
+        return layers(input, [linear], [True])[0]
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, spaces: int, scale: float
+    ) -> Tensor:
+        told = torch.empty_like(queries)
+        logs = queries.new_empty(len(queries), spaces)
+        ctx.call = (*rows.where(), spaces, queries.shape[1], scale)
+        ctx.threads = _threads(len(queries) * queries.shape[1] * (8 * len(keys) // max(1, len(rows.told) - 1)))
+        _found().attend(*ctx.call, *map(_at, (queries, keys, values, told, logs)), ctx.threads)
+        ctx.save_for_backward(queries, keys, values, told, logs)
+        ctx.rows = rows
+        return told
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        given = ctx.saved_tensors
+        found = [torch.empty_like(x) for x in given[:3]]
+        gradient = gradient.contiguous()
+        _found().attend_back(*ctx.call, *map(_at, (*given, gradient, *found)), ctx.threads)
+        return *found, None, None, None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows belong to whom: sample ``i`` asks with rows ``asked[i]`` to ``asked[i + 1]`` of the queries.
+
+    It is told by rows ``told[i]`` to ``told[i + 1]`` of keys and values. Where a table is kept in another order,
+    ``asks`` or ``tells`` say where each of these rows stands.
+    """
+
+    asked: Int[Tensor, " ends"]
+    told: Int[Tensor, " ends"]
+    asks: Int[Tensor, " q"] | None = None
+    tells: Int[Tensor, " n"] | None = None
+
+    def where(self) -> tuple[int | None, ...]:
+        """Number of samples, and addresses."""
+        return len(self.told) - 1, _at(self.asked), _at(self.told), _at(self.asks), _at(self.tells)
+
+
+def attend(
+    queries: Float[Tensor, "q d"],
+    keys: Float[Tensor, "n d"],
+    values: Float[Tensor, "n d"],
+    rows: Rows,
+    spaces: int,
+    scale: float,
+) -> Float[Tensor, "q d"]:
+    """``softmax(scale * Q K^T) V`` in every space, of each sample by itself, nothing padded; where ``ready``.
+
+    Spaces stand side by side in the columns. Who is told by nothing gets zeros. Weights are computed anew on the way
+    back, so memory grows with the number of behaviors, not with its square.
+
+    >>> keys = torch.zeros(3, 16)
+    >>> values = torch.tensor([[1.0], [3.0], [7.0]]).repeat(1, 16)
+    >>> rows = Rows(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]))  # two samples: two behaviors, and one
+    >>> if ready(keys, 16):
+    ...     assert attend(torch.ones(2, 16), keys, values, rows, spaces=1, scale=1.0)[:, 0].tolist() == [2.0, 7.0]
+    """
+    return cast(Tensor, _Attention.apply(*(x.contiguous() for x in (queries, keys, values)), rows, spaces, scale))
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, indices: tuple[Tensor, ...], first: tuple[int, ...], added: tuple[bool, ...], *tables: Tensor
+    ) -> Tensor:
+        n, count = len(indices[0]), len(tables)
+        rows, dims = ((c_int64 * count)(*(table.shape[i] for table in tables)) for i in (0, 1))
+        width = max(start + dim for start, dim in zip(first, dims, strict=True))
+        out = tables[0].new_empty(n, width)
+        ctx.call = (_all_at(indices), (c_int64 * count)(*first), dims)
+        ctx.indices, ctx.shapes, ctx.threads = indices, [table.shape for table in tables], _threads(64 * n * width)
+        flags = (c_int32 * count)(*added)
+        lost = _found().look_up(n, width, count, _all_at(tables), rows, *ctx.call, flags, _at(out), ctx.threads)
+        if lost:
+            worst = [(int(i.min()), int(i.max()), len(table)) for i, table in zip(indices, tables, strict=True)]
+            raise IndexError(
+                f"{lost} indices point outside of their tables; (least, largest, rows of the table): {worst}"
+            )
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        gradient = gradient.contiguous()
+        found = [gradient.new_zeros(shape) for shape in ctx.shapes]
+        _found().look_up_back(*gradient.shape, len(found), *ctx.call, _at(gradient), _all_at(found), ctx.threads)
+        return None, None, None, *found
+
+
+def look_up(
+    tables: Sequence[Float[Tensor, "_ _"]], indices: Sequence[Int[Tensor, " n"]], added: Sequence[bool]
+) -> Float[Tensor, "n b"]:
+    """Rows of tables side by side, those of ``added`` tables (as wide as all others together) on top; where ``ready``.
+
+    >>> tables = [torch.eye(16), torch.ones(1, 16), torch.ones(2, 32)]
+    >>> indices = [torch.tensor([0, 5]), torch.tensor([0, 0]), torch.tensor([1, 1])]
+    >>> if ready(tables[0], 16, 32):
+    ...     assert look_up(tables, indices, [False, False, True]).sum(dim=1).tolist() == [49.0, 49.0]
+    """
+    first, width = [], 0
+    for table, on_top in zip(tables, added, strict=True):
+        first.append(0 if on_top else width)
+        width += 0 if on_top else table.shape[1]
+    return cast(Tensor, _LookUp.apply(tuple(i.contiguous() for i in indices), tuple(first), tuple(added), *tables))
