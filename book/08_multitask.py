@@ -520,8 +520,9 @@ _ = claim("ch8_real_mailed_all", float(real_auc["all2all", "campaign"]), low=0.4
 #
 # Reading everything helps where the groups speak about each other, and is worth nothing where they do not. On our
 # marketplace one model for all tasks is as good as one for each in the mean, a little worse for the smallest task, and
-# a third of the work to keep. What goes beyond the plain shuffle changes little more than another seed would. On the
-# real log neither helped: a model for all tasks knows objects that it was never asked to rank. And a negative control
+# a third of the work to keep. The tasks hardly quarrel over the weights; they get in each other's way where all must
+# share one last epoch. What goes beyond the plain shuffle changes little more than another seed would. On the real log
+# neither helped, and a model for all tasks knows objects there that it was never asked to rank. And a negative control
 # is worth more than a table: it shows where a gain comes from.
 #
 # ## Exercises
