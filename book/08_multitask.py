@@ -503,10 +503,10 @@ _ = claim("ch8_real_mailed_all", float(real_auc["all2all", "campaign"]), low=0.4
 # result. It need not: nobody knows how much the groups of this log say about each other, and with so few redemptions a
 # longer history is first of all more to be distracted by. And look at "sd" before you believe an interval, which is
 # over users: the five seeds of *all2one* on campaigns spread by {glue:text}`ch8_real_campaign_sd:.3f`, more than the
-# loss. {glue:text}`ch8_real_campaign_short` of them are best after epoch 2, long before the others, which reach
-# {glue:text}`ch8_real_campaign_others:.3f`, as *one2one* does. For coupons, taking the shared tables apart changes the
-# mean by {glue:text}`ch8_real_unshared:+.3f`, leaving time out by {glue:text}`ch8_real_no_time:+.3f`; the intervals are
-# as wide as that.
+# loss. Of the five, {glue:text}`ch8_real_campaign_short` are best after epoch 2, long before the others, which reach
+# {glue:text}`ch8_real_campaign_others:.3f`, about what *one2one* does. For coupons, taking the shared tables apart
+# changes the mean by {glue:text}`ch8_real_unshared:+.3f`, leaving time out by {glue:text}`ch8_real_no_time:+.3f`; the
+# intervals are as wide as that.
 #
 # One number stands out. *all2all* ranks campaigns with {glue:text}`ch8_real_mailed_all:.3f` where *one2one* has
 # {glue:text}`ch8_real_mailed_one:.3f`. A household's last campaign is often one of the last of the year:

@@ -203,8 +203,8 @@ _ = claim("ch10_recall_truth", table.loc["truth", "recall at 10"], low=0.2, high
 # the others it guesses. The *all-rounder* never hits exactly, but always puts the object among the first fifth.
 #
 # If a positive has rank $r$ among $N$ objects, each drawn negative is above it with probability $(r - 1)/(N - 1)$. So
-# with $m$ negatives, the positive is among the first $k$ if fewer than $k$ of $m$ coins of that probability fall on
-# heads. No model is needed, only ranks and coins:
+# with $m$ negatives, the positive is among the first $k$ if fewer than $k$ of $m$ draws, each with that probability,
+# land above it. No model is needed, only ranks and draws:
 
 # %%
 N, m_values = 10_000, [9, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 9_999]
@@ -219,8 +219,8 @@ def expected_recall(rank, m, k=10):
     """The chance that fewer than k of m drawn negatives are above each rank."""
     if m == N - 1:
         return (rank <= k).mean()  # all of them are drawn, each once
-    heads = np.random.default_rng(0).binomial(m, (rank - 1) / (N - 1), (40, len(rank)))
-    return (heads < k).mean()
+    above = np.random.default_rng(0).binomial(m, (rank - 1) / (N - 1), (40, len(rank)))
+    return (above < k).mean()
 
 
 curves = {name: [expected_recall(rank, m) for m in m_values] for name, rank in ranks.items()}
