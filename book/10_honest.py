@@ -23,12 +23,12 @@
 # ```{admonition} In this chapter
 # You will
 #
-# - see what one sampled negative estimates, and how large its noise is;
+# - say what one sampled negative estimates, and how large its noise is;
 # - compute recall and NDCG against all objects, and see sampled versions of them put models in another order;
 # - draw negatives by popularity instead of uniformly;
 # - measure what choosing on the test set is worth to someone who wants to look good;
 # - tell the spread over seeds from the interval over users;
-# - find out what leaks from the future, and what a tie is worth.
+# - say what leaks from the future, and what a tie is worth.
 #
 # **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-behaviors` for samples and the metric,
 # {ref}`ch-ranking` for training. **Modules**: `atrank_lib.evaluation`, `samples`.
@@ -145,6 +145,11 @@ def against_all(scores):
     return torch.cat([own, scores.masked_fill(torch.isinf(ours[:, 1:]), float("-inf"))], dim=1)
 
 
+# %% [markdown]
+# What a user has touched gets minus infinity, in our scores and in everybody's. The five scorers, one row a sample and
+# the positive in column 0:
+
+# %%
 scorers = {
     "popularity": against_all(popularity(histories, test, all_rows, train)),
     "last category": against_all(last_category(histories, test, all_rows, train)),
@@ -155,7 +160,11 @@ scorers = {
     "truth": against_all(torch.from_numpy(market.truth.scores(log, "item", positions, everything))),
 }
 
+# %% [markdown]
+# The AUC against all objects is the share of them that lie below the positive; recall and NDCG come from the library.
 
+
+# %%
 def auc_of_all(scores):
     others = scores[:, 1:]
     real = ~torch.isinf(others)
@@ -184,7 +193,7 @@ _ = claim("ch10_recall_truth", table.loc["truth", "recall at 10"], low=0.2, high
 # %% [markdown]
 # An AUC of {glue:text}`ch10_auc_truth:.3f` sounds like a solved problem. Even so, the scorer that knows the true
 # probabilities puts what comes next among its first ten for only {glue:text}`ch10_recall_truth:.2f` of the users. AUC
-# looks at the whole list, recall at its head, and most of the list is easy.
+# looks at the whole list, recall at its first ten, and most of the list is easy.
 #
 # ## Sampled metrics can turn the order around
 #
@@ -194,8 +203,8 @@ _ = claim("ch10_recall_truth", table.loc["truth", "recall at 10"], low=0.2, high
 # the others it guesses. The *all-rounder* never hits exactly, but always puts the object among the first fifth.
 #
 # If a positive has rank $r$ among $N$ objects, each drawn negative is above it with probability $(r - 1)/(N - 1)$. So
-# with $m$ negatives, the positive is among the first $k$ if fewer than $k$ of $m$ coins of that probability fall on
-# heads. We need no experiment:
+# with $m$ negatives, the positive is among the first $k$ if fewer than $k$ of $m$ draws, each with that probability,
+# land above it. No model is needed, only ranks and draws:
 
 # %%
 N, m_values = 10_000, [9, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 9_999]
@@ -210,12 +219,14 @@ def expected_recall(rank, m, k=10):
     """The chance that fewer than k of m drawn negatives are above each rank."""
     if m == N - 1:
         return (rank <= k).mean()  # all of them are drawn, each once
-    heads = np.random.default_rng(0).binomial(m, (rank - 1) / (N - 1), (40, len(rank)))
-    return (heads < k).mean()
+    above = np.random.default_rng(0).binomial(m, (rank - 1) / (N - 1), (40, len(rank)))
+    return (above < k).mean()
 
 
 curves = {name: [expected_recall(rank, m) for m in m_values] for name, rank in ranks.items()}
 auc = {name: 1 - ((rank - 1) / (N - 1)).mean() for name, rank in ranks.items()}
+
+# %% tags=["hide-input"]
 sampled_gap = curves["all-rounder"][3] - curves["specialist"][3]
 claim("ch10_all_rounder_lead_sampled", sampled_gap, low=0.05)
 claim("ch10_specialist_lead_all", curves["specialist"][-1] - curves["all-rounder"][-1], low=0.2)
@@ -266,9 +277,9 @@ _ = claim("ch10_scorers_that_change_place", moved, low=0, high=5)
 pd.concat({"value": compared.round(3), "place": places}, axis=1)
 
 # %% [markdown]
-# The number of scorers whose place depends on the metric here: {glue:text}`ch10_scorers_that_change_place`. The book
-# reports AUC with one negative, as the paper does, so that numbers can be compared with the paper's; where it draws
-# conclusions about which model is better, they are conclusions about *that* metric.
+# The number of scorers whose place depends on the metric here: {glue:text}`ch10_scorers_that_change_place`. So where
+# this book says that one model is better than another, it says so of AUC. Its recorded tables use one negative, as the
+# paper does; the small experiments draw more, which estimates the same with less noise.
 #
 # ## Which negatives?
 #
@@ -301,14 +312,15 @@ claim("ch10_popular_atrank", kinds.loc["ATRank", "popularity"], low=0.55, high=0
 _ = claim("ch10_atrank_fall", kinds.loc["ATRank", "uniform"] - kinds.loc["ATRank", "popularity"], low=0.005, high=0.25)
 
 # %% [markdown]
-# The popularity scorer falls from {glue:text}`ch10_uniform_popularity:.3f` to
-# {glue:text}`ch10_popular_popularity:.3f`, a coin. ATRank falls by {glue:text}`ch10_atrank_fall:.3f`: that much of its
-# AUC was knowing what sells. Neither choice is wrong. But "AUC 0.8" says little until we know what it was against.
+# The popularity scorer falls from {glue:text}`ch10_uniform_popularity:.3f` to {glue:text}`ch10_popular_popularity:.3f`,
+# a coin. ATRank falls by {glue:text}`ch10_atrank_fall:.3f`: part of its AUC was knowing what sells. (Even the truth
+# falls: such negatives are harder for everybody.) Neither choice is wrong. But "AUC 0.8" says little until we know what
+# it was against.
 #
 # ## Choosing on the test set
 #
 # The authors' code evaluates on the test set every thousand steps and reports the best. What is that worth? Suppose
-# that all candidates (epochs, configurations, tricks) are *equally good*: each wins a test user with that user's true
+# that all things tried (epochs, configurations, tricks) are *equally good*: each wins a test user with that user's true
 # probability, and only luck differs. Whoever reports the best of them reports luck. Below, the probabilities are those
 # of our model, user by user.
 
@@ -323,9 +335,9 @@ for size in sizes:
     results = rng.normal(0, noise, (2_000, max(tries)))
     luck[size] = [results[:, :t].max(axis=1).mean() for t in tries]
 claim("ch10_luck_500_users", luck[500][4], low=0.02, high=0.05)
-claim("ch10_luck_50000_users", luck[50_000][4], low=0.001, high=0.006)
+_ = claim("ch10_luck_50000_users", luck[50_000][4], low=0.001, high=0.006)
 
-# %% mystnb={"figure": {"caption": "What choosing on the test set adds to a reported AUC although all candidates are equally good. One negative for each user.", "name": "fig-honest-luck"}, "image": {"alt": "Rising lines of added AUC over the number of things tried, one for each number of test users: highest for 500 users, about a third of that for 5,000, close to zero for 50,000."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What choosing on the test set adds to a reported AUC although all things tried are equally good. One negative for each user.", "name": "fig-honest-luck"}, "image": {"alt": "Rising lines of added AUC over the number of things tried, one for each number of test users: highest for 500 users, about a third of that for 5,000, close to zero for 50,000."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.2))
 for size, color in zip(sizes, (group_color("query"), group_color("item"), group_color("coupon"), INK), strict=False):
     ax.plot(tries, luck[size], "o-", color=color)
@@ -372,7 +384,7 @@ flipped = claim("ch10_flipped", float((wins["atrank"][0] != wins["atrank"][1]).m
 _ = claim("ch10_sd_seeds", rows["atrank"]["sd over seeds"], low=0.0, high=0.006)
 
 # %% [markdown]
-# The seeds of ATRank happen to agree in the mean to a few ten-thousandths. That does not make them one model: between
+# The seeds of ATRank happen to agree in the mean to four decimals. That does not make them one model: between
 # the first two, {glue:text}`ch10_flipped:.1%` of the users are won by one and not by the other. The mean hides how much
 # of it is luck.
 #
@@ -401,6 +413,11 @@ for user in range(people):
     )
     frames.append(pd.DataFrame({"user_id": f"u{user}", "week": week, "item": item}))
 events = pd.concat(frames, ignore_index=True)
+
+# %% [markdown]
+# These rows become an event log, with a random second in the week and no feature but the id:
+
+# %%
 seconds = events["week"] * 7 * 86_400 + rng.integers(0, 7 * 86_400, len(events))
 events = pd.DataFrame(
     {
@@ -437,6 +454,10 @@ def recent(histories, samples, training, before, after, days=7):
     return float(user_auc(samples, scores))
 
 
+# %% [markdown]
+# Beside the two scorers we train a small ATRank, which does what every model does: it learns from all training samples.
+
+# %%
 leak = {}
 for protocol in ("validated", "global_time"):
     grouped, cut = prepare(changing, protocol)
@@ -672,11 +693,11 @@ pd.Series(same_scorer, name="popularity").round(3)
 
 # %% [markdown]
 # The same scorer has anything between {glue:text}`ch10_popularity_lowest:.3f` and
-# {glue:text}`ch10_popularity_highest:.0f`. Highest: uniform negatives, as few as possible of them for recall at $k$ (with
-# nine negatives, recall at ten is 1 for everybody), ties won, counts that include the future. Lowest: negatives by
-# popularity, all objects, ties lost. The sentence names all of it: "average user AUC, each user's last behavior against one object drawn uniformly from those
-# the user never touched, drawn once with seed 0 and the same for all models; ties count half; chosen on the last but
-# one behavior; mean over five seeds, paired bootstrap over users".
+# {glue:text}`ch10_popularity_highest:.0f`. Highest: uniform negatives, as few as possible of them for recall at $k$
+# (with nine negatives, recall at ten is 1 for everybody), ties won, counts that include the future. Lowest: negatives
+# by popularity, all objects, ties lost. The sentence names all of it: "average user AUC, each user's last behavior
+# against one object drawn uniformly from those the user never touched, drawn once with seed 0 and the same for all
+# models; ties count half; chosen on the last but one behavior; mean over five seeds, paired bootstrap over users".
 #
 # ```{solution-end}
 # ```
@@ -684,9 +705,9 @@ pd.Series(same_scorer, name="popularity").round(3)
 # %% [markdown]
 # ```{exercise} Open-ended: referee a table
 # :label: ex-referee
-# Take a table of results from a paper on recommendation that you know, or Table 3 of {cite:t}`zhou2018atrank`. For every
-# number, write down what you would need to know to repeat it, and what you are told. Which conclusion of the text survives
-# if each missing choice was made in favor of the winner?
+# Take a table of results from a paper on recommendation that you know, or Table 3 of {cite:t}`zhou2018atrank`. For
+# every number, write down what you would need to know to repeat it, and what you are told. Which conclusion of the text
+# survives if each missing choice was made in favor of the winner?
 # ```
 #
 # ```{solution} ex-referee
@@ -712,3 +733,4 @@ pd.Series(same_scorer, name="popularity").round(3)
 # - **Ties** count half.
 #
 # **Where next?** Every number, with the range it was checked against, stands in the {doc}`results ledger <ledger>`.
+# {ref}`ch-fast` asks the question that comes after quality: how long does it take?

@@ -324,7 +324,8 @@ for group in log.schema.groups:
 # ## Everything that can be wrong
 #
 # Here is a small log that is in order, as text. We break it in every way that the library knows, and read what it
-# says. Come back to these tables when your own log is refused: each message names its remedy.
+# says. The folded cells hold the changes, a line each, in the order of the tables. Come back to these tables when your
+# own log is refused: each message names its remedy.
 
 # %% tags=["told"]
 GOOD = {
@@ -394,7 +395,7 @@ def tell(groups):
 #
 # Places are dotted: `groups.item.time.unit` is the key `unit` under `time` under `item` under `groups`.
 
-# %% tags=["told"]
+# %% tags=["hide-input", "told"]
 S = "schema.yaml"
 two = "  b/c: {actions: [x], features: {f: {kind: tokens}}}\n"
 tell(
@@ -431,7 +432,7 @@ tell(
 # %% [markdown]
 # ### Files and columns
 
-# %% tags=["told"]
+# %% tags=["hide-input", "told"]
 E, K = "item.events.csv", "item.objects.csv"
 head = "user_id,timestamp,action,object_id\n"
 frame = pd.DataFrame({"user_id": ["ann"], "timestamp": [1], "action": ["buy"], "object_id": ["i1"]})
@@ -464,7 +465,7 @@ tell(
 # %% [markdown]
 # ### Values
 
-# %% tags=["told"]
+# %% tags=["hide-input", "told"]
 tell(
     [
         [(E, "ann,200", ",200")],
@@ -487,7 +488,7 @@ tell(
 # CSV knows text only. Parquet files and data frames have types, and these can be wrong as well. A frame in memory is
 # checked by `EventLog.from_tables`, where a few more things can happen.
 
-# %% tags=["told"]
+# %% tags=["hide-input", "told"]
 schema = Schema.model_validate(
     {
         "name": "small",
@@ -616,7 +617,7 @@ pd.DataFrame({"answer": [f"{a:,.3f}" if a % 1 else f"{a:,.0f}" for a in fit_for_
 
 # %%
 options = {"embedding_size": 16, "hidden": 64, "spaces": 4, "attention": "dot", "linear_projection": True}
-options |= {"id_dropout": 0.5}  # half of the ids are hidden, so that features must speak
+options |= {"id_dropout": 0.5}  # half of the ids are hidden, so that features must speak; all as in "Looking inside"
 recipe = Recipe(
     loss="pairwise",
     negatives=8,
@@ -684,7 +685,7 @@ _ = ax.set(xlabel="average user AUC", ylim=(-len(table) + 0.5, 0.5), xlim=(0.48,
 # The model reaches {glue:text}`ch13_auc:.3f`, with an interval {glue:text}`ch13_width:.3f` wide. The better of the two
 # floors is {glue:text}`ch13_gain:.3f` below it, far more than the interval. So the histories are worth something to
 # Wei. The best possible, which on a real log nobody knows, is {glue:text}`ch13_gap:.3f` above: a short training of a
-# small model leaves that much on the table. With `--recipe modern` and an evening he would get closer.
+# small model leaves that much on the table. `--recipe modern` trains longer.
 #
 # One training run is one draw. Before he decides anything he should train again with `--seed 1`, `--seed 2`, and look
 # at the spread, as {ref}`ch-honest` does.
@@ -812,7 +813,7 @@ verdict
 # :label: ex-wall-clock
 # ```
 # Write {eq}`eq-wall-clock` for a list of texts such as `2017-08-20 02:01`, shown by a clock that is `hours` ahead of
-# UTC (behind it, if negative). Return whole numbers.
+# UTC (behind it, if `hours` is below zero). Return whole numbers.
 
 
 # %%
@@ -887,10 +888,11 @@ verdict
 # ```{exercise-start} Break it and see: a column that knows the future
 # :label: ex-sold
 # ```
-# Products often carry a column "sold so far", counted when the table was exported. Use it as a scorer: how often does a
-# product occur in *all* behaviors, those of the test included? How far does this beat honest popularity? Would a model
-# that reads such a column deserve its AUC? Then think of a log with many more products and as few behaviors of each as
-# yours has.
+# Products often carry a column "sold so far", counted when the table was exported. Use it as a scorer (the behaviors of
+# all users are `histories.groups["item"].objects`, and `user_auc(test, ...)` judges a score for each of `candidates`):
+# how often does a product occur in *all* behaviors, those of the test included? How far does this beat honest
+# popularity? Would a model that reads such a column deserve its AUC? Then think of a log with many more products and as
+# few behaviors of each as yours has.
 #
 # ```{exercise-end}
 # ```
@@ -911,8 +913,8 @@ share = claim("ch13_own_share", float((final / counts.reindex(final.index)).mean
 
 # %% [markdown]
 # It is {glue:text}`ch13_sold:.3f` better, out of nothing but the test itself: each tested behavior has counted for its
-# own product. Here a product has about a hundred behaviors, and one of them hardly shows. In a log with three behaviors
-# a user, {glue:text}`ch13_own_share:.2f` of a product's count would be test targets, and the column would nearly give
+# own product. Here a product has dozens of behaviors, and one of them hardly shows. In a log with three behaviors
+# a user, {glue:text}`ch13_own_share:.0%` of a product's count would be test targets, and the column would nearly give
 # them away. Count such features up to the *end of training* only, or leave them out.
 #
 # ```{solution-end}
@@ -954,9 +956,9 @@ _ = claim("ch13_lost_searches", float((near["shifted"] > near["order"]).mean()),
 
 # %% [markdown]
 # The draft says that it took the times as UTC, and nothing else: such times are valid. All searches move eight hours
-# into the future, and a share of {glue:text}`ch13_lost_searches:.2f` of those that led to an order soon after now lies
-# *behind* it. For a model they never happened. Had the orders been shifted instead, searches would have moved in front
-# of what caused them: no error either, and a better AUC than anyone deserves.
+# into the future, and {glue:text}`ch13_lost_searches:.0%` of those that led to an order soon after now lie
+# *behind* it. For a model they never happened. Had the orders been shifted instead, searches would stand in front of
+# what caused them: no error either, and an AUC that looks into the future.
 #
 # ```{solution-end}
 # ```
@@ -990,7 +992,7 @@ _ = claim("ch13_lost_searches", float((near["shifted"] > near["order"]).mean()),
 # - **Errors** name table, column, row, value and remedy, all at once: {glue:text}`ch13_problems` different ones above.
 # - **Fit for this?** Users, lengths, new objects, duplicates, bots, shared moments, time zone, columns that know the
 #   future: one line each.
-# - **Train, evaluate, compare, explain, rank**: five commands, or as many lines of Python.
+# - **Train, evaluate, rank**: three commands; to compare with floors and to explain takes some lines of Python.
 #
 # **Where next?** {doc}`The live model <live_model>` shows a trained model in the browser, and `atrank export` makes one
 # of yours. {doc}`Paper against code <paper_against_code>` tells which choices are worth trying on your log.

@@ -181,7 +181,8 @@ listed.style.hide(axis="index").set_properties(**look).set_uuid("rows")
 #
 # ## What each choice is worth
 #
-# The base is ATRank as in {ref}`ch-competitors`: the paper's equations with the settings that the search found. Each
+# The base is ATRank as in {ref}`ch-competitors`: the paper's equations with the settings that the search found. Where
+# the paper leaves a choice, the residual of eq. 6 adds $S$, eq. 7 has parameters of its own, and $f$ reads $h_t$. Each
 # row changes one thing (the last all of the authors' choices at once) and trains two epochs; three seeds each. The
 # difference is over the same test users and negatives, with its 95 % interval (users resampled in pairs, seeds
 # averaged). These are recorded runs, made by `atrank reproduce switches --data LOG --seeds 3 --epochs 2`.
@@ -224,16 +225,18 @@ small = claim("code_small", int((shown["difference"].abs() < noise).sum()), low=
 _ = claim("code_switches", len(shown))
 
 # %% [markdown]
-# The base reaches {glue:text}`code_base:.4f`, with a standard deviation over seeds of {glue:text}`code_base_sd:.4f`. Of
-# {glue:text}`code_switches` changes, {glue:text}`code_small` move the result by less than twice that: on this log, and for
-# training this short, they do not matter. The largest loss by a single change comes from {glue:text}`code_worst_name`,
-# {glue:text}`code_worst:+.4f`; the largest gain from {glue:text}`code_best_name`, {glue:text}`code_best:+.4f`.
+# After its two epochs the base reaches {glue:text}`code_base:.4f` (with eight it is the ATRank of
+# {ref}`ch-competitors`), with a standard deviation over seeds of {glue:text}`code_base_sd:.4f`. Of
+# {glue:text}`code_switches` changes, {glue:text}`code_small` move the result by less than twice that: on this log, and
+# for training this short, they do not matter. The largest loss by a single change comes from
+# {glue:text}`code_worst_name`, {glue:text}`code_worst:+.4f`; the largest gain from {glue:text}`code_best_name`,
+# {glue:text}`code_best:+.4f`.
 #
 # To the questions that the book asked on the way: the paper's bilinear score instead of the authors' scaled dot product
 # is worth {glue:text}`code_bilinear_gain:+.4f`; the time feature {glue:text}`code_time_gain:+.4f`; self-attention
-# {glue:text}`code_self_attention_gain:+.4f`; dropout {glue:text}`code_dropout_gain:+.4f`. A network as $f$ in place of the
-# inner product changes the result by {glue:text}`code_network:+.4f`. All of the authors' choices together,
-# and their loss with negatives drawn once, give {glue:text}`code_original:+.4f` against the base.
+# {glue:text}`code_self_attention_gain:+.4f`; dropout {glue:text}`code_dropout_gain:+.4f`. A network as $f$ in place of
+# the inner product changes the result by {glue:text}`code_network:+.4f`. All of the authors' choices together, and
+# their loss with negatives drawn once, give {glue:text}`code_original:+.4f` against the base.
 #
 # A warning that belongs to every such table: the settings were searched for the base, not for each switch, so a switch
 # that would like another learning rate looks worse than it is.
