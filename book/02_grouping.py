@@ -16,8 +16,8 @@
 #
 # Ana looked at two pairs of shoes, searched for socks, and took a coupon. Ben searched twice. Cleo came yesterday and
 # has done one thing. A neural network wants rectangles of numbers, and here nothing is rectangular: a search has no
-# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store all this so
-# that it stays small, and so that a batch of a thousand users is built without a thousand steps of a Python loop?
+# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store lists of such
+# uneven length in little space, and build a batch of a thousand users without a thousand steps of a Python loop?
 #
 # ```{admonition} In this chapter
 # You will
@@ -77,20 +77,21 @@ pd.DataFrame({group: ["yes" if f in names else "" for f in columns] for group, n
 # The share of cells that can hold nothing is {glue:text}`ch2_empty_cells:.2f`. An empty price in the row of a search
 # does not mean that the price is unknown; it means that the question makes no sense. The paper's way out is to
 # **group** behaviors by the type of their object {cite:p}`zhou2018atrank`. The behaviors $U$ of a user are split into
-# groups $bg_1, \dots, bg_n$ with
+# groups $bg_1, \dots, bg_G$ with
 #
 # $$
-# bg_i \cap bg_j = \emptyset \ \text{ for } i \ne j, \qquad U = \bigcup_{i=1}^{n} bg_i ,
+# bg_i \cap bg_j = \emptyset \ \text{ for } i \ne j, \qquad U = \bigcup_{i=1}^{G} bg_i ,
 # $$ (eq-partition)
 #
-# that is, every behavior is in exactly one group. Inside a group all objects have the same features, so each group
+# that is, every behavior is in exactly one group. ($G$ is our letter for the number of groups. The paper writes $n$,
+# which we need for the number of behaviors.) Inside a group all objects have the same features, so each group
 # can have a small network of its own to read them. The groups need not be of one size for a user, or for all users
 # alike: a user may have no behavior at all in one of them.
 #
 # ## Lists as flat tensors
 #
-# Three users, small enough to check with a finger. The times are whole days. The rows lie as they came in, not sorted
-# by user:
+# Three users, small enough to check with a finger. The schema has the three groups that we know; item and coupon name
+# the same vocabulary for their shops.
 
 # %%
 schema = Schema.model_validate(
@@ -112,6 +113,11 @@ schema = Schema.model_validate(
         },
     }
 )
+
+# %% [markdown]
+# The times are whole days. The rows lie as they came in, not sorted by user. The tables of objects are folded away.
+
+# %%
 item_events = [("ana", 1, "browse", "i1"), ("ben", 4, "browse", "i3"), ("ana", 3, "buy", "i2"), ("ana", 6, "buy", "i3")]
 query_events = [
     ("ana", 2, "search", "q1"),
@@ -225,7 +231,8 @@ samples = Samples(
 # %% [markdown]
 # Read the first row of `ends`: Ana's items end before position 2, her queries before 1, her coupons before 1. Ben has
 # no coupon; his range begins at 1 and ends at 1. The library finds the cuts for all samples at once, by a binary
-# search. Ana's is the one test sample of our tiny log:
+# search. Of our two samples it makes only Ana's, for nothing comes before Ben's target in its own group. We keep Ben:
+# an empty list is a good test.
 
 # %%
 found = split(grouped, "paper", ["item"]).test["item"]
@@ -741,7 +748,8 @@ verdict
 #
 # `batches` sorts by the number of behaviors over all groups. Suppose that the model had a rectangle of its own for
 # each group. By which length would you sort then? Measure the padding of your order beside random order on the
-# simulated log, and explain what you find by {numref}`fig-two-batches`.
+# simulated log, and explain what you find by {numref}`fig-two-batches`. `history_lengths(small, histories, [group])`
+# counts the behaviors of one group in the history of each sample.
 # ```
 #
 # ```{solution-start} ex-another-sort
@@ -785,7 +793,7 @@ by_order.round(2)
 # - Behaviors are split by the type of their object; each is in exactly one group.
 # - Flat tensors with offsets store lists of any length. A sample is a user, a target, and one cut for each group.
 # - Index 0 is the unknown, a value that training never showed. Padding is a mask and has no index.
-# - `ranges` builds a batch by indexing alone. Nothing at or behind the cut can reach it, and a test proves that.
+# - `ranges` builds a batch by indexing alone. Nothing at the cut or after it can reach it, and a test proves that.
 # - Memory of cuts grows with the behaviors, that of copies with their square. Pools of similar lengths save most of
 #   the padding; the larger the pool, the less random the batches.
 #
