@@ -16,7 +16,7 @@
 #
 # Ana looked at two pairs of shoes, searched for socks, and took a coupon. Ben searched twice. Cleo came yesterday and
 # has done one thing. A neural network wants rectangles of numbers, and here nothing is rectangular: a search has no
-# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store lists of such
+# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store lists of
 # uneven length in little space, and build a batch of a thousand users without a thousand steps of a Python loop?
 #
 # ```{admonition} In this chapter
@@ -280,7 +280,8 @@ for by_hand, by_loop, by_library in zip(
 # %% [markdown]
 # These three lines are the whole trick. Everything else is a lookup: `timestamps[positions]`, `actions[positions]`,
 # and so on. A batch keeps the behaviors *packed*, without any padding, together with a number for each: its **slot**,
-# the place where it belongs in a rectangle `[samples, length]`, once an attention layer needs one.
+# the place where it belongs in a rectangle `[samples, length]`, once an attention layer needs one. Slots are counted row
+# by row, and listed group after group: the last one below is Ana's coupon, in slot 3.
 
 # %%
 batch = build_batch(grouped, samples, candidates=samples.objects[:, None])

@@ -129,8 +129,8 @@ torch.testing.assert_close(vanilla(h4[None], keys, values, layout)[0], by_hand)
 
 # %% [markdown]
 # Two remarks on what the paper leaves open. Its symbols say that eq. 7 uses the same $P_k$, $W_k$, $Q_k$ as
-# self-attention; the authors' code has others. It is the option `target_attention="shared"` or `"separate"`; we keep them separate. And
-# instead of an inner product, $f$ may be any network: `ranking="mlp"` reads $h_t$, $e_u^t$ and their product.
+# self-attention; the authors' code has others. It is the option `target_attention="shared"` or `"separate"`; we keep
+# them separate. And instead of an inner product, $f$ may be any network: `ranking="mlp"` reads $h_t$, $e_u^t$ and their product.
 #
 # ## Two losses
 #
@@ -460,8 +460,9 @@ claim("ch6_top_category_seen", np.mean(known_categories), low=0.6)
 _ = claim("ch6_all_category_seen", np.mean(all_known), high=0.6)
 
 # %% [markdown]
-# No rule told the model to stay with categories that the user knows. Over a hundred users, a share of {glue:text}`ch6_top_category_seen:.2f` of the eight items shown has a
-# category that the user has touched before, against {glue:text}`ch6_all_category_seen:.2f` of all items.
+# No rule told the model to stay with categories that the user knows. Over a hundred users, a share of
+# {glue:text}`ch6_top_category_seen:.2f` of the eight items shown has a category that the user has touched before, against
+# {glue:text}`ch6_all_category_seen:.2f` of all items.
 
 # %% [markdown]
 # ## A real log
@@ -551,7 +552,9 @@ pd.DataFrame(provenance)
 
 # %% [markdown]
 # The second table says how recorded runs were made: from which data, with which settings and versions, on what
-# hardware. On a real log there is no best reachable AUC to compare with. What can be compared is other models, under
+# hardware. In the recorded runs the test AUC lies below the validation AUC of {numref}`fig-ranking-curves`. Validation
+# chose the epoch, and the test target comes after the validation target, so one behavior further from what was trained.
+# On a real log there is no best reachable AUC to compare with. What can be compared is other models, under
 # the same protocol and with the same negatives; and the spread over seeds and the interval over users say how much of
 # a difference is worth talking about.
 #
