@@ -108,18 +108,18 @@ features
 tiny = {
     "schema.yaml": """
         name: three behaviors
-        timestamp_unit: s                                  # s, ms, us or ns since 1970
+        timestamp_unit: s                       # s, ms, us or ns since 1970
         groups:
           item:
-            actions: [browse, buy]                         # what one can do to an item
+            actions: [browse, buy]              # what one can do to an item
             features:
-              category_id: {kind: categorical}             # one text value
-              price:       {kind: continuous}              # one number
-            time: {unit: day}                              # how fast time passes for this group: chapter 3
+              category_id: {kind: categorical}  # one text value
+              price:       {kind: continuous}   # one number
+            time: {unit: day}                   # how fast time passes for this group: chapter 3
           query:
             actions: [search]
             features:
-              words:       {kind: tokens}                  # a list of text values
+              words:       {kind: tokens}       # a list of text values
             time: {unit: hour}
         """,
     "item.events.csv": "user_id,timestamp,action,object_id\nmia,1499677500,browse,i7\nmia,1499763900,buy,i7\n",

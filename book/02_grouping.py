@@ -152,7 +152,8 @@ tiny = EventLog.from_tables(schema, events, objects)
 user = torch.tensor([0, 1, 0, 0])  # ana, ben, ana, ana: the rows of item_events
 time = torch.tensor([1, 4, 3, 6])
 
-order = torch.from_numpy(np.lexsort((time, user)))  # by user, then time; a stable sort, so row order breaks ties
+# by user, then time; a stable sort, so row order breaks ties
+order = torch.from_numpy(np.lexsort((time, user)))
 counts = torch.bincount(user, minlength=3)  # [3, 1, 0]
 offsets = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])  # [0, 3, 4, 4]
 
@@ -198,7 +199,8 @@ words.index("item.category_id", pd.Series(["shoes", "socks", "tents", None]))
 # offsets.
 
 # %%
-tokens = grouped.catalogs["query"].features["words"]  # q1: socks; q2: trail, shoes; q3: nothing at all
+# q1: socks; q2: trail, shoes; q3: nothing at all
+tokens = grouped.catalogs["query"].features["words"]
 assert tokens.offsets.tolist() == [0, 1, 3, 3]
 rows = torch.tensor([1, 2, 0])  # the words of q2, q3, q1, in that order
 taken = tokens.take(rows)
@@ -218,7 +220,8 @@ assert taken.values.tolist() == [*tokens.values[1:3].tolist(), *tokens.values[0:
 # tensor.
 
 # %%
-targets = torch.tensor([2, 3])  # positions in the flat item tensor: ana buys i3 on day 6, ben browses i3 on day 4
+# positions in the flat item tensor: ana buys i3 on day 6, ben browses i3 on day 4
+targets = torch.tensor([2, 3])
 samples = Samples(
     target_group="item",
     users=torch.tensor([0, 1]),
@@ -703,9 +706,11 @@ verdict
 # what happens to Cleo, who did one thing, when a batch mate has a longer history.
 
 # %%
-embeddings = torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))  # rows: unknown, shoes, socks, trail
+# rows: unknown, shoes, socks, trail
+embeddings = torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))
 alone = torch.tensor([[2]])
-with_ana = torch.tensor([[2, UNKNOWN, UNKNOWN], [1, 1, 2]])  # Cleo's list is filled up with index 0
+# Cleo's list is filled up with index 0
+with_ana = torch.tensor([[2, UNKNOWN, UNKNOWN], [1, 1, 2]])
 assert not torch.allclose(embeddings[alone].mean(1)[0], embeddings[with_ana].mean(1)[0])
 
 # %% [markdown]

@@ -148,7 +148,7 @@ bucketize_elapsed([twenty_hours], unit="day").item(), bucketize_elapsed([twenty_
 
 # %%
 shop = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # unknown, bakery, bikes
-when = torch.tensor([[0.5, 0.5], [0.2, 0.2], [0.1, 0.1], [0.0, 0.0]])  # buckets 0, 1, 2, 3
+when = torch.tensor([[0.5, 0.5], [0.2, 0.2], [0.1, 0.1], [0.0, 0.0]])  # buckets 0 to 3
 did = torch.tensor([[0.0, 0.0], [0.0, -1.0]])  # browse, buy
 
 shops = torch.tensor([2, 2, 1])  # bikes, bikes, bakery
@@ -181,7 +181,8 @@ with torch.no_grad():
     item.time.table.weight.copy_(when)
     item.actions.weight.copy_(did)
 
-elapsed = torch.tensor([3_600, 3 * 86_400, 30 * 86_400])  # seconds: an hour, three days, a month
+# seconds: an hour, three days, a month
+elapsed = torch.tensor([3_600, 3 * 86_400, 30 * 86_400])
 behaviors = GroupBatch({"shop_id": shops}, actions, elapsed, positions=torch.arange(3))
 torch.testing.assert_close(item(behaviors), u)
 
@@ -209,7 +210,8 @@ assert item.time.table is not coupon.time.table
 item.zero_grad()
 coupon.zero_grad()
 coupon(received).sum().backward()
-assert item.time.table.weight.grad is None  # nothing from the coupon reaches the items' time
+# nothing from the coupon reaches the items' time
+assert item.time.table.weight.grad is None
 coupon.time.table.weight.grad  # an hour is bucket 1 when the unit is the hour
 
 # %% [markdown]

@@ -84,7 +84,8 @@ query = torch.tensor([[2.0, 1.0]])  # [n_query = 1, b_query = 2]
 M_item = torch.tensor([[1.0, 0.0, 1.0], [0.0, -1.0, 1.0]])  # [d, b_item]
 M_query = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])  # [d, b_query]
 
-S = torch.cat([(item @ M_item.T).relu(), (query @ M_query.T).relu()], dim=0)  # [n = 3, d = 2]
+# [n = 3, d = 2]
+S = torch.cat([(item @ M_item.T).relu(), (query @ M_query.T).relu()], dim=0)
 assert S.tolist() == [[3, 2], [1, 0], [2, 0]]
 S
 
@@ -133,7 +134,7 @@ for ax in axes:
 # for our three behaviors:
 
 # %%
-P = [torch.tensor([[1.0, -1.0]]), torch.tensor([[0.0, 1.0]])]  # K = 2, each [s_k = 1, d = 2]
+P = [torch.tensor([[1.0, -1.0]]), torch.tensor([[0.0, 1.0]])]  # each [s_k = 1, d = 2]
 S_1, S_2 = ((S @ P_k.T).relu() for P_k in P)
 S_1.T, S_2.T
 
@@ -176,7 +177,8 @@ sneakers = torch.tensor([1.0, 0.0, 1.0, 0.0])
 backpack = torch.tensor([0.0, 1.0, 0.0, 1.0])
 wanted = torch.tensor([1.0, 0.0, 0.0, 1.0])  # the red of one, the bag of the other
 
-a = torch.linspace(0, 1, 101)[:, None]  # every weight the sneakers can have; the backpack has the rest
+# every weight the sneakers can have; the backpack has the rest
+a = torch.linspace(0, 1, 101)[:, None]
 C = a * sneakers + (1 - a) * backpack  # [101, 4]
 distance = (C - wanted).norm(dim=1)
 _ = claim("ch4_best_scalar_distance", distance.min().item(), low=0.99, high=1.01)

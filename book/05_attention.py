@@ -235,7 +235,8 @@ nothing.softmax(dim=1)
 # with none:
 
 # %%
-layout = Layout.of(slots=torch.tensor([0, 1, 2]), size=2, length=3)  # behaviors 0, 1, 2 belong to user 0
+# behaviors 0, 1, 2 belong to user 0
+layout = Layout.of(slots=torch.tensor([0, 1, 2]), size=2, length=3)
 print("real:   ", layout.mask.tolist())
 print("visible:", layout.visible().tolist())
 torch.manual_seed(seed)
@@ -334,7 +335,8 @@ def moved(layer, s, focus, substitutes):
     n = len(s)
     copies = s.repeat(n, 1, 1)  # [n, n, d]
     copies[torch.arange(n), torch.arange(n)] = substitutes
-    stacked = torch.cat([s[None], copies])  # [n + 1, n, d]: the history as it is, then the copies
+    # [n + 1, n, d]: the history as it is, then the copies
+    stacked = torch.cat([s[None], copies])
     out = layer(stacked.flatten(0, 1), Layout.of(torch.arange((n + 1) * n), n + 1, n)).view(n + 1, n, -1)
     return (out[1:, focus] - out[0, focus]).norm(dim=1)  # [n]
 

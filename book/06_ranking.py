@@ -68,7 +68,7 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %%
 names = ["tent", "boots", "guitar"]
-C = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])  # [n, d] behaviors, after self-attention
+C = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])  # [n, d], after self-attention
 targets = ["sleeping bag", "strings"]
 h = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # [c, d] two targets
 
