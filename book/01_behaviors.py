@@ -16,8 +16,8 @@
 #
 # On Monday morning Mia searches for "trail shoes". She opens a pair, closes it, and buys it on Tuesday. On Friday she
 # opens the shop again, and the front page has room for one product. Running socks, or a second pair of shoes? All we
-# know of Mia is what she did, and when. What is a good form for that knowledge, and how do we tell a good guess from
-# a bad one?
+# know of Mia is what she did, and when. How do we write down what a person did, and how do we tell a good guess at
+# what comes next from a bad one?
 #
 # ```{admonition} In this chapter
 # You will
@@ -44,6 +44,7 @@ begin("01_behaviors", profile=profile, data=data, seed=seed)
 
 # %% tags=["hide-input"]
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -72,8 +73,8 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 mia = [("search", "trail shoes"), ("browse", "shoes"), ("buy", "shoes"), ("browse", "socks")]
 tom = [("browse", "socks"), ("search", "trail shoes"), ("buy", "shoes"), ("browse", "shoes")]
 
-features = pd.DataFrame({"Mia": pd.Series(mia).value_counts(), "Tom": pd.Series(tom).value_counts()})
-assert (features["Mia"] == features["Tom"]).all()
+features = pd.DataFrame({"Mia": pd.Series(mia).value_counts(), "Tom": pd.Series(tom).value_counts()}).T
+assert (features.loc["Mia"] == features.loc["Tom"]).all()
 features
 
 # %% [markdown]
@@ -107,18 +108,18 @@ features
 tiny = {
     "schema.yaml": """
         name: three behaviors
-        timestamp_unit: s                                  # s, ms, us or ns since 1970
+        timestamp_unit: s                       # s, ms, us or ns since 1970
         groups:
           item:
-            actions: [browse, buy]                         # what one can do to an item
+            actions: [browse, buy]              # what one can do to an item
             features:
-              category_id: {kind: categorical}             # one text value
-              price:       {kind: continuous}              # one number
-            time: {unit: day}                              # how fast time passes for this group: chapter 3
+              category_id: {kind: categorical}  # one text value
+              price:       {kind: continuous}   # one number
+            time: {unit: day}                   # how fast time passes for this group: chapter 3
           query:
             actions: [search]
             features:
-              words:       {kind: tokens}                  # a list of text values
+              words:       {kind: tokens}       # a list of text values
             time: {unit: hour}
         """,
     "item.events.csv": "user_id,timestamp,action,object_id\nmia,1499677500,browse,i7\nmia,1499763900,buy,i7\n",
@@ -484,11 +485,13 @@ pd.DataFrame({"pooled": pooled, "average user": per_user})
 # | touched before | 1 if the user has touched it before, else 0 |
 # | like the last | how many features it shares with the user's last behavior in its group |
 # | counted | the same, summed over *all* earlier behaviors in its group |
-# | counted, recent | the same, each behavior weighted by $2^{-\text{age}/3\,\text{days}}$ |
+# | counted, recent | the same, each behavior weighted by $2^{-\text{age}/3\,\text{days}}$; three days are a guess |
 # | all groups, recent | the same over all groups, where features share a vocabulary |
 #
 # The last four are the hand-made features from the beginning of this chapter: counts by category, brand and shop. We
-# write them with pandas, in three steps: the histories, the values of the objects, the weighted counts.
+# write them with pandas, in three steps: the histories, the values of the objects, the weighted counts. Each test user
+# has one positive, the target, and draws 50 negatives. The user's AUC is then the share of negatives that the target
+# beats.
 
 # %%
 negatives = 50
@@ -518,7 +521,7 @@ def all_histories(group):
 # shop of a coupon is the same value as the shop of an item.
 
 
-# %%
+# %% tags=["hide-input"]
 def values_of(group):
     """One row for each value of each object: every feature but the object's own id and numbers."""
     table, pieces = log.objects[group], [pd.DataFrame({"object_id": [], "value": []}, dtype="str")]
@@ -536,13 +539,13 @@ values["value"] = pd.factorize(values["value"])[0]  # numbers are quicker to joi
 counts.set_axis(["values in its objects table", "different ones"], axis=1)
 
 # %% [markdown]
-# The weighted counts of a sample are its *profile*, and a candidate's score is the sum of the profile over its
-# values.
+# To score a candidate, add up the weights of all earlier behaviors, once for each value that the behavior and the
+# candidate share. The joins that do so for all candidates at once are folded away.
 
 
-# %%
+# %% tags=["hide-input"]
 def profile_scores(group, pairs, weights):
-    """For each column of weights, the score of every candidate: the profile's sum over the candidate's values."""
+    """For each column of weights, the score of every candidate: the sum over the values that it shares."""
     weighed = pd.concat([pairs[["sample", "group", "object_id"]], weights], axis=1)
     profiles = weighed.merge(values, on=["group", "object_id"]).groupby(["sample", "value"])[list(weights)].sum()
     rows = candidates[group].numpy()
@@ -566,6 +569,33 @@ def touched_before(group, pairs):
 
 
 # %% [markdown]
+# With them, each of the contestants is one line. The generator `dice` throws for `random`.
+
+# %%
+dice = torch.Generator().manual_seed(seed)
+
+
+def contest(group, pairs):
+    """The AUC of every scorer that learns nothing, on the test samples of a group, given their histories."""
+    own, recent = (pairs["group"] == group).astype(float), 0.5 ** (pairs["age"] / 3)
+    newest = pairs[own == 1].groupby("sample").tail(1).index  # pairs are sorted by time
+    weights = {
+        "like the last": own * pairs.index.isin(newest),
+        "counted": own,
+        "counted, recent": own * recent,
+        "all groups, recent": recent,
+    }
+    popularity = torch.bincount(parts.train[group].objects, minlength=len(histories.catalogs[group]))
+    scores = {
+        "random": torch.rand(candidates[group].shape, generator=dice),
+        "popular": popularity[candidates[group]],
+        "touched before": touched_before(group, pairs),
+        **profile_scores(group, pairs, pd.DataFrame(weights)),
+    }
+    return {name: user_auc(tests[group], score) for name, score in scores.items()}
+
+
+# %% [markdown]
 # And the best that *any* scorer can do? For the simulated log we know the true probability of each candidate, given
 # the history. Ranking by it is the best one can do, with one addition that has to do with the test and not with the
 # marketplace: negatives are objects the user *never* touched, so a candidate that was touched before must be the
@@ -579,27 +609,12 @@ def best_scores(group, pairs):
     return torch.tensor(market.truth.scores(log, group, rows, candidates[group].numpy())) + touched_before(group, pairs)
 
 
-results, dice = {}, torch.Generator().manual_seed(seed)
-for group, samples in tests.items():
-    pairs, catalog = all_histories(group), histories.catalogs[group]
-    own, recent = (pairs["group"] == group).astype(float), 0.5 ** (pairs["age"] / 3)
-    newest = pairs[own == 1].groupby("sample").tail(1).index  # pairs are sorted by time
-    weights = {
-        "like the last": own * pairs.index.isin(newest),
-        "counted": own,
-        "counted, recent": own * recent,
-        "all groups, recent": recent,
-    }
-    popularity = torch.bincount(parts.train[group].objects, minlength=len(catalog))
-    scores = {
-        "random": torch.rand(candidates[group].shape, generator=dice),
-        "popular": popularity[candidates[group]],
-        "touched before": touched_before(group, pairs),
-        **profile_scores(group, pairs, pd.DataFrame(weights)),
-    }
+results = {}
+for group in tests:
+    pairs = all_histories(group)
+    results[group] = contest(group, pairs)
     if market:
-        scores["best possible"] = best_scores(group, pairs)
-    results[group] = {name: user_auc(samples, score) for name, score in scores.items()}
+        results[group]["best possible"] = user_auc(tests[group], best_scores(group, pairs))
 
 # %% [markdown]
 # Each result carries the AUC of every user. To see how far another draw of users could have moved the mean, we draw
@@ -796,17 +811,56 @@ verdict
 # ```{exercise} Break it and see: the target in its own history
 # :label: ex-leak
 #
-# In `all_histories`, let the history contain everything up to and *including* the moment of the target: replace the
-# first `<` by `<=`. Which scorers rise, and how far? Which of them would you have believed?
+# In `all_histories`, let the history contain everything up to and *including* the moment of the target: replace
+# `pairs["timestamp"] < pairs["now"]` by `<=`, and run `contest("coupon", all_histories("coupon"))`. Which scorers rise,
+# and how far? Which of them would you have believed? Then think of a milder leak: the log knows only the day of a
+# behavior, and what happened in *other* groups on the day of the target is let in.
 # ```
 #
-# ```{solution} ex-leak
+# ```{solution-start} ex-leak
 # :class: dropdown
+# ```
+# Times are whole numbers, so what lies up to and including a moment lies strictly before the next one. We move the
+# moment, and not the comparison.
+
+
+# %%
+most = gain.idxmax()  # the group that gains most from the others: coupon
+
+
+def told(until, others_only=False):
+    """The contest on histories that reach up to the times `until`: in all groups, or in the other groups only."""
+    samples, strict = tests[most], all_histories(most)
+    tests[most] = replace(samples, times=until)
+    pairs = all_histories(most)
+    tests[most] = samples
+    later = (until - samples.times).numpy() / DAY
+    pairs["age"] = (pairs["age"] - later[pairs["sample"]]).clip(lower=0)
+    if others_only:
+        pairs = pd.concat([strict[strict["group"] == most], pairs[pairs["group"] != most]], ignore_index=True)
+    return contest(most, pairs)
+
+
+# %%
+moment = tests[most].times
+leaks = {
+    "no leak": results[most],
+    "other groups, same day": told((moment // DAY + 1) * DAY, others_only=True),
+    "the target itself": told(moment + 1),
+}
+leaked = pd.DataFrame({leak: {name: float(result[name]) for name in names[2:]} for leak, result in leaks.items()})
+by_day = leaked["other groups, same day"] - leaked["no leak"]
+claim("ch1_leak_by_day", by_day["all groups, recent"], low=0.015)
+claim("ch1_leak_target", leaked.loc["all groups, recent", "the target itself"], low=0.9)
+leaked.round(3)
+
+# %% [markdown]
+# With the target in its own history, `touched before` becomes perfect, and counting over all groups reaches
+# {glue:text}`ch1_leak_target:.3f`, since the target shares all its features with itself. So high a score is easy to
+# distrust. The milder leak is the dangerous one. It lifts the best rule by {glue:text}`ch1_leak_by_day:.3f`, which
+# looks like nothing but a better model.
 #
-# The target is now part of its own history. `touched before` becomes perfect, and whatever counts comes close to it,
-# since the target shares all its features with itself. A perfect score is easy to distrust. The milder leak is the
-# dangerous one: let in only behaviors of *other* groups at the same time, on a log with times in days, and the scores
-# rise a little, to a level that looks like a good model.
+# ```{solution-end}
 # ```
 #
 # ```{exercise} Open-ended: design your own log

@@ -16,8 +16,8 @@
 #
 # Ana looked at two pairs of shoes, searched for socks, and took a coupon. Ben searched twice. Cleo came yesterday and
 # has done one thing. A neural network wants rectangles of numbers, and here nothing is rectangular: a search has no
-# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store all this so
-# that it stays small, and so that a batch of a thousand users is built without a thousand steps of a Python loop?
+# price, Ana's list is longer than Cleo's, and even a single search is a list of words. How do we store lists of
+# uneven length in little space, and build a batch of a thousand users without a thousand steps of a Python loop?
 #
 # ```{admonition} In this chapter
 # You will
@@ -77,20 +77,21 @@ pd.DataFrame({group: ["yes" if f in names else "" for f in columns] for group, n
 # The share of cells that can hold nothing is {glue:text}`ch2_empty_cells:.2f`. An empty price in the row of a search
 # does not mean that the price is unknown; it means that the question makes no sense. The paper's way out is to
 # **group** behaviors by the type of their object {cite:p}`zhou2018atrank`. The behaviors $U$ of a user are split into
-# groups $bg_1, \dots, bg_n$ with
+# groups $bg_1, \dots, bg_G$ with
 #
 # $$
-# bg_i \cap bg_j = \emptyset \ \text{ for } i \ne j, \qquad U = \bigcup_{i=1}^{n} bg_i ,
+# bg_i \cap bg_j = \emptyset \ \text{ for } i \ne j, \qquad U = \bigcup_{i=1}^{G} bg_i ,
 # $$ (eq-partition)
 #
-# that is, every behavior is in exactly one group. Inside a group all objects have the same features, so each group
+# that is, every behavior is in exactly one group. ($G$ is our letter for the number of groups. The paper writes $n$,
+# which we need for the number of behaviors.) Inside a group all objects have the same features, so each group
 # can have a small network of its own to read them. The groups need not be of one size for a user, or for all users
 # alike: a user may have no behavior at all in one of them.
 #
 # ## Lists as flat tensors
 #
-# Three users, small enough to check with a finger. The times are whole days. The rows lie as they came in, not sorted
-# by user:
+# Three users, small enough to check with a finger. The schema has the three groups that we know; item and coupon name
+# the same vocabulary for their shops.
 
 # %%
 schema = Schema.model_validate(
@@ -112,6 +113,11 @@ schema = Schema.model_validate(
         },
     }
 )
+
+# %% [markdown]
+# The times are whole days. The rows lie as they came in, not sorted by user. The tables of objects are folded away.
+
+# %%
 item_events = [("ana", 1, "browse", "i1"), ("ben", 4, "browse", "i3"), ("ana", 3, "buy", "i2"), ("ana", 6, "buy", "i3")]
 query_events = [
     ("ana", 2, "search", "q1"),
@@ -146,7 +152,8 @@ tiny = EventLog.from_tables(schema, events, objects)
 user = torch.tensor([0, 1, 0, 0])  # ana, ben, ana, ana: the rows of item_events
 time = torch.tensor([1, 4, 3, 6])
 
-order = torch.from_numpy(np.lexsort((time, user)))  # by user, then time; a stable sort, so row order breaks ties
+# by user, then time; a stable sort, so row order breaks ties
+order = torch.from_numpy(np.lexsort((time, user)))
 counts = torch.bincount(user, minlength=3)  # [3, 1, 0]
 offsets = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])  # [0, 3, 4, 4]
 
@@ -192,7 +199,8 @@ words.index("item.category_id", pd.Series(["shoes", "socks", "tents", None]))
 # offsets.
 
 # %%
-tokens = grouped.catalogs["query"].features["words"]  # q1: socks; q2: trail, shoes; q3: nothing at all
+# q1: socks; q2: trail, shoes; q3: nothing at all
+tokens = grouped.catalogs["query"].features["words"]
 assert tokens.offsets.tolist() == [0, 1, 3, 3]
 rows = torch.tensor([1, 2, 0])  # the words of q2, q3, q1, in that order
 taken = tokens.take(rows)
@@ -212,7 +220,8 @@ assert taken.values.tolist() == [*tokens.values[1:3].tolist(), *tokens.values[0:
 # tensor.
 
 # %%
-targets = torch.tensor([2, 3])  # positions in the flat item tensor: ana buys i3 on day 6, ben browses i3 on day 4
+# positions in the flat item tensor: ana buys i3 on day 6, ben browses i3 on day 4
+targets = torch.tensor([2, 3])
 samples = Samples(
     target_group="item",
     users=torch.tensor([0, 1]),
@@ -225,7 +234,8 @@ samples = Samples(
 # %% [markdown]
 # Read the first row of `ends`: Ana's items end before position 2, her queries before 1, her coupons before 1. Ben has
 # no coupon; his range begins at 1 and ends at 1. The library finds the cuts for all samples at once, by a binary
-# search. Ana's is the one test sample of our tiny log:
+# search. Of our two samples it makes only Ana's, for nothing comes before Ben's target in its own group. We keep Ben:
+# an empty list is a good test.
 
 # %%
 found = split(grouped, "paper", ["item"]).test["item"]
@@ -273,7 +283,8 @@ for by_hand, by_loop, by_library in zip(
 # %% [markdown]
 # These three lines are the whole trick. Everything else is a lookup: `timestamps[positions]`, `actions[positions]`,
 # and so on. A batch keeps the behaviors *packed*, without any padding, together with a number for each: its **slot**,
-# the place where it belongs in a rectangle `[samples, length]`, once an attention layer needs one.
+# the place where it belongs in a rectangle `[samples, length]`, once an attention layer needs one. Slots are counted row
+# by row, and listed group after group: the last one below is Ana's coupon, in slot 3.
 
 # %%
 batch = build_batch(grouped, samples, candidates=samples.objects[:, None])
@@ -695,9 +706,11 @@ verdict
 # what happens to Cleo, who did one thing, when a batch mate has a longer history.
 
 # %%
-embeddings = torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))  # rows: unknown, shoes, socks, trail
+# rows: unknown, shoes, socks, trail
+embeddings = torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))
 alone = torch.tensor([[2]])
-with_ana = torch.tensor([[2, UNKNOWN, UNKNOWN], [1, 1, 2]])  # Cleo's list is filled up with index 0
+# Cleo's list is filled up with index 0
+with_ana = torch.tensor([[2, UNKNOWN, UNKNOWN], [1, 1, 2]])
 assert not torch.allclose(embeddings[alone].mean(1)[0], embeddings[with_ana].mean(1)[0])
 
 # %% [markdown]
@@ -741,7 +754,8 @@ verdict
 #
 # `batches` sorts by the number of behaviors over all groups. Suppose that the model had a rectangle of its own for
 # each group. By which length would you sort then? Measure the padding of your order beside random order on the
-# simulated log, and explain what you find by {numref}`fig-two-batches`.
+# simulated log, and explain what you find by {numref}`fig-two-batches`. `history_lengths(small, histories, [group])`
+# counts the behaviors of one group in the history of each sample.
 # ```
 #
 # ```{solution-start} ex-another-sort
@@ -785,7 +799,7 @@ by_order.round(2)
 # - Behaviors are split by the type of their object; each is in exactly one group.
 # - Flat tensors with offsets store lists of any length. A sample is a user, a target, and one cut for each group.
 # - Index 0 is the unknown, a value that training never showed. Padding is a mask and has no index.
-# - `ranges` builds a batch by indexing alone. Nothing at or behind the cut can reach it, and a test proves that.
+# - `ranges` builds a batch by indexing alone. Nothing at the cut or after it can reach it, and a test proves that.
 # - Memory of cuts grows with the behaviors, that of copies with their square. Pools of similar lengths save most of
 #   the padding; the larger the pool, the less random the batches.
 #

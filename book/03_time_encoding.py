@@ -86,9 +86,10 @@ pd.DataFrame({"days": days, "seconds": seconds.long(), "0.001 x seconds": 0.001 
 # A network multiplies an input by a weight and adds the result to other numbers, which are mostly of size one. Seconds
 # cause two kinds of trouble.
 #
-# **Scale.** The input runs from thousands to millions. A tiny step of the weight moves the outcome for the oldest
-# behavior a lot and for the youngest hardly at all. Changing the unit only moves the problem: in days the young
-# behaviors crowd near zero, in minutes the old ones explode.
+# **Scale.** The input runs from tens of thousands to millions. The last column of the table shows what a step of one
+# thousandth in the weight does to the outcome: it moves the oldest behavior fifty times as far as the youngest, and both far beyond
+# size one. Changing the unit only moves the problem: in days the young behaviors crowd near zero, in minutes the old
+# ones explode.
 #
 # **One direction.** A linear map sends every time to a point on *one straight line*: $t \mapsto t\,\mathbf{w} +
 # \mathbf{b}$. From the first hour to the second it takes the same step as from the thousandth hour to the next.
@@ -118,8 +119,8 @@ by_hand
 
 # %% [markdown]
 # The library takes seconds and a unit. "Different behavior groups may have different granularities"
-# ({cite:t}`zhou2018atrank`): for coupons an hour is a better unit than a day. Twenty hours are one bucket for items,
-# and had time to pass five edges for coupons:
+# ({cite:t}`zhou2018atrank`): for coupons an hour is a better unit than a day. Twenty hours are bucket 0 for items;
+# for coupons they have passed five left ends:
 
 # %%
 twenty_hours = 20 * 3_600
@@ -147,7 +148,7 @@ bucketize_elapsed([twenty_hours], unit="day").item(), bucketize_elapsed([twenty_
 
 # %%
 shop = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # unknown, bakery, bikes
-when = torch.tensor([[0.5, 0.5], [0.2, 0.2], [0.1, 0.1], [0.0, 0.0]])  # buckets 0, 1, 2, 3
+when = torch.tensor([[0.5, 0.5], [0.2, 0.2], [0.1, 0.1], [0.0, 0.0]])  # buckets 0 to 3
 did = torch.tensor([[0.0, 0.0], [0.0, -1.0]])  # browse, buy
 
 shops = torch.tensor([2, 2, 1])  # bikes, bikes, bakery
@@ -180,7 +181,8 @@ with torch.no_grad():
     item.time.table.weight.copy_(when)
     item.actions.weight.copy_(did)
 
-elapsed = torch.tensor([3_600, 3 * 86_400, 30 * 86_400])  # seconds: an hour, three days, a month
+# seconds: an hour, three days, a month
+elapsed = torch.tensor([3_600, 3 * 86_400, 30 * 86_400])
 behaviors = GroupBatch({"shop_id": shops}, actions, elapsed, positions=torch.arange(3))
 torch.testing.assert_close(item(behaviors), u)
 
@@ -208,7 +210,8 @@ assert item.time.table is not coupon.time.table
 item.zero_grad()
 coupon.zero_grad()
 coupon(received).sum().backward()
-assert item.time.table.weight.grad is None  # nothing from the coupon reaches the items' time
+# nothing from the coupon reaches the items' time
+assert item.time.table.weight.grad is None
 coupon.time.table.weight.grad  # an hour is bucket 1 when the unit is the hour
 
 # %% [markdown]
@@ -254,7 +257,8 @@ histories, parts = prepare(market.log, "validated", targets=["item"])
 # - `continuous, weeks` is the same with the week as everybody's unit, so that the input stays small;
 # - `none` knows no time at all.
 #
-# Self-attention comes in {ref}`ch-attention`; here we leave it out (`blocks=0`), and we keep training short.
+# The layer in which behaviors attend to each other has a chapter of its own, {ref}`ch-attention`. Here we leave it out
+# (`blocks=0`), and we keep training short.
 
 # %%
 weeks = {
@@ -286,7 +290,7 @@ auc = pd.DataFrame(
     {form: [evaluate(m, histories, parts.test, negatives=50).average_user_auc for m in models[form]] for form in forms},
     index=pd.Index(seeds, name="seed"),
 )
-auc.agg(["mean", "std"]).round(3)
+auc.agg(["mean", "std"]).map("{:.3f}".format)
 
 # %% tags=["hide-input"]
 mean = auc.mean()
@@ -298,7 +302,7 @@ claim("ch3_gain_from_time", mean["lookup"] - mean["none"], low=0.01)
 claim("ch3_gain_over_continuous", mean["lookup"] - mean["continuous"], low=0.005)
 claim("ch3_continuous_against_none", mean["continuous"] - mean["none"], low=-0.35, high=0.06)
 _ = claim("ch3_gain_over_weeks", mean["lookup"] - mean["continuous, weeks"], low=-0.03, high=0.03)
-# %% mystnb={"figure": {"caption": "Average user AUC on the test behaviors for four forms of time: a dot for each seed, a bar at the mean. The dashed lines are the best that can be reached with time and without it. Buckets and time in weeks gain over no time at all; time in hours and days gains less, or nothing at all.", "name": "fig-time-forms"}, "image": {"alt": "Four rows of dots on an AUC axis. Lookup and continuous time in weeks lie to the right, no time at all and continuous time in hours and days further left; two dashed vertical lines mark the reachable AUC without and with time."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Average user AUC on the test behaviors for four forms of time: a dot for each seed, a bar at the mean. The dashed lines are the best that can be reached with time and without it. Buckets and time in weeks gain over no time at all; time in hours and days stays behind these two.", "name": "fig-time-forms"}, "image": {"alt": "Four rows of dots on an AUC axis. Lookup and continuous time in weeks lie to the right, no time at all and continuous time in hours and days further left; two dashed vertical lines mark the reachable AUC without and with time."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for row, form in enumerate(reversed(forms)):
     ax.plot(auc[form], [row] * len(auc), "o", color=INK, alpha=0.55, markersize=7, markeredgewidth=0)
@@ -317,13 +321,13 @@ _ = ax.set_xlabel("average user AUC, items")
 # is near its own optimum: the log is small and training short. Compare forms, not levels.)
 #
 # **Its form matters, but for a plainer reason than one might think.** Continuous time in the group's own units reaches
-# {glue:text}`ch3_auc_continuous:.3f`, {glue:text}`ch3_continuous_against_none:+.3f` from no time at all. Merely measuring in weeks lifts it to
+# {glue:text}`ch3_auc_continuous:.3f`, and its distance from no time at all is {glue:text}`ch3_continuous_against_none:+.3f`. Merely measuring in weeks lifts it to
 # {glue:text}`ch3_auc_weeks:.3f`; the lookup's lead over that is {glue:text}`ch3_gain_over_weeks:+.3f`, less than seeds differ. So here
 # the paper's "very difficult" is a matter of *scale*: inputs of a few hundred hours drown everything else that is in
 # the vector. How badly depends on luck. Set `seed = 3` at the top and run again: the other forms stay where they are, raw time collapses.
 # With more users (the full profile) it catches up, most of the way.
 #
-# Why does one direction not hurt? Our marketplace is the best case for it. The planted weight is $2^{-t/h}$, and a softmax
+# Why does one direction not hurt? Our marketplace is the best case for it. The planted weight is $2^{-t/h}$ with the half-life $h$, and a softmax
 # takes the exponential of a score: a score that falls along a *straight line* in $t$ is an exponential decay, exactly. Had we planted
 # weekends, paydays or a return after a year, a line could not follow; a table could. The lookup needs neither the
 # right unit nor the right shape. That is its case.
@@ -498,7 +502,8 @@ verdict
 # ```
 # Take a trained model and give each behavior the age of another one, drawn at random inside its group. What do you expect of
 # the AUC: that of `none`, or less? Write `shuffled(elapsed, generator)`: the ages `[n]` of one group in an order that depends on the
-# generator alone. Then measure the AUC on the test samples.
+# generator alone. Then measure the AUC on the test samples: `odds` above shows how to put other ages into a batch, and
+# `user_auc(samples, scores)` is the metric.
 
 
 # %%

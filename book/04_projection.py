@@ -15,8 +15,9 @@
 # # Semantic projection
 #
 # Ben bought red sneakers and looked at a blue backpack. Tonight a red backpack is on offer. It takes its color from the
-# one and its kind from the other. Can a model that gives *one* weight to each behavior see that? And before that: sneakers
-# have a brand, a price and a shop, a search has only its words. How can such unlike things be compared at all?
+# one and its kind from the other. Can a model see that if all it can say is how *much* each behavior counts? And before
+# that: sneakers have a brand, a price and a shop, a search has only its words. How can behaviors as unlike as a purchase
+# and a search be compared at all?
 #
 # ```{admonition} In this chapter
 # You will
@@ -69,10 +70,10 @@ query = torch.tensor([[2.0, 1.0]])  # [n_query = 1, b_query = 2]
 # $d = s_{all}$ dimensions. The results of all groups are placed below each other:
 #
 # $$
-# S = \operatorname{concat}^{(0)}\bigl(\mathcal{F}_{M_1}(u_{bg_1}), \dots, \mathcal{F}_{M_n}(u_{bg_n})\bigr)
+# S = \operatorname{concat}^{(0)}\bigl(\mathcal{F}_{M_1}(u_{bg_1}), \dots, \mathcal{F}_{M_G}(u_{bg_G})\bigr)
 # $$ (eq-projection)
 #
-# This is equation 1 of {cite:t}`zhou2018atrank`. $u_{bg_i}$ holds the embedded behaviors of group $i$, one a row. The superscript says
+# This is equation 1 of {cite:t}`zhou2018atrank`. $u_{bg_i}$ holds the embedded behaviors of group $i$, one a row, and $G$ is the number of groups. The superscript says
 # along which axis the parts are joined. $\mathcal{F}_\theta$ is the same building block in the whole paper: a perceptron with
 # a single layer, $\mathcal{F}_\theta(x) = \operatorname{relu}(x\,\theta^\top + \text{bias})$.
 #
@@ -83,7 +84,8 @@ query = torch.tensor([[2.0, 1.0]])  # [n_query = 1, b_query = 2]
 M_item = torch.tensor([[1.0, 0.0, 1.0], [0.0, -1.0, 1.0]])  # [d, b_item]
 M_query = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])  # [d, b_query]
 
-S = torch.cat([(item @ M_item.T).relu(), (query @ M_query.T).relu()], dim=0)  # [n = 3, d = 2]
+# [n = 3, d = 2]
+S = torch.cat([(item @ M_item.T).relu(), (query @ M_query.T).relu()], dim=0)
 assert S.tolist() == [[3, 2], [1, 0], [2, 0]]
 S
 
@@ -132,7 +134,7 @@ for ax in axes:
 # for our three behaviors:
 
 # %%
-P = [torch.tensor([[1.0, -1.0]]), torch.tensor([[0.0, 1.0]])]  # K = 2, each [s_k = 1, d = 2]
+P = [torch.tensor([[1.0, -1.0]]), torch.tensor([[0.0, 1.0]])]  # each [s_k = 1, d = 2]
 S_1, S_2 = ((S @ P_k.T).relu() for P_k in P)
 S_1.T, S_2.T
 
@@ -175,7 +177,8 @@ sneakers = torch.tensor([1.0, 0.0, 1.0, 0.0])
 backpack = torch.tensor([0.0, 1.0, 0.0, 1.0])
 wanted = torch.tensor([1.0, 0.0, 0.0, 1.0])  # the red of one, the bag of the other
 
-a = torch.linspace(0, 1, 101)[:, None]  # every weight the sneakers can have; the backpack has the rest
+# every weight the sneakers can have; the backpack has the rest
+a = torch.linspace(0, 1, 101)[:, None]
 C = a * sneakers + (1 - a) * backpack  # [101, 4]
 distance = (C - wanted).norm(dim=1)
 _ = claim("ch4_best_scalar_distance", distance.min().item(), low=0.99, high=1.01)
@@ -207,7 +210,7 @@ _ = ax.set(
 # %% [markdown]
 # ## Does it show in a trained model?
 #
-# The argument is about one mean. A network has ways around it: the feedforward layer after the mean may bend
+# The argument is about one mean. A network has ways around it: in ATRank a small network follows the mean and may bend
 # it, and values may be mapped so that what matters is kept. So we ask experimentally, on a task made for the purpose.
 #
 # A user has four behaviors. Each has one of ten colors and one of ten kinds, and none repeats. There are two tasks:
@@ -239,7 +242,9 @@ def draw(task, users, generator):
 
 # %% [markdown]
 # The model is the target's half of ATRank: embed, project ({eq}`eq-projection`), attend in $K$ spaces, compare with the offer.
-# Only $K$ changes. The number of parameters does not.
+# `TargetAttention` comes from the library as it is, with the small network after the mean; `Layout` tells it which behaviors
+# belong to which user. {ref}`ch-attention` and {ref}`ch-ranking` open both, and the pair-wise loss as well: it asks that
+# the right offer score higher than a wrong one. Only $K$ changes. The number of parameters does not.
 
 
 # %%
@@ -288,7 +293,7 @@ two = pd.DataFrame({K: [run("two behaviors", K, number) for number in seeds] for
 one = pd.DataFrame({K: [run("one behavior", K, number) for number in seeds[:3]] for K in (1, 8)}, index=seeds[:3])
 wide = [run("two behaviors", 1, number, hidden=64) for number in seeds[:3]]
 summary = pd.concat({"two behaviors": two.agg(["mean", "std"]), "one behavior": one.agg(["mean", "std"])})
-summary.round(3)
+summary.map("{:.3f}".format).replace("nan", "")  # empty: not trained
 
 # %% tags=["hide-input"]
 claim("ch4_auc_one_space", two[1].mean(), low=0.75, high=0.88)
@@ -303,7 +308,7 @@ narrow, broad = (sum(p.numel() for p in Matcher(1, hidden).parameters()) for hid
 claim("ch4_wide_parameters", broad / narrow, low=3.0)
 claim("ch4_control_one_space", one[1].mean(), low=0.95)
 _ = claim("ch4_control_gain_eight_spaces", one[8].mean() - one[1].mean(), low=-0.1, high=0.02)
-# %% mystnb={"figure": {"caption": "AUC for one to eight spaces with the same number of parameters, a dot for each seed, a line through the means. Left: two behaviors have to be combined, and several spaces help; the dashed line is what color or kind alone can reach. Right: the control, where one behavior holds everything, and several spaces help nothing.", "name": "fig-spaces"}, "image": {"alt": "Two panels with the number of spaces on the horizontal axis and AUC on the vertical axis. Left, one space lies clearly below two, four and eight spaces, which lie close together near the top, all above a dashed line at three quarters. Right, all numbers of spaces lie at the top."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "AUC for one to eight spaces with the same number of parameters, a dot for each seed, a line through the means. Left: two behaviors have to be combined, and several spaces help; the dashed line is what color or kind alone can reach. Right: the control, where one behavior holds everything, and several spaces help nothing.", "name": "fig-spaces"}, "image": {"alt": "Two panels with the number of spaces on the horizontal axis and AUC on the vertical axis. Left, one space lies clearly below two, four and eight spaces, which lie close together near the top, all above a dashed line at three quarters. Right, one space and eight spaces both lie at the top."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
 for ax, table, title in ((axes[0], two, "two behaviors"), (axes[1], one, "one behavior (control)")):
     x = np.log2(table.columns.to_numpy(float))
@@ -325,7 +330,7 @@ _ = axes[0].set(ylabel="AUC", ylim=(0.68, 1.02))
 #
 # Is one space then at the mercy of its single mean? Not entirely. A scorer that sees color or kind alone wins against one of the two wrong offers
 # and ties with the other: three quarters. One space gets above that, since the layer after the mean is not linear and can
-# bend a compromise into something useful. It compensates in part, as a skeptic would have guessed, and slowly.
+# bend a compromise into something useful. It compensates in part, as a skeptic would have guessed.
 #
 # The control on the right came out as it should have: with one behavior to match, one space reaches {glue:text}`ch4_control_one_space:.3f`,
 # and eight change that by {glue:text}`ch4_control_gain_eight_spaces:+.3f`. Several spaces are no free lunch and no magic. They help where
@@ -422,7 +427,8 @@ verdict, check.projection.project(broken)
 # ```{exercise-start} Count the parameters
 # :label: ex-count
 # ```
-# How many numbers do {eq}`eq-projection` and {eq}`eq-spaces` learn, for groups of the given widths and $K$ equal spaces?
+# How many numbers do {eq}`eq-projection` and {eq}`eq-spaces` learn, biases included? `widths` lists the $b_i$ of the groups,
+# `hidden` is $d$, and `spaces` is the number $K$ of equal spaces.
 
 
 # %%
