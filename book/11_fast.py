@@ -381,7 +381,9 @@ _ = claim("ch11_core_times", core["kernel"] / core["layer"], low=0.5, high=10)
 
 # %%
 tiles = pd.DataFrame([(1, 16), (4, 16), (6, 32), (12, 32), (14, 32), (24, 32)], columns=["rows", "columns"])
-tiles["registers"] = tiles["rows"] * tiles["columns"] // 16 + tiles["columns"] // 16 + 1  # results, one matrix, the other
+tiles["registers"] = (
+    tiles["rows"] * tiles["columns"] // 16 + tiles["columns"] // 16 + 1
+)  # results, one matrix, the other
 tiles["instructions"] = tiles["rows"] * tiles["columns"] // 16
 tiles["fetches"] = tiles["rows"] + tiles["columns"] // 16
 tiles["per fetch"] = (tiles["instructions"] / tiles["fetches"]).round(2)
