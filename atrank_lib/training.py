@@ -80,7 +80,7 @@ def _optimizer(model: nn.Module, weights: TaskWeights, recipe: Recipe) -> torch.
     if len(weights.learned):
         groups.append({"params": list(weights.parameters()), "weight_decay": 0.0})
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.learning_rate)
+        return torch.optim.SGD(groups, recipe.learning_rate, fused=True)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, recipe.learning_rate, fused=True)
 

@@ -87,7 +87,7 @@ print("mean of the means:", means.mean().item(), "  mean:", losses.mean().item()
 
 # %% [markdown]
 # The lonely sample of process 1 counts as much as the two of process 0 together. Each mean has to count as much as the
-# samples behind it. With $b_r$ samples in process $r$ and $L_r$ their mean loss:
+# samples behind it. With $\ell_i$ the loss of sample $i$, $b_r$ samples in process $r$, and $L_r$ their mean loss:
 #
 # $$ L = \frac{1}{b} \sum_{i=1}^{b} \ell_i = \sum_r \frac{b_r}{b} L_r, \qquad
 # \nabla L = \sum_r \frac{b_r}{b} \nabla L_r $$ (eq-shares)
@@ -762,5 +762,6 @@ pd.Series(off, index=["batch 1", "batch 2", "batch 3"], name="error / gradient")
 # ## Summary
 #
 # You shared batches between processes by weighing each with its samples ({eq}`eq-shares`); trained with two and with one
-# and found the same losses; handed a run over; tried a precision; and know what a billion behaviors cost in memory,
-# hours and bytes a step, and where tables need an engine of their own.
+# and found the same losses; handed a run over; tried a precision; dealt users out into shards, and trained shard by
+# shard; and know what a billion behaviors cost in memory, hours and bytes a step, and where tables need an engine of
+# their own.
