@@ -8,6 +8,9 @@ Amazon Sports; then those of the log at `--data`: in batches of similar length, 
 as chance has it. The models take turns, a repeat each, so that a
 slow minute of the machine hits all of them; medians are compared.
 
+All run by PyTorch's operators; `atrank-kernels` and `bi-lstm-kernels` are the same models with `atrank_lib.kernels`,
+which have layers and attention, and no LSTM.
+
 `cnn-500` pads every history to 500 as the original code does, and `bi-lstm-unpacked` reads the padding: its backward
 direction starts there, so its numbers are wrong, and it is here for its speed alone.
 """
@@ -18,6 +21,7 @@ import json
 import os
 import statistics
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +34,7 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib import EventLog, Recipe, Schema, fit, kernels
 from atrank_lib.checkpoints import write_text
 from atrank_lib.competitors import CNN, BiLSTM
 from atrank_lib.competitors.cnn import WIDTHS
@@ -46,6 +50,7 @@ LENGTHS = (10, 20, 50, 100, 200)
 SIZES = (32, 512)
 # the log's own histories: in batches of similar length, as training makes them, and in batches as chance has it
 AS_THEY_ARE, SHUFFLED = "log", "log, shuffled"
+KERNELS = "-kernels"
 OBJECTS, CATEGORIES = 18_357, 468  # of Amazon Sports
 
 
@@ -100,10 +105,12 @@ def uniform_log(length: int, users: int, count: int = OBJECTS, seed: int = 0) ->
 def rate(model: str, histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:
     """Samples per second of `fit`."""
     torch.manual_seed(0)
-    kind: Any = EXTRA.get(model) or MODELS[model]
+    name = model.removesuffix(KERNELS)
+    kind: Any = EXTRA.get(name) or MODELS[name]
     network = kind(histories.schema, histories.vocabularies)
     recipe = Recipe(batch_size=batch_size, epochs=1)
-    result = fit(network, histories, Split(split.train, {}, {}), recipe, max_steps=steps, progress=False)
+    with nullcontext() if model.endswith(KERNELS) else kernels.off():
+        result = fit(network, histories, Split(split.train, {}, {}), recipe, max_steps=steps, progress=False)
     return result.epochs[0]["samples_per_second"]
 
 
@@ -128,7 +135,7 @@ def measure(
 def main(
     data: Annotated[Path, typer.Option(help="Folder of an event log, for histories as they are.")],
     out: Annotated[Path, typer.Option(help="File for the numbers, with their provenance.")],
-    models: str = "atrank,bi-lstm,bi-lstm-unpacked,cnn,cnn-500",
+    models: str = "atrank,bi-lstm,bi-lstm-unpacked,cnn,cnn-500,atrank-kernels,bi-lstm-kernels",
     threads: int = 4,
     repeats: int = 3,
 ) -> None:
@@ -150,8 +157,9 @@ def main(
             rows += measure(name, grouped, parts, names, size, steps, repeats)
     table = pd.DataFrame(rows).pivot(index=["batch", "histories"], columns="model", values="samples_per_second")
     print(table[names].round(0).to_string())
-    if {"atrank", "bi-lstm"} <= set(names):
-        print((table["atrank"] / table["bi-lstm"]).round(2).rename("atrank / bi-lstm").to_string())
+    for ours, theirs in (("atrank", "bi-lstm"), ("atrank" + KERNELS, "bi-lstm" + KERNELS)):
+        if {ours, theirs} <= set(names):
+            print((table[ours] / table[theirs]).round(2).rename(f"{ours} / {theirs}").to_string())
     content = {
         "kind": "speed",
         "data_name": log.schema.name,

@@ -396,7 +396,25 @@ pd.Series(aucs, name="validation AUC").round(3)
 # in one shard: then a step would no longer see a sample of everybody. A hash mixes.
 #
 # And the memory? It is that of one shard, and no longer grows with the log. `benchmarks/ten_million.py` takes ten
-# million simulated behaviors through the whole chain, every step a command that is watched from outside.
+# million simulated behaviors through the whole chain, every step a command that is watched from outside. A recorded run:
+
+# %% tags=["hide-input"]
+chain = read_record(recorded("speed") / "ten_million.json")
+stages = pd.DataFrame(chain["steps"]).T
+claim("ch12_ten_million", chain["behaviors"] / 1e6, low=9, high=12)
+claim("ch12_ten_threads", chain["threads"])
+claim("ch12_ten_largest", stages["peak_gb"].astype(float).idxmax())
+claim("ch12_ten_peak", chain["peak_gb"], low=0.1, high=chain["limit_gb"])
+claim("ch12_ten_training_peak", chain["steps"]["train one epoch"]["peak_gb"], low=0.1, high=chain["limit_gb"])
+claim("ch12_ten_minutes", chain["steps"]["train one epoch"]["seconds"] / 60, low=0.5, high=120)
+claim("ch12_ten_auc", chain["test"]["average_user_auc"], low=0.6, high=1.0)
+stages.rename(columns={"cpu_seconds": "processor seconds", "peak_gb": "peak GB"})
+
+# %% [markdown]
+# {glue:text}`ch12_ten_million:.1f` million behaviors on {glue:text}`ch12_ten_threads` threads. No step holds more than
+# {glue:text}`ch12_ten_peak:.1f` GB (the largest is "{glue:text}`ch12_ten_largest`"), and training, which goes from shard to
+# shard, {glue:text}`ch12_ten_training_peak:.1f` GB. An epoch of {glue:text}`ch12_ten_minutes:.0f` minutes reaches an average user
+# AUC of {glue:text}`ch12_ten_auc:.3f` on the test samples.
 #
 # ```{exercise-start} Warm-up: where does a user live?
 # :label: ex-shard
