@@ -5,12 +5,10 @@
 // for each thread apart and added in the order of the threads, so that the same number of threads gives the same bits.
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #if defined(__AVX512F__)
 #define WIDTH 16  // floats in a vector register
@@ -22,9 +20,9 @@
 #define WIDTH 4
 #define ROWS 6
 #endif
-#define BLOCK 192  // rows that a thread takes at a time
+#define BLOCK 192      // rows that a thread takes at a time
 #define NOTHING -1e38f // the score of a place that is not there, and below
-#define QUERIES 64 // of one sample and space at a time, so that memory grows with the history's length, not its square
+#define QUERIES 64     // of one sample and space at a time, so that memory grows with the history's length, not its square
 
 typedef float vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
@@ -44,7 +42,8 @@ typedef struct {
     int relu;
 } Then;
 
-// `rows` rows and `cols` vectors of C; A has the element (i, k) at a[i * ai + k * ak], rows of B and C lie ldb, ldc apart.
+// `rows` rows and `cols` vectors of C; A has the element (i, k) at a[i * ai + k * ak], rows of B and C lie ldb and ldc
+// apart.
 static inline __attribute__((always_inline)) void tile(
     const int rows, const int cols, int64_t inner, const float *a, int64_t ai, int64_t ak, const float *b, int64_t ldb,
     float *c, int64_t ldc, Then then, int64_t column)
@@ -123,43 +122,24 @@ static void share(int64_t n, int64_t step, int part, int parts, int64_t *first, 
     *end = *first + each < n ? *first + each : n;
 }
 
-static int self(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static int team(void)
-{
-#ifdef _OPENMP
-    return omp_get_num_threads();
-#else
-    return 1;
-#endif
-}
-
 // y_l = x W_l^T + bias_l, with a relu where relu_l: x [n, in], W_l [out_l, in], y_l [n, out_l].
 // `turned` holds the transposed weights, one after the other.
 void linear(
     int64_t n, int64_t in, int64_t layers, const int64_t *out, const float *x, const float **weight,
     const float **bias, const int32_t *relu, float **y, float *turned, int threads)
 {
-    (void)threads;
 #pragma omp parallel num_threads(threads)
     {
         float *to = turned;
         for (int64_t l = 0; l < layers; l++) {
             int64_t first, end;
-            share(out[l], 16, self(), team(), &first, &end);
+            share(out[l], 16, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
             transpose(end - first, in, weight[l] + first * in, in, to + first, out[l]);
             to += in * out[l];
         }
 #pragma omp barrier
         int64_t first, end;
-        share(n, ROWS, self(), team(), &first, &end);
+        share(n, ROWS, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
         for (int64_t i = first; i < end; i += BLOCK) {
             int64_t m = end - i < BLOCK ? end - i : BLOCK;
             const float *b = turned;
@@ -173,20 +153,19 @@ void linear(
 }
 
 // The gradients of `linear` from those of its outputs, gy_l. `sums` holds `size` floats for every thread, where
-// size = sum over l of out_l * (in + 1); afterwards its first part holds, for each l, gW_l [out_l, in] and gbias_l [out_l].
+// size = sum over l of out_l * (in + 1); afterwards its first part holds, for each l, gW_l [out_l, in] and gbias_l.
 // gx is NULL where nobody asks for it.
 void linear_back(
     int64_t n, int64_t in, int64_t layers, const int64_t *out, const float *x, const float **weight,
     const float **y, const int32_t *relu, const float **gy, float *gx, float *sums, int64_t size, int64_t widest,
     int threads)
 {
-    (void)threads;
 #pragma omp parallel num_threads(threads)
     {
-        float *mine = sums + self() * size, *g = memory_of(BLOCK * widest);
+        float *mine = sums + omp_get_thread_num() * size, *g = memory_of(BLOCK * widest);
         memset(mine, 0, sizeof(float) * size);
         int64_t first, end;
-        share(n, ROWS, self(), team(), &first, &end);
+        share(n, ROWS, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
         for (int64_t i = first; i < end; i += BLOCK) {
             int64_t m = end - i < BLOCK ? end - i : BLOCK;
             float *sum = mine;
@@ -209,8 +188,8 @@ void linear_back(
         }
         free(g);
 #pragma omp barrier
-        share(size, WIDTH, self(), team(), &first, &end);
-        for (int part = 1; part < team(); part++)
+        share(size, WIDTH, omp_get_thread_num(), omp_get_num_threads(), &first, &end);
+        for (int part = 1; part < omp_get_num_threads(); part++)
             for (int64_t j = first; j < end; j++)
                 sums[j] += sums[part * size + j];
     }
@@ -329,14 +308,13 @@ static int64_t longest(int64_t b, const int64_t *at)
 
 // out = softmax(scale Q K^T) V in each of k spaces of s = d / k dimensions, for each of b samples: it asks with rows
 // asked[i] to asked[i + 1] of q, and is told by rows told[i] to told[i + 1] of keys and values (all [*, d]); `asks` and
-// `tells` say where such a row is if not there. Nothing told: zeros. logs [*, k]: log of each row's sum of exponentials.
+// `tells` say where such a row is if not there. Nothing told: zeros. logs [*, k]: log of a row's sum of exponentials.
 void attend(
     int64_t b, const int64_t *asked, const int64_t *told, const int64_t *asks, const int64_t *tells, int64_t k,
     int64_t d, float scale, const float *q, const float *keys, const float *values, float *out, float *logs,
     int threads)
 {
     const int64_t s = d / k, sp = up(s), most = up(longest(b, told));
-    (void)threads;
 #pragma omp parallel num_threads(threads)
     {
         float *memory = memory_of(most * (s + 2 * sp + QUERIES) + 2 * QUERIES * sp);
@@ -381,7 +359,6 @@ void attend_back(
     const float *logs, const float *g, float *gq, float *gkeys, float *gvalues, int threads)
 {
     const int64_t s = d / k, sp = up(s), most = up(longest(b, told));
-    (void)threads;
 #pragma omp parallel num_threads(threads)
     {
         float *memory = memory_of(most * (2 * s + 4 * sp + 2 * QUERIES) + 3 * QUERIES * sp);
@@ -430,14 +407,13 @@ void attend_back(
     }
 }
 
-// Row i of out [n, width] from row index_l[i] of every table: set in columns first_l to first_l + dim_l, or added there.
+// Row i of out [n, width] from row index_l[i] of every table: set in columns first_l to first_l + dim_l, or added.
 // Returns how many indices point nowhere; their rows are left as they are.
 int64_t look_up(
     int64_t n, int64_t width, int64_t tables, const float **table, const int64_t *rows, const int64_t **index,
     const int64_t *first, const int64_t *dim, const int32_t *added, float *out, int threads)
 {
     int64_t lost = 0;
-    (void)threads;
 #pragma omp parallel for num_threads(threads) reduction(+ : lost)
     for (int64_t i = 0; i < n; i++)
         for (int64_t l = 0; l < tables; l++) {
@@ -463,7 +439,6 @@ void look_up_back(
     int64_t n, int64_t width, int64_t tables, const int64_t **index, const int64_t *first, const int64_t *dim,
     const float *g, float **table, int threads)
 {
-    (void)threads;
 #pragma omp parallel num_threads(threads)
     for (int64_t l = 0; l < tables; l++)
 #pragma omp for schedule(static) nowait

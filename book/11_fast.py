@@ -326,9 +326,9 @@ _ = claim("ch11_written", int(np.median(written)), low=1, high=200_000)
 # %% [markdown]
 # A step is {glue:text}`ch11_operators` operators, half of which write no more than {glue:text}`ch11_written:,` numbers:
 # a few microseconds of work for one core. There is little to share out, and some hundred occasions to wait. So the
-# library cuts the *batch*: each worker takes some samples through the whole model, forwards and backwards, with one
-# thread an operator, and they meet once a step. That it is the same step follows from the gradient of a sum being the sum
-# of the gradients:
+# library can cut the *batch* instead (`atrank train --workers`): each worker takes some samples through the whole
+# model, forwards and backwards, with one thread an operator, and they meet once a step. That it is the same step
+# follows from the gradient of a sum being the sum of the gradients:
 
 # %%
 workers = Workers(2, paper)
