@@ -91,8 +91,8 @@ def library() -> ctypes.CDLL | None:
     try:
         found = ctypes.CDLL(str(build(cache_folder(), compiler)))
     except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        logger.info("kernels.c cannot be compiled here (%s), so torch's operators do all the work", said[:1])
+        said = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
+        logger.info("kernels.c cannot be compiled here (%s), so torch's operators do all the work", said)
         return None
     p, n, i = c_void_p, c_int64, c_int
     found.width.restype = found.look_up.restype = n
@@ -113,6 +113,9 @@ def ready(x: Tensor, *widths: int) -> bool:
 
     Args:
         widths: row lengths, which must be multiples of a vector register's (16 at most).
+
+    >>> ready(torch.zeros(2, 16, dtype=torch.float64), 16), ready(torch.zeros(2, 10), 10)
+    (False, False)
     """
     return (
         _on
@@ -161,18 +164,9 @@ class _Layers(torch.autograd.Function):
         sizes, relus = (c_int64 * len(out))(*out), (c_int32 * len(out))(*relu)
         threads = _threads(2 * n * inputs * sum(out))
         _found().linear(
-            n,
-            inputs,
-            len(out),
-            sizes,
-            _at(x),
-            _all_at(weights),
-            _all_at(biases),
-            relus,
-            _all_at(ys),
-            _at(turned),
+            n, inputs, len(out), sizes, _at(x), _all_at(weights), _all_at(biases), relus, _all_at(ys), _at(turned),
             threads,
-        )
+        )  # fmt: skip
         ctx.relu = relu
         ctx.save_for_backward(x, *weights, *ys)
         ctx.biases = [bias is not None for bias in biases]
@@ -215,7 +209,11 @@ def layers(
     True
     """
     widths = (x.shape[-1], *(linear.out_features for linear in linears))
-    if not ready(x, *widths):
+    fit = all(
+        linear.in_features == x.shape[-1] and linear.weight.dtype is x.dtype and linear.weight.is_contiguous()
+        for linear in linears
+    )
+    if not fit or not ready(x, *widths):  # torch also finds the words for what does not fit
         ys = [nn.functional.linear(x, linear.weight, linear.bias) for linear in linears]
         return tuple(y.relu() if positive else y for y, positive in zip(ys, relu, strict=True))
     parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
@@ -314,6 +312,11 @@ def attend(
     >>> if ready(keys, 16):
     ...     assert attend(torch.ones(2, 16), keys, values, rows, spaces=1, scale=1.0)[:, 0].tolist() == [2.0, 7.0]
     """
+    ends = len(queries), len(keys), len(values)
+    wanted = int(rows.asked[-1]), int(rows.told[-1]), int(rows.told[-1])
+    if ends != wanted or not queries.shape[1] == keys.shape[1] == values.shape[1]:
+        shapes = [tuple(x.shape) for x in (queries, keys, values)]
+        raise ValueError(f"queries, keys and values {shapes} do not have the rows {wanted} of one width")
     return cast(Tensor, _Attention.apply(*(x.contiguous() for x in (queries, keys, values)), rows, spaces, scale))
 
 

@@ -229,3 +229,13 @@ def test_a_folder_that_cannot_be_written(anew, monkeypatch, tmp_path):
     (tmp_path / "atrank_lib").write_text("a file in the folder's place")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kernels.library() is None
+
+
+def test_what_does_not_fit():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        kernels.layers(torch.zeros(3, 32), [nn.Linear(16, 16)], [True])
+    with pytest.raises(RuntimeError, match="dtype"):
+        kernels.layers(torch.zeros(3, 16), [nn.Linear(16, 16).double()], [True])
+    rows = kernels.Rows(torch.tensor([0, 2]), torch.tensor([0, 4]))
+    with pytest.raises(ValueError, match=r"\(3, 16\).* do not have the rows \(2, 4, 4\)"):
+        kernels.attend(torch.zeros(2, 16), torch.zeros(3, 16), torch.zeros(3, 16), rows, 1, 1.0)
