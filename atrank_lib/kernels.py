@@ -281,6 +281,9 @@ class Rows:
 
     It is told by rows ``told[i]`` to ``told[i + 1]`` of keys and values. Where a table is kept in another order,
     ``asks`` or ``tells`` say where each of these rows stands.
+
+    >>> Rows(torch.tensor([0, 2, 4]), torch.tensor([0, 3, 3])).told.diff().tolist()  # two samples, the second without any
+    [3, 0]
     """
 
     asked: Int[Tensor, " ends"]
