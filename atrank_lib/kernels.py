@@ -282,7 +282,7 @@ class Rows:
     It is told by rows ``told[i]`` to ``told[i + 1]`` of keys and values. Where a table is kept in another order,
     ``asks`` or ``tells`` say where each of these rows stands.
 
-    >>> Rows(torch.tensor([0, 2, 4]), torch.tensor([0, 3, 3])).told.diff().tolist()  # two samples, the second without any
+    >>> Rows(torch.tensor([0, 2, 4]), torch.tensor([0, 3, 3])).told.diff().tolist()  # behaviors of two samples
     [3, 0]
     """
 
