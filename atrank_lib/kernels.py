@@ -102,7 +102,9 @@ def library() -> ctypes.CDLL | None:
     found.attend_back.argtypes = [n, p, p, p, p, n, n, c_float, *[p] * 9, i]
     found.look_up.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
     found.look_up_back.argtypes = [n, n, n, p, p, p, p, p, i]
-    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back"):
+    found.pay.argtypes = [n, n, p, p, c_float, p, p, p, p, p, p, p, p, i]
+    found.put.argtypes = [n, n, p, n, p, p, i]
+    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back", "pay", "put"):
         getattr(found, name).restype = None
     return found
 
@@ -367,3 +369,43 @@ def look_up(
         first.append(0 if on_top else width)
         width += 0 if on_top else table.shape[1]
     return cast(Tensor, _LookUp.apply(tuple(i.contiguous() for i in indices), tuple(first), tuple(added), *tables))
+
+
+def pay(
+    rows: Int[Tensor, " n"],
+    due: Float[Tensor, "n 6"],
+    eps: float,
+    weight: Float[Tensor, "r d"],
+    moments: tuple[Float[Tensor, "r d"], Float[Tensor, "r d"]],
+    average: Float[Tensor, "r d"] | None,
+) -> list[Float[Tensor, "n d"]]:
+    """What ``row_updates`` computes for ``rows``: weights, both moments of Adam, and the average, brought up to date.
+
+    ``due`` has for each row the fades of both moments, what belongs to ``eps``, what weight and average are owed, and
+    the share of itself that the average keeps; where ``ready``.
+
+    >>> due = torch.tensor([[0.5, 0.25, 1.0, 2.0, 0.0, 1.0]])
+    >>> table = torch.ones(3, 16)
+    >>> if ready(table, 16):
+    ...     found = pay(torch.tensor([2]), due, 0.0, table, (table, table), None)
+    ...     assert [x[0, 0].item() for x in found] == [-1.0, 0.5, 0.25]
+    """
+    found = [weight.new_empty(len(rows), weight.shape[1]) for _ in range(3 if average is None else 4)]
+    given = (weight, *moments, average)
+    ends = [*map(_at, found), None][:4]
+    _found().pay(*found[0].shape, _at(rows), _at(due), eps, *map(_at, given), *ends, _threads(32 * found[0].numel()))
+    return found
+
+
+def put(
+    rows: Int[Tensor, " n"], tables: Sequence[Float[Tensor, "r d"]], values: Sequence[Float[Tensor, "n d"]]
+) -> None:
+    """Write ``values`` into ``rows`` of as many tables, in place; where ``ready``.
+
+    >>> table = torch.zeros(3, 16)
+    >>> if ready(table, 16):
+    ...     put(torch.tensor([2]), [table], [torch.ones(1, 16)])
+    ...     assert table.sum(dim=1).tolist() == [0.0, 0.0, 16.0]
+    """
+    n, dim = values[0].shape
+    _found().put(n, dim, _at(rows), len(tables), _all_at(tables), _all_at(values), _threads(32 * n * dim))

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.swa_utils import AveragedModel
 
+from atrank_lib import kernels
 from atrank_lib.distributed import Processes
 from atrank_lib.grouping import UNKNOWN, Features, Ragged
 from atrank_lib.samples import Batch
@@ -148,28 +149,38 @@ class _Table:
     def _paid(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
         """Weights, Adam's moments and the average of ``rows``, as if every step so far had moved all rows."""
         owed, last = self.owed, self.last[rows]
+        if self.state and kernels.ready(self.weight, self.weight.shape[1]):
+            age = (owed.taken[owed.now] - owed.taken[last]).double()
+            beta1, beta2 = self.group["betas"]
+            due = [beta1**age, beta2**age, owed.rho[last], *(x[last] for x in (owed.f, owed.h, owed.a))]
+            moments = self.state["exp_avg"], self.state["exp_avg_sq"]
+            columns = torch.stack(due, dim=1).float()
+            return kernels.pay(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
         weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
-        moments: list[Tensor] = []
+        faded: list[Tensor] = []
         if self.state:
             age = (owed.taken[owed.now] - owed.taken[last]).double()
             beta1, beta2 = (_column(beta**age, weight) for beta in self.group["betas"])
             m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
             direction = m / (v.sqrt() + self.group["eps"] * _column(owed.rho[last], weight))
             now = weight - direction * _column(owed.f[last], weight)
-            moments = [m * beta1, v * beta2]
+            faded = [m * beta1, v * beta2]
         if self.averaged is None:
-            return [now, *moments]
+            return [now, *faded]
         average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(owed.a[last], weight))
         if self.state:
             average -= direction * _column(owed.h[last], weight)
-        return [now, *moments, average]
+        return [now, *faded, average]
 
     def _write(self, rows: Int[Tensor, " r"], values: list[Float[Tensor, "r _"]]) -> None:
         places = [self.weight.detach(), *(self.state[name] for name in ("exp_avg", "exp_avg_sq") if self.state)]
         if self.averaged is not None:
             places.append(self.averaged)
-        for place, value in zip(places, values, strict=True):
-            place.index_copy_(0, rows, value)
+        if kernels.ready(self.weight, self.weight.shape[1]):
+            kernels.put(rows, places, values)
+        else:
+            for place, value in zip(places, values, strict=True):
+                place.index_copy_(0, rows, value)
         self.last[rows] = self.owed.now
 
 

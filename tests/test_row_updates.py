@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from atrank_lib import ATRank, Recipe, fit, row_updates, training
+from atrank_lib import ATRank, Recipe, fit, kernels, row_updates, training
 from atrank_lib.competitors import WideDeep
 from atrank_lib.competitors.base import CompetitorConfig
 from atrank_lib.distributed import Processes
@@ -202,3 +202,29 @@ def test_processes_hold_the_rows_of_all_their_batches(prepared):
         assert torch.equal(table.weight, whole[sorted(own | set(theirs))])
         torch.testing.assert_close(model(small).scores, expected)
     assert table.weight is whole
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_kernels_pay_what_torch_pays(averaged):
+    torch.manual_seed(0)
+    module = nn.Embedding(60, 16)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.01)
+    for _ in range(3):
+        module.weight.grad = torch.randn(60, 16)
+        optimizer.step()
+    average = torch.randn(60, 16) if averaged else None
+    table = row_updates._Table(module, optimizer, average)
+    for step in range(9):
+        table.owed.step(None if step == 4 else 0.01 * step, 0.9 if averaged else None)
+    table.last = torch.randint(10, (60,))
+    rows = torch.randperm(60)[:25]
+    found = table._paid(rows)
+    with kernels.off():
+        expected = table._paid(rows)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    table._write(rows, found)
+    torch.testing.assert_close(module.weight[rows], found[0], rtol=0, atol=0)
+    torch.testing.assert_close(table.state["exp_avg_sq"][rows], found[2], rtol=0, atol=0)
+    if average is not None:
+        torch.testing.assert_close(average[rows], found[3], rtol=0, atol=0)
