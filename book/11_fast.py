@@ -375,9 +375,9 @@ _ = claim("ch11_core_times", core["kernel"] / core["layer"], low=0.5, high=10)
 # runs it. How much that gives differs from machine to machine.
 #
 # What makes a product fast? A core of the recorded machine multiplies and adds 16 numbers in one instruction, if they
-# are in *vector registers*, of which it has 32. Fetching them is the other half of the work. Take a *tile* of the result, $r$ rows and $w$ columns,
-# and keep it in registers while walking along the inner dimension. Every step needs $r$ numbers of one matrix and $w$ of
-# the other, and does $rw$ multiplications with them:
+# are in *vector registers*, of which it has 32. Fetching them is the other half of the work. Take a *tile* of the
+# result, $r$ rows and $w$ columns, and keep it in registers while walking along the inner dimension. Every step needs
+# $r$ numbers of one matrix and $w$ of the other, and does $rw$ multiplications with them:
 
 # %%
 tiles = pd.DataFrame([(1, 16), (4, 16), (6, 32), (12, 32), (14, 32), (24, 32)], columns=["rows", "columns"])
