@@ -25,6 +25,14 @@ NAME = "attention-over-behaviors"
 ZIP_DATE = (2026, 1, 1, 0, 0, 0)
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
 TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]", re.S)
+PRINTED_WIDTH = 657  # pixels: A4 without its margins
+# One thing that is wider than the paper makes Chromium print the whole book smaller.
+FIT_TABLES = """() => {
+  for (const table of document.querySelectorAll("main table")) {
+    const fits = table.parentElement.clientWidth / table.scrollWidth;
+    if (fits < 1) table.style.zoom = fits * 0.99;
+  }
+}"""
 SOURCES = ("README.md", "LICENSE", "LICENSE-PROSE", "pyproject.toml", "constraints.txt", "environment.yml", "Makefile")
 
 
@@ -35,20 +43,23 @@ def soup(path: Path) -> BeautifulSoup:
 def single_page(project: Project) -> str:
     """All pages of the site as one, in the order of `_toc.yml`, with links that stay inside it."""
     names = project.toc()
-    first = soup(project.html / f"{names[0]}.html")
-    head, body = first.head, first.body
-    if head is None or body is None:
+    pages = [soup(project.html / f"{name}.html") for name in names]
+    # A page without formulas, as the cover is, comes without MathJax.
+    shell = next((page for page in pages if page.find("script", src=re.compile("mathjax"))), pages[0])
+    cover, head, body = pages[0].title, shell.head, shell.body
+    if cover is None or head is None or head.title is None or body is None:
         raise BookError(f"{names[0]}.html is no page of HTML")
+    head.title.string = cover.text.split(" — ")[0]
+    articles = [page.select_one("article.bd-article") for page in pages]
     body.clear()
-    main = first.new_tag("main", attrs={"class": "bd-main"})
+    main = shell.new_tag("main", attrs={"class": "bd-main"})
     body.append(main)
-    for name in names:
-        article = soup(project.html / f"{name}.html").select_one("article.bd-article")
+    for name, article in zip(names, articles, strict=True):
         if article is None:
             raise BookError(f"{name}.html has no article: its theme has changed, and tools/whole_book.py must follow")
         inside_one_page(article, name, names)
         main.append(article)
-    return str(first)
+    return str(shell)
 
 
 def inside_one_page(article: Tag, name: str, names: list[str]) -> None:
@@ -80,9 +91,11 @@ def write_pdf(project: Project, target: Path) -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(color_scheme="light")
+            page = browser.new_page(viewport={"width": PRINTED_WIDTH, "height": 930}, color_scheme="light")
+            page.emulate_media(media="print")
             page.goto(page_file.as_uri(), timeout=120_000)
-            page.evaluate("() => MathJax.startup.promise")
+            page.evaluate("() => window.MathJax?.startup?.promise")
+            page.evaluate(FIT_TABLES)
             footer = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
             page.pdf(
                 path=target, format="A4", outline=True, tagged=True, print_background=True,
