@@ -25,6 +25,17 @@ NAME = "attention-over-behaviors"
 ZIP_DATE = (2026, 1, 1, 0, 0, 0)
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
 TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]", re.S)
+EPUB = {
+    "version": "1",
+    "epub_basename": NAME,
+    "epub_identifier": NAME,
+    "epub_uid": "book",
+    "epub_show_urls": "no",
+    "epub_tocdepth": 2,
+    "epub_tocscope": "includehidden",  # all of `_toc.yml`: the cover shows it as cards
+    "html_theme": "epub",
+}
+EPUB_STYLE = Path(__file__).with_name("epub.css")
 PRINTED_WIDTH = 657  # pixels: A4 without its margins
 # One thing that is wider than the paper makes Chromium print the whole book smaller.
 FIT_TABLES = """() => {
@@ -95,6 +106,7 @@ def write_pdf(project: Project, target: Path) -> None:
             page.emulate_media(media="print")
             page.goto(page_file.as_uri(), timeout=120_000)
             page.evaluate("() => window.MathJax?.startup?.promise")
+            page.evaluate("document.documentElement.dataset.theme = 'light'")
             page.evaluate(FIT_TABLES)
             footer = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
             page.pdf(
@@ -115,19 +127,28 @@ def mathml(match: re.Match[str]) -> str:
     display = "inline" if tex[1] else "block"
     number = re.search(r'<span class="eqno">\s*(\([\d.]+\))', match[3])
     formula = convert(html.unescape(tex[1] or tex[2]).strip(), display=display)
-    return f"<{match[1]}{match[2]}>{formula}{f' {number[1]}' if number else ''}</{match[1]}>"
+    label = f'<span class="eqno">{number[1]}</span>' if number else ""
+    return f"<{match[1]}{match[2]}>{label}{formula}</{match[1]}>"
 
 
-def well_formed(text: str) -> str:
-    """A page as XML: every element closed, every attribute with a value, no scripts."""
+def well_formed(text: str, files: set[str]) -> str:
+    """A page of an e-book as XML: every element closed, no scripts, nothing folded, links to `files` of the book."""
     page = BeautifulSoup(text, "html.parser")
-    for element in page.find_all(True):
-        if element.name == "script":
-            element.decompose()
-            continue
-        for key, value in list(element.attrs.items()):
-            if value is None or value == "":
-                element[key] = element[key] or ""
+    for element in page.select("script, details.hide > summary"):
+        element.decompose()
+    for style in page.find_all("link", rel="stylesheet"):
+        if style["href"] not in files:
+            style.decompose()
+    for link in page.find_all("a", href=True):
+        target, mark, anchor = str(link["href"]).partition("#")
+        if target not in files and f"{target.removesuffix('.html')}.xhtml" in files:
+            link["href"] = f"{target.removesuffix('.html')}.xhtml{mark}{anchor}"
+    for code in page.select("details.hide"):
+        code.name, code["class"] = "div", "hidden-code"
+    for folded in page.find_all("details"):
+        folded["open"] = "open"
+    for drawing in page.find_all(viewbox=True):  # this parser knows small letters only
+        drawing["viewBox"] = drawing.attrs.pop("viewbox")
     body = re.sub(r"^\s*<!DOCTYPE[^>]*>", "", page.decode(formatter="minimal")).replace("\x0c", "")
     text = f"<!DOCTYPE html>\n{body.strip()}\n"
     ElementTree.fromstring(text)  # raises where it is not
@@ -137,15 +158,16 @@ def well_formed(text: str) -> str:
 def write_epub(project: Project, target: Path) -> None:
     """Build an EPUB with formulas in MathML."""
     config = settings(project)
-    config["sphinx"]["config"] |= {"version": "1", "epub_show_urls": "no", "epub_basename": NAME, "html_theme": "epub"}
+    config["sphinx"]["config"] |= EPUB | {"epub_description": config["project"]}
     with tempfile.TemporaryDirectory(prefix="epub-", dir=project.build) as name:
         book = run_sphinx(project, Path(name), config, "epub")
-        pages = sorted(book.glob("*.xhtml"))
-        for page in pages:
+        listed = {str(item.get("href")) for item in ElementTree.parse(book / "content.opf").iter() if item.get("href")}
+        for page in sorted(book.glob("*.xhtml")):
             if page.name != "nav.xhtml":
-                page.write_text(well_formed(FORMULA.sub(mathml, page.read_text())))
-        listed = {item.get("href") for item in ElementTree.parse(book / "content.opf").iter() if item.get("href")}
-        files = [book / "META-INF" / "container.xml", book / "content.opf", *(book / str(href) for href in listed)]
+                page.write_text(well_formed(FORMULA.sub(mathml, page.read_text()), listed))
+        with (book / "_static" / "epub.css").open("a") as style:
+            style.write(EPUB_STYLE.read_text())
+        files = [book / "META-INF" / "container.xml", book / "content.opf", *(book / href for href in listed)]
         with zipfile.ZipFile(target, "w") as archive:
             add(archive, "mimetype", b"application/epub+zip", zipfile.ZIP_STORED)
             for file in sorted(set(files)):

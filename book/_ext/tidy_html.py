@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 MENDED = (
     # A summary may hold phrases only, and its label must say what is seen.
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Pages inside">'),
     (re.compile(r'<p class="((?:collapsed|expanded) admonition-title)">(.*?)</p>'), r'<span class="\1">\2</span>'),
     # pandas: a style sheet in the middle of the page (book.css has its rules), presentation in attributes.
     (re.compile(r"<style scoped>.*?</style>", re.S), ""),
@@ -62,9 +63,9 @@ def tidy(page: str) -> str:
 
 
 def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
-    if exception or app.builder.name != "html":
+    if exception or app.builder.name not in ("html", "epub"):
         return
-    for path in sorted(Path(app.outdir).glob("*.html")):
+    for path in sorted(Path(app.outdir).glob(f"*{app.builder.out_suffix}")):  # type: ignore[attr-defined]
         path.write_text(with_sizes(tidy(path.read_text()), path.parent))
 
 
