@@ -21,6 +21,10 @@ MENDED = (
     (re.compile(r'(<t[hd][^>]*) valign="top"'), r"\1"),
     # The corner of a table heads no column.
     (re.compile(r"<th(?: class=\"head\")?>(?:<p></p>)?</th>"), "<td></td>"),
+    # Parameters of a long signature: a list of definitions that define nothing, inside a term.
+    (re.compile(r'<dd>(<em class="sig-param">.*?)</dd>', re.S), r'<span class="sig-line">\1</span>'),
+    (re.compile(r'<dl>\n(?=<span class="sig-line">)'), '<span class="sig-lines">'),
+    (re.compile(r'(?<=</span>)\n</dl>(?=\s*<span class="sig-paren">)'), "</span>"),
     # sphinx-exercise: the same id in every exercise; nothing points to it.
     (re.compile(r' id="(?:exercise|solution)-content"'), ""),
     # A bibliography is a list of entries; the role that docutils gives them is deprecated.
