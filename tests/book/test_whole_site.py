@@ -257,10 +257,10 @@ def test_the_epub_is_well_formed_and_needs_no_script(html: Path):
     parsed = {name: ElementTree.fromstring(text) for name, text in pages.items()}
     linked = {element.get("href") for element in parsed["nav.xhtml"].iter() if element.get("href")}
     assert linked == {f"{page}.xhtml" for page in PROJECT.toc()}
-    ids = {name: [element.get("id") for element in page.iter() if element.get("id")] for name, page in parsed.items()}
-    for name, page in parsed.items():
+    ids = {name: [element.get("id") for element in tree.iter() if element.get("id")] for name, tree in parsed.items()}
+    for name, tree in parsed.items():
         assert len(ids[name]) == len(set(ids[name])), name
-        for element in page.iter():
+        for element in tree.iter():
             target, _, anchor = (element.get("href") or element.get("src") or "").partition("#")
             if not target.startswith(("http", "mailto:")):
                 assert not target or target in names, f"{name} asks for {target}"
