@@ -25,6 +25,25 @@ NAME = "attention-over-behaviors"
 ZIP_DATE = (2026, 1, 1, 0, 0, 0)
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
 TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]", re.S)
+EPUB = {
+    "version": "1",
+    "epub_basename": NAME,
+    "epub_identifier": NAME,
+    "epub_uid": "book",
+    "epub_show_urls": "no",
+    "epub_tocdepth": 2,
+    "epub_tocscope": "includehidden",  # all of `_toc.yml`: the cover shows it as cards
+    "html_theme": "epub",
+}
+EPUB_STYLE = Path(__file__).with_name("epub.css")
+PRINTED_WIDTH = 657  # pixels: A4 without its margins
+# One thing that is wider than the paper makes Chromium print the whole book smaller.
+FIT_TABLES = """() => {
+  for (const table of document.querySelectorAll("main table")) {
+    const fits = table.parentElement.clientWidth / table.scrollWidth;
+    if (fits < 1) table.style.zoom = fits * 0.99;
+  }
+}"""
 SOURCES = ("README.md", "LICENSE", "LICENSE-PROSE", "pyproject.toml", "constraints.txt", "environment.yml", "Makefile")
 
 
@@ -35,20 +54,23 @@ def soup(path: Path) -> BeautifulSoup:
 def single_page(project: Project) -> str:
     """All pages of the site as one, in the order of `_toc.yml`, with links that stay inside it."""
     names = project.toc()
-    first = soup(project.html / f"{names[0]}.html")
-    head, body = first.head, first.body
-    if head is None or body is None:
+    pages = [soup(project.html / f"{name}.html") for name in names]
+    # A page without formulas, as the cover is, comes without MathJax.
+    shell = next((page for page in pages if page.find("script", src=re.compile("mathjax"))), pages[0])
+    cover, head, body = pages[0].title, shell.head, shell.body
+    if cover is None or head is None or head.title is None or body is None:
         raise BookError(f"{names[0]}.html is no page of HTML")
+    head.title.string = cover.text.split(" — ")[0]
+    articles = [page.select_one("article.bd-article") for page in pages]
     body.clear()
-    main = first.new_tag("main", attrs={"class": "bd-main"})
+    main = shell.new_tag("main", attrs={"class": "bd-main"})
     body.append(main)
-    for name in names:
-        article = soup(project.html / f"{name}.html").select_one("article.bd-article")
+    for name, article in zip(names, articles, strict=True):
         if article is None:
             raise BookError(f"{name}.html has no article: its theme has changed, and tools/whole_book.py must follow")
         inside_one_page(article, name, names)
         main.append(article)
-    return str(first)
+    return str(shell)
 
 
 def inside_one_page(article: Tag, name: str, names: list[str]) -> None:
@@ -80,9 +102,12 @@ def write_pdf(project: Project, target: Path) -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page(color_scheme="light")
+            page = browser.new_page(viewport={"width": PRINTED_WIDTH, "height": 930}, color_scheme="light")
+            page.emulate_media(media="print")
             page.goto(page_file.as_uri(), timeout=120_000)
-            page.evaluate("() => MathJax.startup.promise")
+            page.evaluate("() => window.MathJax?.startup?.promise")
+            page.evaluate("document.documentElement.dataset.theme = 'light'")
+            page.evaluate(FIT_TABLES)
             footer = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
             page.pdf(
                 path=target, format="A4", outline=True, tagged=True, print_background=True,
@@ -102,19 +127,28 @@ def mathml(match: re.Match[str]) -> str:
     display = "inline" if tex[1] else "block"
     number = re.search(r'<span class="eqno">\s*(\([\d.]+\))', match[3])
     formula = convert(html.unescape(tex[1] or tex[2]).strip(), display=display)
-    return f"<{match[1]}{match[2]}>{formula}{f' {number[1]}' if number else ''}</{match[1]}>"
+    label = f'<span class="eqno">{number[1]}</span>' if number else ""
+    return f"<{match[1]}{match[2]}>{label}{formula}</{match[1]}>"
 
 
-def well_formed(text: str) -> str:
-    """A page as XML: every element closed, every attribute with a value, no scripts."""
+def well_formed(text: str, files: set[str]) -> str:
+    """A page of an e-book as XML: every element closed, no scripts, nothing folded, links to `files` of the book."""
     page = BeautifulSoup(text, "html.parser")
-    for element in page.find_all(True):
-        if element.name == "script":
-            element.decompose()
-            continue
-        for key, value in list(element.attrs.items()):
-            if value is None or value == "":
-                element[key] = element[key] or ""
+    for element in page.select("script, details.hide > summary"):
+        element.decompose()
+    for style in page.find_all("link", rel="stylesheet"):
+        if style["href"] not in files:
+            style.decompose()
+    for link in page.find_all("a", href=True):
+        target, mark, anchor = str(link["href"]).partition("#")
+        if target not in files and f"{target.removesuffix('.html')}.xhtml" in files:
+            link["href"] = f"{target.removesuffix('.html')}.xhtml{mark}{anchor}"
+    for code in page.select("details.hide"):
+        code.name, code["class"] = "div", "hidden-code"
+    for folded in page.find_all("details"):
+        folded["open"] = "open"
+    for drawing in page.find_all(viewbox=True):  # this parser knows small letters only
+        drawing["viewBox"] = drawing.attrs.pop("viewbox")
     body = re.sub(r"^\s*<!DOCTYPE[^>]*>", "", page.decode(formatter="minimal")).replace("\x0c", "")
     text = f"<!DOCTYPE html>\n{body.strip()}\n"
     ElementTree.fromstring(text)  # raises where it is not
@@ -124,15 +158,16 @@ def well_formed(text: str) -> str:
 def write_epub(project: Project, target: Path) -> None:
     """Build an EPUB with formulas in MathML."""
     config = settings(project)
-    config["sphinx"]["config"] |= {"version": "1", "epub_show_urls": "no", "epub_basename": NAME, "html_theme": "epub"}
+    config["sphinx"]["config"] |= EPUB | {"epub_description": config["project"]}
     with tempfile.TemporaryDirectory(prefix="epub-", dir=project.build) as name:
         book = run_sphinx(project, Path(name), config, "epub")
-        pages = sorted(book.glob("*.xhtml"))
-        for page in pages:
+        listed = {str(item.get("href")) for item in ElementTree.parse(book / "content.opf").iter() if item.get("href")}
+        for page in sorted(book.glob("*.xhtml")):
             if page.name != "nav.xhtml":
-                page.write_text(well_formed(FORMULA.sub(mathml, page.read_text())))
-        listed = {item.get("href") for item in ElementTree.parse(book / "content.opf").iter() if item.get("href")}
-        files = [book / "META-INF" / "container.xml", book / "content.opf", *(book / str(href) for href in listed)]
+                page.write_text(well_formed(FORMULA.sub(mathml, page.read_text()), listed))
+        with (book / "_static" / "epub.css").open("a") as style:
+            style.write(EPUB_STYLE.read_text())
+        files = [book / "META-INF" / "container.xml", book / "content.opf", *(book / href for href in listed)]
         with zipfile.ZipFile(target, "w") as archive:
             add(archive, "mimetype", b"application/epub+zip", zipfile.ZIP_STORED)
             for file in sorted(set(files)):

@@ -123,7 +123,7 @@ def card(app: Sphinx, here: str, docname: str) -> str:
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for placeholder in list(doctree.findall(CardsPlaceholder)):
-        if app.builder.format != "html" or app.builder.name == "epub":
+        if app.builder.format != "html":
             placeholder.replace_self([])
             continue
         blocks = [

@@ -145,6 +145,7 @@ def write_definitions(app: Sphinx, exception: Exception | None) -> None:
     content = {
         "glossary": f"{GLOSSARY}.html",
         "notation": f"{NOTATION}.html",
+        "mathjax": f"_static/{app.config.mathjax_path}",
         "terms": terms,
         "symbols": [*symbols.values()],
     }

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 
@@ -25,7 +26,7 @@ def copy_mathjax(app: Sphinx) -> None:
 def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
     """Take out the live-code client that the theme brings along: it would fetch itself from another host."""
     for kind in ("script_files", "css_files"):
-        context[kind][:] = [item for item in context.get(kind, []) if not mentions_thebe(item)]
+        context[kind][:] = [item for item in context.get(kind, []) if not mentions(item, "thebe")]
 
 
 def drop_live_model(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
@@ -35,13 +36,25 @@ def drop_live_model(app: Sphinx, pagename: str, templatename: str, context: dict
         scripts[:] = [item for item in scripts if "live_model.js" not in str(getattr(item, "filename", item))]
 
 
-def mentions_thebe(asset: object) -> bool:
-    text = f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}"
-    return "thebe" in text.lower()
+def drop_mathjax(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Sphinx gives MathJax, two megabytes, also to a page that only lists pages with formulas, as the cover does."""
+    if not isinstance(doctree, nodes.document) or any(doctree.findall(is_formula)):
+        return
+    scripts = context.get("script_files", [])
+    scripts[:] = [item for item in scripts if not mentions(item, "mathjax")]
+
+
+def is_formula(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.math | nodes.math_block)
+
+
+def mentions(asset: object, word: str) -> bool:
+    return word in f"{getattr(asset, 'filename', asset)} {getattr(asset, 'attributes', {}).get('body', '')}".lower()
 
 
 def setup(app: Sphinx) -> dict[str, object]:
     app.connect("builder-inited", copy_mathjax)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", drop_live_model, priority=900)
+    app.connect("html-page-context", drop_mathjax, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}

@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 MENDED = (
     # A summary may hold phrases only, and its label must say what is seen.
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Pages inside">'),
     (re.compile(r'<p class="((?:collapsed|expanded) admonition-title)">(.*?)</p>'), r'<span class="\1">\2</span>'),
     # pandas: a style sheet in the middle of the page (book.css has its rules), presentation in attributes.
     (re.compile(r"<style scoped>.*?</style>", re.S), ""),
@@ -20,6 +21,10 @@ MENDED = (
     (re.compile(r'(<t[hd][^>]*) valign="top"'), r"\1"),
     # The corner of a table heads no column.
     (re.compile(r"<th(?: class=\"head\")?>(?:<p></p>)?</th>"), "<td></td>"),
+    # Parameters of a long signature: a list of definitions that define nothing, inside a term.
+    (re.compile(r'<dd>(<em class="sig-param">.*?)</dd>', re.S), r'<span class="sig-line">\1</span>'),
+    (re.compile(r'<dl>\n(?=<span class="sig-line">)'), '<span class="sig-lines">'),
+    (re.compile(r'(?<=</span>)\n</dl>(?=\s*<span class="sig-paren">)'), "</span>"),
     # sphinx-exercise: the same id in every exercise; nothing points to it.
     (re.compile(r' id="(?:exercise|solution)-content"'), ""),
     # A bibliography is a list of entries; the role that docutils gives them is deprecated.
@@ -62,9 +67,9 @@ def tidy(page: str) -> str:
 
 
 def tidy_pages(app: Sphinx, exception: Exception | None) -> None:
-    if exception or app.builder.name != "html":
+    if exception or app.builder.name not in ("html", "epub"):
         return
-    for path in sorted(Path(app.outdir).glob("*.html")):
+    for path in sorted(Path(app.outdir).glob(f"*{app.builder.out_suffix}")):  # type: ignore[attr-defined]
         path.write_text(with_sizes(tidy(path.read_text()), path.parent))
 
 

@@ -3,7 +3,7 @@
 
 (() => {
   const FIRST_USE = new Set();
-  let card, owner, timer;
+  let card, owner, timer, mathjax;
 
   function content(element) {
     const known = window.bookDefinitions;
@@ -36,9 +36,26 @@
     card.hidden = false;
     element.setAttribute("aria-describedby", card.id);
     place(element);
-    if (window.MathJax?.typesetPromise) {
-      window.MathJax.typesetPromise([card]).then(() => owner === element && place(element));
+    if (html.includes("\\(")) {
+      loadMathJax()
+        .then(() => window.MathJax.typesetPromise([card]))
+        .then(() => owner === element && place(element));
     }
+  }
+
+  // A page without formulas comes without MathJax; a card with one fetches it.
+  function loadMathJax() {
+    mathjax ??=
+      window.MathJax?.startup?.promise ??
+      new Promise((resolve, reject) => {
+        window.MathJax = { options: { enableMenu: false } };
+        const script = document.createElement("script");
+        script.src = window.bookDefinitions.mathjax;
+        script.onload = () => resolve(window.MathJax.startup.promise);
+        script.onerror = reject;
+        document.head.append(script);
+      });
+    return mathjax;
   }
 
   function hide() {

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,16 @@ def test_a_term_explains_itself_to_mouse_keyboard_and_finger(opened, html: Path)
     phone.wait_for_url("**/glossary.html#*")
 
 
+def test_a_card_brings_its_formulas_along(opened, html: Path):
+    """A page without a formula has no MathJax until the card of a term has one."""
+    page = opened((html / "index.html").as_uri())
+    assert page.evaluate("window.MathJax === undefined")
+    page.locator("article a.defined-term", has_text="behavior").first.focus()
+    card = page.locator("#definition-card")
+    card.locator("mjx-container").first.wait_for()
+    assert r"\(" not in card.inner_text()
+
+
 def load(browser: Browser, address: str) -> tuple[float, float]:
     """Seconds of processor time of a page's thread until it listens to its reader, and how much it jumps."""
     context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]
@@ -222,6 +233,13 @@ def test_the_pdf_holds_the_whole_book(html: Path):
     for title in ("Attention over Behaviors", "Self-attention", "Notation", "Results ledger"):
         assert title in text
     assert reader.outline
+    sizes: Counter[float] = Counter()
+
+    def count(text: str, cm: list[float], tm: list[float], font: object, size: float) -> None:
+        sizes[round(abs(size * tm[3] * cm[3]))] += len(text.strip())
+
+    reader.pages[0].extract_text(visitor_text=count)
+    assert sizes.most_common(1)[0][0] == 10, "something is wider than the paper: Chromium prints the book smaller"
     links = [link.get_object() for page in reader.pages for link in page.get("/Annots", [])]
     targets = [link["/A"]["/URI"] for link in links if "/URI" in link.get("/A", {})]
     assert targets
@@ -236,8 +254,18 @@ def test_the_epub_is_well_formed_and_needs_no_script(html: Path):
         for page in PROJECT.toc():
             assert f"{page}.xhtml" in names
         pages = {name: archive.read(name).decode() for name in names if name.endswith(".xhtml")}
+    parsed = {name: ElementTree.fromstring(text) for name, text in pages.items()}
+    linked = {element.get("href") for element in parsed["nav.xhtml"].iter() if element.get("href")}
+    assert linked == {f"{page}.xhtml" for page in PROJECT.toc()}
+    ids = {name: [element.get("id") for element in tree.iter() if element.get("id")] for name, tree in parsed.items()}
+    for name, tree in parsed.items():
+        assert len(ids[name]) == len(set(ids[name])), name
+        for element in tree.iter():
+            target, _, anchor = (element.get("href") or element.get("src") or "").partition("#")
+            if not target.startswith(("http", "mailto:")):
+                assert not target or target in names, f"{name} asks for {target}"
+                assert not anchor or anchor in ids[target or name], f"{name} points to {target}#{anchor}"
     for name, text in pages.items():
-        ElementTree.fromstring(text)
         assert "<script" not in text, name
         assert r"\(" not in text, name
     assert "<math" in pages["05_attention.xhtml"]
