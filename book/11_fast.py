@@ -770,8 +770,9 @@ for ax in axes[:, 0]:
 #   {glue:text}`ch11_spaces_growth:.1f` times as long as one. There are $K$ tables of scores, and each score goes through
 #   the softmax.
 # - **Objects.** For {glue:text}`ch11_objects_times:.0f` times the objects, whole tables take
-#   {glue:text}`ch11_objects_growth_whole:.1f` times as long, rows {glue:text}`ch11_objects_growth_rows:.1f` times, and the lines' slopes differ by a factor of
-#   {glue:text}`ch11_objects_slopes:.1f`. What rows still pay is the end of an epoch, when all are brought up to date, and a table that no longer fits the cache.
+#   {glue:text}`ch11_objects_growth_whole:.1f` times as long, rows {glue:text}`ch11_objects_growth_rows:.1f` times, and
+#   the lines' slopes differ by a factor of {glue:text}`ch11_objects_slopes:.1f`. What rows still pay is the end of an
+#   epoch, when all are brought up to date, and a table that no longer fits the cache.
 #
 # ## Next to other libraries
 #
