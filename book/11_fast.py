@@ -840,6 +840,10 @@ columns = ["against", "setting", "target", "measured", "met", "share now", "shar
 report = pd.DataFrame(report, columns=columns).set_index(["against", "setting"])
 claim("ch11_targets_met", int((report["met"] == "yes").sum()))
 claim("ch11_targets", len(report))
+for kind, target in (("din", 1.5), ("bst", 4)):  # milliseconds that a step of 32 could take
+    claim(
+        f"ch11_{kind}_step", 1e3 * 32 / (target * float(rates.loc[PEERS[kind], "32-50-full"].max())), low=0.5, high=50
+    )
 for setting, name in (("epoch", "epoch"), ("1024-50-full", "1024"), ("32-50-full", "32")):
     claim(f"ch11_answer_{name}", float(rates.loc[LADDER, setting].max() / rates.loc["plain-default", setting]), low=0.8)
 report
@@ -848,9 +852,14 @@ report
 # {glue:text}`ch11_targets_met` of {glue:text}`ch11_targets` are met. For a target that is not, look at the last column: a
 # share needed near one or above cannot be had by better code, for products of matrices alone would take as long. What
 # would help then is a model with fewer operations (fewer behaviors, a smaller $d$), numbers with fewer bits, or a faster
-# machine. Where the share needed is well below one there is room, and the roofline says where to look: in all that moves
-# numbers between the products, and in the milliseconds of a small step in which no product runs at all, while Python
-# draws negatives, builds the batch and finds its rows.
+# machine. Where the share needed is well below one there is room, and the roofline says where to look: in all that
+# moves numbers between the products, and in the milliseconds in which no product runs at all. The fit above tells how
+# many these are: {glue:text}`ch11_growth_batch_a:.1f` ms of every step, whatever the batch, go into drawing negatives,
+# building the batch, finding its rows and calling one layer after the other from Python, and no second thread helps
+# with them. For the two targets against DIN and BST a step of 32 histories would have to take
+# {glue:text}`ch11_din_step:.1f` ms and {glue:text}`ch11_bst_step:.1f` ms in all, where ours takes
+# {glue:text}`ch11_step_took:.1f` ms. What would be needed is a training loop in compiled code, which does not return to
+# Python between two layers, and batches that are built while the last one is computed.
 #
 # ## Ranking many objects
 #
