@@ -335,9 +335,9 @@ ax.set_yticks(range(len(best_of)), sorted(best_of, key=best_of.get))
 _ = ax.set(xlabel="validation AUC after at most 8 epochs on 6,000 users")
 
 # %% [markdown]
-# Each model is then trained on all users at its own best setting, most of them with three seeds, and tested once. What
-# is not searched is equal: embeddings of 64, hidden size 128, pair-wise loss with four negatives, averaged weights, at
-# most eight epochs, the best by validation.
+# Each model is then trained on all users at its own best setting, most of them with several seeds (a column says how
+# many), and tested once. What is not searched is equal: embeddings of 64, hidden size 128, pair-wise loss with four
+# negatives, averaged weights, at most eight epochs, the best by validation.
 #
 # ## Table 3
 #
@@ -669,7 +669,7 @@ pd.DataFrame(
 #
 # ```bash
 # atrank reproduce search --data LOG
-# atrank reproduce table3 --data LOG --seeds 3
+# atrank reproduce table3 --data LOG --seeds 5
 # atrank reproduce table3 --data LOG --models atrank --seeds 1 --variant paper-recipe
 # atrank reproduce table3 --data LOG --models bi-lstm --seeds 1 --variant no-time
 # atrank reproduce lengths --data LOG
