@@ -259,7 +259,7 @@ for ax, (size, group) in zip(axes[0], speeds[~speeds["compiled"]].groupby("batch
         spread = np.abs(line[["low", "high"]].to_numpy().T / base[size] - middle.to_numpy())
         ax.errorbar(line[kind], middle, yerr=spread, marker="o", color=color)
         other_end = (group[group[kind] == 1].sort_values(other)["samples_per_second"] / base[size]).iloc[-1]
-        away = 0.12 if middle.iloc[-1] > other_end else -0.12  # so that names of lines that end together do not meet
+        away = 0.17 if middle.iloc[-1] > other_end else -0.17  # so that names of lines that end together do not meet
         direct_label(ax, line[kind].iloc[-1], middle.iloc[-1] + away, kind, color=color)
     ax.set(title=f"batches of {size}", xlabel="processes or threads", xticks=[1, 2, 4])
 _ = axes[0][0].set_ylabel("times one")
