@@ -149,22 +149,21 @@ class _Table:
     def _paid(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
         """Weights, Adam's moments and the average of ``rows``, as if every step so far had moved all rows."""
         owed, last = self.owed, self.last[rows]
-        if self.state and kernels.ready(self.weight, self.weight.shape[1]):
+        fades: list[Tensor] = []
+        if self.state:
             age = (owed.taken[owed.now] - owed.taken[last]).double()
-            beta1, beta2 = self.group["betas"]
-            due = [beta1**age, beta2**age, owed.rho[last], *(x[last] for x in (owed.f, owed.h, owed.a))]
-            moments = self.state["exp_avg"], self.state["exp_avg_sq"]
-            columns = torch.stack(due, dim=1).float()
-            return kernels.pay(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
+            fades = [beta**age for beta in self.group["betas"]]
+            if kernels.ready(self.weight, self.weight.shape[1]):
+                due = torch.stack([*fades, owed.rho[last], *(x[last] for x in (owed.f, owed.h, owed.a))], dim=1)
+                moments = self.state["exp_avg"], self.state["exp_avg_sq"]
+                return kernels.pay(rows, due.float(), self.group["eps"], self.weight.detach(), moments, self.averaged)
         weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
         faded: list[Tensor] = []
         if self.state:
-            age = (owed.taken[owed.now] - owed.taken[last]).double()
-            beta1, beta2 = (_column(beta**age, weight) for beta in self.group["betas"])
             m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
             direction = m / (v.sqrt() + self.group["eps"] * _column(owed.rho[last], weight))
             now = weight - direction * _column(owed.f[last], weight)
-            faded = [m * beta1, v * beta2]
+            faded = [moment * _column(fade, weight) for moment, fade in zip((m, v), fades, strict=True)]
         if self.averaged is None:
             return [now, *faded]
         average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(owed.a[last], weight))
