@@ -21,9 +21,10 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.attention import AttentionForm, FeedForward, Layout, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.attention import AttentionForm, FeedForward, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.layout import Layout
 from atrank_lib.noise import Dropout
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import MLP, DotProduct

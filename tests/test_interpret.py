@@ -16,11 +16,11 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from atrank_lib import interpret
-from atrank_lib.attention import Layout
 from atrank_lib.cli import app
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.layout import Layout
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.records import read_record
 from atrank_lib.runs import load_run, prepare, train_run
