@@ -22,10 +22,11 @@ from atrank_lib.evaluation import AverageUserAUC, score_candidates, user_auc
 from atrank_lib.execution import Execution, compile_layers, plain_layers
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import Mix, Steps, TaskWeights, Weights, remix, turns, without_conflicts
+from atrank_lib.negatives import Popularity, draw_candidates
 from atrank_lib.parts import Parts, Whole
 from atrank_lib.ranking import LOSSES, Loss
 from atrank_lib.row_updates import RowUpdates, large
-from atrank_lib.samples import Batch, Popularity, Samples, Split, batches, draw_candidates
+from atrank_lib.samples import Batch, Samples, Split, batches
 from atrank_lib.workers import Workers
 
 

@@ -60,11 +60,12 @@ from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit, kernels
 from atrank_lib.execution import Execution
 from atrank_lib.figures import FAINT, INK, group_color, model_color, space_color
 from atrank_lib.layout import Layout
+from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.records import read_record, recorded
 from atrank_lib.row_updates import large
 from atrank_lib.runs import prepare
-from atrank_lib.samples import NegativeSampler, batches, build_batch, draw_candidates, history_lengths
+from atrank_lib.samples import batches, build_batch, history_lengths
 from atrank_lib.workers import Workers
 from data_scripts.simulate import MarketplaceConfig, simulate
 

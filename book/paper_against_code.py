@@ -109,8 +109,8 @@ ROWS = [
     },
     {
         "what": "Negatives: random objects the user never touched",
-        "function": "samples.NegativeSampler",
-        "test": "test_samples.test_negatives_are_untouched_and_all_reached",
+        "function": "negatives.NegativeSampler",
+        "test": "test_negatives.test_negatives_are_untouched_and_all_reached",
         "authors": "drawn once, used in every epoch",
         "switches": ["negatives-drawn-once"],
     },
