@@ -48,12 +48,16 @@ class BehaviorConfig(BaseModel):
 
 
 class ATRankConfig(BehaviorConfig):
-    """Sizes and choices of the model; the defaults are the paper's.
+    """Sizes and choices of the model; the defaults are the paper's where it is clear, and our reading where not.
 
     Where the paper is ambiguous or its code differs, the choice is an option: ``attention``, ``time``, ``residual``,
-    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Dropout comes after
-    F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper, where all tasks share
-    all parameters.
+    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Our reading:
+    ``residual`` adds the behaviors S, as the paper does not say what; ``target_attention`` has parameters of its own,
+    as in the original code, though eq. 7 writes the symbols of eq. 2 to 5; ``ranked`` follows eq. 8 and not the text
+    after it; and no dropout, as the paper gives no rate.
+
+    Dropout comes after F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper,
+    where all tasks share all parameters.
 
     >>> ATRankConfig(hidden=64, spaces=4).model_dump(include={"hidden", "spaces", "blocks"})
     {'hidden': 64, 'spaces': 4, 'blocks': 1}
