@@ -107,6 +107,10 @@ def read(answer: Read) -> str:
         (f"{over_candidates}shares itself out over the behaviors", hidden.softmax(0) @ values),
         (f"{over_candidates}shares itself out over the behaviors", scores.softmax(0) @ values),
         (f"{over_candidates}shares itself out over the behaviors", (scores.softmax(0) * mask) @ values),
+        (
+            "masked scores are set to 0, and exp(0) = 1 is still a share; set them to -inf",
+            scores.masked_fill(~mask, 0).softmax(1) @ values,
+        ),
         ("padding is zeroed after the softmax; the shares no longer sum to one", (scores.softmax(1) * mask) @ values),
         ("keys are mixed; they say where to look, values say what is there", hidden.softmax(1) @ keys),
         ("the scores are divided by sqrt(s); the paper's has no scale", (hidden / 2**0.5).softmax(1) @ values),

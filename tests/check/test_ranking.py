@@ -86,6 +86,7 @@ def test_pairwise(answer, hint):
         (lambda q, k, v, m: (q @ k.T).softmax(0) @ v, "over the candidates"),
         (lambda q, k, v, m: ((q @ k.T).softmax(0) * m) @ v, "over the candidates"),
         (lambda q, k, v, m: ((q @ k.T).softmax(1) * m) @ v, "zeroed after the softmax"),
+        (lambda q, k, v, m: ((q @ k.T) * m).softmax(1) @ v, "exp(0) = 1 is still a share"),
         (lambda q, k, v, m: right_read(q, k, k, m), "keys are mixed"),
         (lambda q, k, v, m: right_read(q / 2**0.5, k, v, m), "sqrt"),
         (lambda q, k, v, m: ((q @ k.T) * m) @ v, "softmax is missing"),
