@@ -98,6 +98,11 @@ def test_pairwise(answer, hint):
         (lambda q, k, v, m: right_read(q, k, v, m) + q, "no residual"),
         (lambda q, k, v, m: right_read(q[:1], k, v, m), "has shape [1, 2]"),
         (lambda q, k, v, m: right_read(q, k, v, m).tolist(), "a tensor, not a list"),
+        (lambda q, k, v, m: (q @ k.T).masked_fill(~m[:, None], INF).softmax(1) @ v, "the last axis of the scores"),
+        (
+            lambda q, k, v, m: (q.T @ k).softmax(1) @ v,
+            "targets [3, 2], keys [4, 2], values [4, 2], mask [4]; each target",
+        ),
         (lambda q, k, v, m: torch.zeros(3, 2), "the first target takes (0.000, 0.000)"),
     ],
 )
