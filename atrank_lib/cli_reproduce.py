@@ -72,6 +72,7 @@ def search(
     models: Models = "all",
     trials: Annotated[int, typer.Option(min=1, help="Configurations of each model.")] = 12,
     users: Annotated[int, typer.Option(min=1, help="Users of the subsample that is searched on.")] = 6_000,
+    finalists: Annotated[int, typer.Option(min=1, help="Best ones that all users then decide between.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs at most; a trial stops early on validation.")] = 8,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Out = RESULTS,
@@ -79,7 +80,7 @@ def search(
 ) -> None:
     """Search every model's hyperparameters with one space and one budget, chosen on validation alone."""
     names, failures = _names(models, list(MODELS)), []
-    budget = {"trials": trials, "users": users, "epochs": epochs, "seed": seed}
+    budget = {"trials": trials, "users": users, "finalists": finalists, "epochs": epochs, "seed": seed}
     context = multiprocessing.get_context("spawn")
     with tqdm(total=len(names), desc="searches") as bar, ProcessPoolExecutor(workers, context, _one_thread) as pool:
         waiting = {pool.submit(search_model, data, name, out, **budget): name for name in names}

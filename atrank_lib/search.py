@@ -1,4 +1,8 @@
-"""Hyperparameters for every model by the same search: one space, one budget, chosen on validation alone."""
+"""Hyperparameters for every model by the same search: one space, one budget, chosen on validation alone.
+
+Many configurations are tried on some users; the best few are trained again on all of them, and the best of those is
+chosen. What is best for a part of the users overfits less, or more, with all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from typing import Any
 import torch
 
 from atrank_lib.events import EventLog
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.recipes import Recipe
 from atrank_lib.records import RecordError, provenance, read_record, slug, write_record
 from atrank_lib.runs import MODELS, prepare
+from atrank_lib.samples import Split
 from atrank_lib.training import fit
 
 # what is searched, the same for every model; log means uniform in the logarithm
@@ -46,12 +52,22 @@ def settings(parameters: dict[str, Any], epochs: int) -> tuple[dict[str, Any], R
 
 
 def search(
-    data: Path, model: str, out: Path, *, trials: int = 12, users: int = 6_000, epochs: int = 8, seed: int = 0
+    data: Path,
+    model: str,
+    out: Path,
+    *,
+    trials: int = 12,
+    users: int = 6_000,
+    finalists: int = 3,
+    epochs: int = 8,
+    seed: int = 0,
 ) -> Path:
-    """Search one model's hyperparameters into ``out/search/<log>/<model>.json``; finished trials are kept.
+    """Search one model's hyperparameters into ``out/search/<log>/<model>.json``; what is finished is kept.
 
     Trials are proposed by Optuna's TPE sampler, the first four at random and equal for all models. A trial's value is
-    the best validation AUC of its epochs, on the log of ``users`` users.
+    the best validation AUC of its epochs, on the log of ``users`` users. The best ``finalists`` trials are then trained
+    on all users in the same way, and the best of these finals is chosen; with one finalist, or no more users than
+    ``users``, the best trial is.
 
     Raises:
         RecordError: the file was made with another budget, seed or log.
@@ -67,11 +83,11 @@ def search(
     file = out / "search" / slug(log.schema.name) / f"{model}.json"
     budget = {"users": users, "epochs": epochs, "seed": seed, "space": SPACE, "fixed": FIXED}
     origin = provenance(log)
-    content: dict[str, Any] = {"model": model, **budget, "trials": [], "best": None}
+    content: dict[str, Any] = {"model": model, **budget, "trials": [], "finals": [], "best": None}
     content |= {"sampler": f"optuna {importlib.metadata.version('optuna')} TPESampler", **origin}
     if file.exists():
-        content["trials"] = _kept(file, {**budget, "data_fingerprint": origin["data_fingerprint"]})
-    histories, parts = prepare(some_users(log, users, seed), "validated")
+        content |= _kept(file, {**budget, "data_fingerprint": origin["data_fingerprint"]})
+    part = some_users(log, users, seed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     space = {name: _distribution(optuna, spec) for name, spec in SPACE.items()}
@@ -79,26 +95,50 @@ def search(
         study.add_trial(
             optuna.trial.create_trial(params=trial["parameters"], distributions=space, value=trial["value"])
         )
+    prepared = prepare(part, "validated")
     while len(content["trials"]) < trials:
         number = len(content["trials"])
         # a sampler for each trial, so that an interrupted search proposes what an uninterrupted one would
         study.sampler = optuna.samplers.TPESampler(seed=1_000 * seed + number, n_startup_trials=4)
         trial = study.ask(space)
-        options, recipe = settings(trial.params, epochs)
-        torch.manual_seed(seed)
-        network = MODELS[model](histories.schema, histories.vocabularies, MODELS[model].Config(**options))
-        try:
-            curve = [
-                e["validation_auc"] for e in fit(network, histories, parts, recipe, seed=seed, progress=False).epochs
-            ]
-        except FloatingPointError:
-            curve = [0.5]  # diverged
+        curve = _curve(model, prepared, trial.params, epochs, seed)
         study.tell(trial, max(curve))
         content["trials"].append({"parameters": trial.params, "value": max(curve), "validation_auc": curve})
-        best = max(content["trials"], key=lambda t: t["value"])
-        content["best"] = {"trial": content["trials"].index(best), **best}
-        write_record(file, content)
+        _write(file, content)
+    ranked = sorted(range(len(content["trials"])), key=lambda t: -content["trials"][t]["value"])
+    finished = {final["trial"] for final in content["finals"]}
+    waiting = [number for number in ranked[:finalists] if number not in finished]
+    if finalists == 1 or part is log or not waiting:
+        return file
+    prepared = prepare(log, "validated")
+    for number in waiting:
+        curve = _curve(model, prepared, content["trials"][number]["parameters"], epochs, seed)
+        found = {"trial": number, "value": max(curve), "validation_auc": curve}
+        content["finals"].append(found | {name: origin[name] for name in ("commit", "hardware")})
+        _write(file, content)
     return file
+
+
+def _curve(
+    model: str, prepared: tuple[GroupedHistories, Split], parameters: dict[str, Any], epochs: int, seed: int
+) -> list[float]:
+    """The validation AUC after each epoch; 0.5 alone where training diverged."""
+    histories, parts = prepared
+    options, recipe = settings(parameters, epochs)
+    torch.manual_seed(seed)
+    network = MODELS[model](histories.schema, histories.vocabularies, MODELS[model].Config(**options))
+    try:
+        return [e["validation_auc"] for e in fit(network, histories, parts, recipe, seed=seed, progress=False).epochs]
+    except FloatingPointError:
+        return [0.5]
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    """The record, with the best so far: of the finals, if there are any."""
+    trials = [{"trial": number, **trial} for number, trial in enumerate(content["trials"])]
+    best = max(content["finals"] or trials, key=lambda found: found["value"])
+    content["best"] = {**trials[best["trial"]], **best}
+    write_record(file, content)
 
 
 def _distribution(optuna: Any, spec: dict[str, Any]) -> Any:
@@ -107,15 +147,15 @@ def _distribution(optuna: Any, spec: dict[str, Any]) -> Any:
     return optuna.distributions.FloatDistribution(spec["low"], spec["high"], log=spec["log"])
 
 
-def _kept(file: Path, budget: dict[str, Any]) -> list[dict[str, Any]]:
-    """The finished trials of a search that was made in the same way."""
+def _kept(file: Path, budget: dict[str, Any]) -> dict[str, Any]:
+    """What is in the file of a search that was made in the same way."""
     found = read_record(file)
     different = [name for name, value in budget.items() if found.get(name) != value]
     if different:
         raise RecordError(
             f"{file} was searched with another {', '.join(different)}; delete it, or choose another --out"
         )
-    return found["trials"]
+    return found
 
 
 def chosen(model: str, log_name: str, out: Path, epochs: int) -> tuple[dict[str, Any], Recipe, str] | None:

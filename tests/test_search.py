@@ -6,15 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from atrank_lib import search as searching
 from atrank_lib.events import EventLog
 from atrank_lib.records import RecordError
-from atrank_lib.runs import MODELS
+from atrank_lib.runs import MODELS, prepare
 from atrank_lib.search import chosen, search, settings, some_users
+from atrank_lib.training import fit
 from tests.random_logs import random_log
 
-BUDGET = {"users": 100, "epochs": 1, "seed": 0}
+BUDGET = {"users": 100, "epochs": 1, "seed": 0}  # all users: no finals
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,33 @@ def test_the_best_trial_becomes_the_setting(data: Path, tmp_path: Path):
     assert options["id_dropout"] == best["parameters"]["id_dropout"]
     assert recipe.epochs == 3
     assert origin == f"search/random/bpr-mf.json, trial {best['trial']}"
+
+
+def test_the_best_trials_are_trained_again_on_all_users_and_the_best_of_those_is_chosen(data: Path, tmp_path: Path):
+    budget = {"users": 4, "epochs": 2, "seed": 1}
+    file = search(data, "bi-lstm", tmp_path / "a", trials=4, finalists=1, **budget)
+    before = json.loads(file.read_text())
+    assert before["finals"] == []
+    assert before["best"]["value"] == max(trial["value"] for trial in before["trials"])
+    found = json.loads(search(data, "bi-lstm", tmp_path / "a", trials=4, finalists=2, **budget).read_text())
+    assert found["trials"] == before["trials"]
+    assert [final["trial"] for final in found["finals"]] == sorted(
+        range(4), key=lambda number: -before["trials"][number]["value"]
+    )[:2]
+    best = max(found["finals"], key=lambda final: final["value"])
+    assert found["best"] == {"parameters": found["trials"][best["trial"]]["parameters"], **best}
+    # a final is a run of the model on all users, made as table 3 makes it
+    options, recipe = settings(found["best"]["parameters"], epochs=2)
+    histories, parts = prepare(EventLog.read(data), "validated")
+    torch.manual_seed(1)
+    model = MODELS["bi-lstm"](histories.schema, histories.vocabularies, MODELS["bi-lstm"].Config(**options))
+    curve = [e["validation_auc"] for e in fit(model, histories, parts, recipe, seed=1, progress=False).epochs]
+    assert curve == found["best"]["validation_auc"]
+    # an interrupted search goes on where it was, and comes out the same
+    search(data, "bi-lstm", tmp_path / "b", trials=3, finalists=1, **budget)
+    assert json.loads(search(data, "bi-lstm", tmp_path / "b", trials=4, finalists=2, **budget).read_text()) == found
+    file.write_text(json.dumps({name: value for name, value in before.items() if name != "finals"}))
+    assert json.loads(search(data, "bi-lstm", tmp_path / "a", trials=4, finalists=2, **budget).read_text()) == found
 
 
 def test_another_budget_is_refused(data: Path, tmp_path: Path):
