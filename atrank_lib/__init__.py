@@ -13,11 +13,13 @@ from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.grouping import GroupedHistories, Vocabularies
 from atrank_lib.inference import Ranker
 from atrank_lib.model import ATRank, ATRankConfig, Explanation
+from atrank_lib.negatives import NegativeSampler
 from atrank_lib.projection import GroupProjection, SemanticProjection
-from atrank_lib.samples import NegativeSampler, Samples, Split, batches, build_batch, split
+from atrank_lib.recipes import RECIPES, Recipe
+from atrank_lib.samples import Samples, Split, batches, build_batch, split
 from atrank_lib.schema import Feature, Group, Schema, TimeScale
 from atrank_lib.time_encoding import TimeEncoding, bucketize_elapsed
-from atrank_lib.training import RECIPES, Recipe, fit
+from atrank_lib.training import fit
 
 __version__ = "0.1.0"
 

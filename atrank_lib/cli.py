@@ -24,10 +24,10 @@ from atrank_lib.export import browser_document, document_text, examples_of, expo
 from atrank_lib.export_onnx import export_onnx
 from atrank_lib.inference import Ranker
 from atrank_lib.pairs import check_suffix, read_pairs
+from atrank_lib.recipes import RECIPES, RecipeName
 from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, record_run, train_run
 from atrank_lib.samples import Protocol, split
 from atrank_lib.shards import ShardedLog, read_log
-from atrank_lib.training import RECIPES, RecipeName
 
 app = typer.Typer(
     name="atrank",

@@ -21,12 +21,12 @@ from atrank_lib.cli_errors import plain_errors
 from atrank_lib.evaluation import evaluate
 from atrank_lib.events import EventLog
 from atrank_lib.model import ATRank
+from atrank_lib.recipes import RecipeName
 from atrank_lib.records import provenance, read_record, slug, write_record
 from atrank_lib.runs import MODELS, Run, load_run
 from atrank_lib.samples import split
 from atrank_lib.search import search as search_model
 from atrank_lib.search import some_users
-from atrank_lib.training import RecipeName
 
 app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on any event log.")
 

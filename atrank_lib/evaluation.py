@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.inference import Ranker, evaluating
-from atrank_lib.samples import NegativeSampler, Popularity, Samples, batches, draw_candidates
+from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
+from atrank_lib.samples import Samples, batches
 
 
 class AverageUserAUC(float):

@@ -36,7 +36,7 @@ def exportable(run: Run) -> ATRank:
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
     >>> from atrank_lib.runs import load_run, train_run
-    >>> from atrank_lib.training import Recipe
+    >>> from atrank_lib.recipes import Recipe
     >>> from data_scripts.simulate import MarketplaceConfig, simulate
     >>> with TemporaryDirectory() as folder:
     ...     log, place = simulate(MarketplaceConfig(users=40)).log, Path(folder) / "run"

@@ -21,6 +21,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -163,15 +164,26 @@ def model_color(name: str) -> str:
 
 
 def label_lines(ax: Axes, ends: Mapping[str, tuple[float, float]], gap: float, colors: Mapping[str, str]) -> None:
-    """Write the names of lines beside their ends (x, y), pushed apart to at least `gap` in y; their mean stays."""
+    """Write the names of lines in a column right of their ends (x, y), each at its end's height.
+
+    Names that would come closer than `gap` in y are pushed apart, their mean stays. A dotted line leads from an end
+    left of the column to its name.
+    """
     right = max(x for x, _ in ends.values())
     order = sorted(ends, key=lambda name: ends[name][1])
-    places: list[float] = []
+    blocks: list[tuple[float, int]] = []  # names that touch: their mean height, their number
     for name in order:
-        places.append(max(ends[name][1], places[-1] + gap) if places else ends[name][1])
-    shift = sum(places) / len(places) - sum(y for _, y in ends.values()) / len(ends)
-    for name, y in zip(order, places, strict=True):
-        direct_label(ax, right, y - shift, name, colors[name])
+        mean, count = ends[name][1], 1
+        while blocks and mean - blocks[-1][0] < gap * (count + blocks[-1][1]) / 2:
+            below, more = blocks.pop()
+            mean, count = (mean * count + below * more) / (count + more), count + more
+        blocks.append((mean, count))
+    places = [mean + gap * (i - (count - 1) / 2) for mean, count in blocks for i in range(count)]
+    for name, place in zip(order, places, strict=True):
+        x, y = ends[name]
+        if x < right:
+            ax.plot([x, right], [y, place], color=colors[name], linewidth=0.8, linestyle=":")
+        direct_label(ax, right, place, name, colors[name])
 
 
 def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -> Figure:
@@ -207,11 +219,17 @@ def sketch(model: str) -> Figure:
     ax.axis("off")
     color = model_color(model)
     places = [(x, 0.0) for x in range(5)]
-    target, user, score = (5.6, -0.75), (5.6, 0.75), (7.6, 0.0)
+    target, user, score = (5.6, 0.0 if model == "bst" else -0.75), (5.6, 0.75), (7.6, 0.0)
+    boxes: dict[tuple[float, float], FancyBboxPatch | None] = {}
+
+    def box(place: tuple[float, float], text: str, edge: str, shape: str) -> None:
+        look = {"boxstyle": f"{shape},pad=0.35", "facecolor": PANEL, "edgecolor": edge, "linewidth": 1.3}
+        boxes[place] = ax.text(*place, text, ha="center", va="center", bbox=look).get_bbox_patch()
 
     def arrow(
         start: tuple[float, float], end: tuple[float, float], width: float = 1.4, bend: float = 0.0, style: str = "-|>"
     ) -> None:
+        """From the edge of one box to that of the other, or from a bare point."""
         ax.annotate(
             "",
             end,
@@ -220,19 +238,21 @@ def sketch(model: str) -> Figure:
                 "arrowstyle": style,
                 "color": color,
                 "linewidth": width,
-                "shrinkA": 13,
-                "shrinkB": 13,
+                "patchA": boxes.get(start),
+                "patchB": boxes[end],
+                "shrinkA": 2,
+                "shrinkB": 2,
                 "connectionstyle": f"arc3,rad={bend}",
             },
         )
 
-    for i, (x, y) in enumerate(places):
-        ax.text(x, y, f"$s_{i + 1}$", ha="center", va="center", bbox=_box(INK, "circle"))
-    ax.text(*target, "target", ha="center", va="center", bbox=_box(INK, "round"))
-    ax.text(*score, "score", ha="center", va="center", bbox=_box(INK, "round"))
+    for i, place in enumerate(places):
+        box(place, f"$s_{i + 1}$", INK, "circle")
+    box(target, "target", INK, "round")
+    box(score, "score", INK, "round")
     label = {"bpr-mf": "user id", "wide-deep": "mean", "cnn": "maximum"}.get(model, "user")
     if model != "bst":
-        ax.text(*user, label, ha="center", va="center", bbox=_box(color, "round"))
+        box(user, label, color, "round")
         arrow(user, score)
     arrow(target, score)
     weights = {"din": (0.7, 3.4, 0.7, 2.2, 4.2), "bi-lstm-attention": (0.7, 2.8, 0.7, 1.6, 3.6)}
@@ -263,7 +283,3 @@ def sketch(model: str) -> Figure:
                 arrow(start, end, 0.8, -0.35, "-")
         arrow(places[-1], score, 1.2, -0.25)
     return figure
-
-
-def _box(color: str, shape: str) -> dict[str, object]:
-    return {"boxstyle": f"{shape},pad=0.35", "facecolor": PANEL, "edgecolor": color, "linewidth": 1.3}

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atrank_lib.attention import Layout
 from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, ranges
+from atrank_lib.layout import Layout
 from atrank_lib.model import ATRank, Encoding
 from atrank_lib.samples import Batch, Candidates, Samples, Split, build_batch
 

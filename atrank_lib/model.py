@@ -21,9 +21,10 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.attention import AttentionForm, FeedForward, Layout, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.attention import AttentionForm, FeedForward, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.layout import Layout
 from atrank_lib.noise import Dropout
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import MLP, DotProduct
@@ -47,12 +48,16 @@ class BehaviorConfig(BaseModel):
 
 
 class ATRankConfig(BehaviorConfig):
-    """Sizes and choices of the model; the defaults are the paper's.
+    """Sizes and choices of the model; the defaults are the paper's where it is clear, and our reading where not.
 
     Where the paper is ambiguous or its code differs, the choice is an option: ``attention``, ``time``, ``residual``,
-    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Dropout comes after
-    F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper, where all tasks share
-    all parameters.
+    ``target_attention``, ``target_residual``, ``ranked``, ``object_bias``, ``linear_projection``. Our reading:
+    ``residual`` adds the behaviors S, as the paper does not say what; ``target_attention`` has parameters of its own,
+    as in the original code, though eq. 7 writes the symbols of eq. 2 to 5; ``ranked`` follows eq. 8 and not the text
+    after it; and no dropout, as the paper gives no rate.
+
+    Dropout comes after F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper,
+    where all tasks share all parameters.
 
     >>> ATRankConfig(hidden=64, spaces=4).model_dump(include={"hidden", "spaces", "blocks"})
     {'hidden': 64, 'spaces': 4, 'blocks': 1}

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import NegativeSampler, Popularity, Split, TaskSamples
+from atrank_lib.negatives import NegativeSampler, Popularity
+from atrank_lib.samples import Split, TaskSamples
 
 
 class Part:

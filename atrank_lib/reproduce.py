@@ -21,11 +21,11 @@ from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.evaluation import Evaluation, fixed_candidates, paired_difference, user_auc
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.events import EventLog
+from atrank_lib.recipes import RECIPES, Recipe, RecipeName
 from atrank_lib.records import provenance, read_record, result, slug, unpack, write_record
 from atrank_lib.runs import MODELS, OPTIONS, load_run, prepare, record_run, train_run
 from atrank_lib.samples import history_lengths, split
 from atrank_lib.search import some_users
-from atrank_lib.training import RECIPES, Recipe, RecipeName
 
 Profile = Literal["fast", "full"]
 Variant = Literal["searched", "paper-recipe", "no-time"]

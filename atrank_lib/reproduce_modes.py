@@ -16,12 +16,12 @@ from atrank_lib.evaluation import evaluate, paired_difference
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import UNKNOWN, GroupedHistories
 from atrank_lib.multitask import Kind, Mode, modes, one_time_scale, predictable, unshared
+from atrank_lib.recipes import Recipe, RecipeName
 from atrank_lib.records import read_record
 from atrank_lib.reproduce import FAST_USERS, Profile, ReproduceError, per_user, settings, table_folder
 from atrank_lib.runs import MODELS, load_run, record_run, train_run
 from atrank_lib.samples import Split, split
 from atrank_lib.search import some_users
-from atrank_lib.training import Recipe, RecipeName
 
 # Table 5 of the paper: item, query, coupon
 PAPER_TABLE_5 = {

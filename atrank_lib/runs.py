@@ -20,11 +20,12 @@ from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.model import ATRank
 from atrank_lib.provenance import versions
+from atrank_lib.recipes import Recipe
 from atrank_lib.records import provenance, result, write_record
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.schema import Schema
 from atrank_lib.shards import ShardedLog, Shards
-from atrank_lib.training import Recipe, fit
+from atrank_lib.training import fit
 
 # every model has a Config and is built from (schema, vocabularies, config, histories)
 MODELS: dict[str, Any] = {

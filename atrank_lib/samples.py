@@ -1,4 +1,4 @@
-"""Samples and batches: which behavior is predicted from which history, against which negatives.
+"""Samples and batches: which behavior is predicted from which history.
 
 A sample never copies a history. It is a user, a time, and one cut position per group: the history of group
 ``i`` is ``[offsets_i[user], ends_i)`` in the flat tensors of ``GroupedHistories``. It holds everything strictly
@@ -19,7 +19,6 @@ from torch import Tensor
 from atrank_lib.grouping import Features, GroupedHistories, check_groups, ranges
 
 Protocol = Literal["paper", "validated", "global_time"]
-Popularity = Literal["uniform", "popularity"]
 
 
 @dataclass(frozen=True)
@@ -235,71 +234,6 @@ def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str,
     return seen
 
 
-class NegativeSampler:
-    """Draws objects of a group that a user never touched, in the past or in the future (the paper's way).
-
-    ``uniform`` gives every untouched object the same probability, ``popularity`` one in proportion to how often it
-    is a target in the ``training`` samples (or to counts given in their place). One draw is one number: it is placed
-    on the line of all weights from which the user's touched objects are cut out, so nothing is ever drawn twice to be
-    rejected.
-
-    Raises:
-        ValueError: a user of ``users`` has touched every object that could be drawn.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> drawn = NegativeSampler(histories, "item").draw(torch.tensor([0, 1]), 3, torch.Generator().manual_seed(0))
-    >>> own = histories.groups["item"]
-    >>> drawn.shape, bool(torch.isin(drawn[0], own.objects[: own.offsets[1]]).any())  # never what the user touched
-    (torch.Size([2, 3]), False)
-    """
-
-    def __init__(
-        self,
-        histories: GroupedHistories,
-        group: str,
-        kind: Popularity = "uniform",
-        training: Samples | Int[Tensor, " objects"] | None = None,
-    ) -> None:
-        if kind not in ("uniform", "popularity"):
-            raise ValueError(f"negatives {kind!r}; use 'uniform' or 'popularity'")
-        if kind == "popularity" and training is None:
-            raise ValueError("negatives 'popularity' are weighted by training targets: give `training`")
-        own, n = histories.groups[group], len(histories.catalogs[group])
-        if kind == "popularity" and training is not None:
-            weights = training if isinstance(training, Tensor) else torch.bincount(training.objects, minlength=n)
-        else:
-            weights = torch.ones(n, dtype=torch.long)
-        touched = torch.unique(own.users() * n + own.objects)  # sorted by user, then object
-        user, obj = touched // n, touched % n
-        self.line = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # object o owns [line[o], line[o + 1])
-        removed = torch.cat([weights.new_zeros(1), weights[obj].cumsum(0)])  # touched weight before each pair
-        self.starts = torch.searchsorted(user, torch.arange(len(histories) + 1))
-        self.removed = removed
-        # where each touched object begins once the user's earlier touched objects are cut out
-        gaps = self.line[obj] - (removed[:-1] - removed[self.starts[user]])
-        self.width = int(self.line[-1]) + 1
-        self.keys = user * self.width + gaps
-        self.free = self.line[-1] - removed[self.starts].diff()
-        self.group, self.histories = group, histories
-
-    def draw(self, users: Int[Tensor, " s"], count: int, generator: torch.Generator) -> Int[Tensor, "s count"]:
-        """``count`` object rows for each user, independently, with replacement."""
-        free = self.free[users]
-        if len(free) and int(free.min()) <= 0:
-            worst = self.histories.user_ids[int(users[free.argmin()])]
-            raise ValueError(
-                f"user {worst!r} has touched every object of group {self.group!r} that could be a negative; "
-                "give a larger objects table or leave this target group out"
-            )
-        uniform = torch.rand((len(users), count), generator=generator, dtype=torch.float64)
-        place = (uniform * free[:, None]).long().clamp(max=free[:, None] - 1)
-        owner = users[:, None].expand_as(place)
-        before = torch.searchsorted(self.keys, owner * self.width + place, right=True)
-        place = place + self.removed[before] - self.removed[self.starts[owner]]
-        return torch.searchsorted(self.line, place, right=True) - 1
-
-
 @dataclass(frozen=True)
 class GroupBatch:
     """The history behaviors of one group in a batch, packed: no padding, ``n_i`` behaviors of all samples."""
@@ -422,23 +356,6 @@ def history_lengths(samples: Samples, histories: GroupedHistories, groups: Seque
         if name in groups:
             total += samples.ends[:, number] - group.offsets[samples.users]
     return total
-
-
-def draw_candidates(
-    samples: Samples, sampler: NegativeSampler, negatives: int, generator: torch.Generator
-) -> Int[Tensor, "s c"]:
-    """The target of every sample in column 0, then ``negatives`` objects that its user never touched.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> samples = split(histories).test["item"]
-    >>> drawn = draw_candidates(samples, NegativeSampler(histories, "item"), 4, torch.Generator().manual_seed(0))
-    >>> drawn.shape, bool((drawn[:, 0] == samples.objects).all())
-    (torch.Size([40, 5]), True)
-    """
-    if negatives < 1:
-        raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
-    return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
 
 
 def batches(

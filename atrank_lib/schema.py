@@ -94,8 +94,8 @@ class Feature(_Model):
 class TimeScale(_Model):
     """How the time elapsed since a behavior falls into buckets.
 
-    The exponential scale has the buckets [0,1), [1,2), [2,4), ..., [2^k, 2^(k+1)) in `unit`s, the last one
-    open. Explicit `edges`, ascending and in `unit`s, replace them: then there are `len(edges) + 1` buckets.
+    Elapsed time counts in ``unit``. The exponential scale has the buckets [0,1), [1,2), [2,4), ..., [2^k, 2^(k+1)), the
+    last one open. Explicit ``edges``, ascending, replace them: then there are ``len(edges) + 1`` buckets.
 
     >>> TimeScale(unit="hour", buckets=10).edges is None, TimeScale(edges=(1, 7, 30)).edges
     (True, (1.0, 7.0, 30.0))

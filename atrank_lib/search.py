@@ -14,10 +14,11 @@ import torch
 
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.recipes import Recipe
 from atrank_lib.records import RecordError, provenance, read_record, slug, write_record
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import Split
-from atrank_lib.training import Recipe, fit
+from atrank_lib.training import fit
 
 # what is searched, the same for every model; log means uniform in the logarithm
 SPACE: dict[str, dict[str, Any]] = {

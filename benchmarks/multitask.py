@@ -18,10 +18,10 @@ import typer
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.recipes import RECIPES
 from atrank_lib.records import provenance, write_record
 from atrank_lib.runs import OPTIONS, prepare
 from atrank_lib.samples import Split
-from atrank_lib.training import RECIPES
 
 STEPS = ("shuffled", "joint", "pcgrad")
 

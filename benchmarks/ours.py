@@ -19,9 +19,10 @@ from torch import Tensor
 from atrank_lib import EventLog, Recipe, Schema, fit, kernels
 from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.negatives import NegativeSampler
 from atrank_lib.row_updates import large
 from atrank_lib.runs import MODELS, prepare
-from atrank_lib.samples import NegativeSampler, Samples, Split, batches, split
+from atrank_lib.samples import Samples, Split, batches, split
 from benchmarks.work import Setting, Work
 
 ADAM: dict[str, Any] = {}

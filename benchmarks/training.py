@@ -19,8 +19,9 @@ from torch import Tensor
 
 from atrank_lib import ATRank, EventLog, Recipe, fit
 from atrank_lib.grouping import GroupedHistories, Ragged
+from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.runs import prepare
-from atrank_lib.samples import NegativeSampler, Split, batches, draw_candidates
+from atrank_lib.samples import Split, batches
 
 
 def build_rate(histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:

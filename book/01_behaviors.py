@@ -29,7 +29,7 @@
 # - see how far one gets without learning anything, and how far one could get.
 #
 # **Runtime** (`fast`): under a minute on a laptop. **Before this**: Python, pandas, a little PyTorch. The symbols are
-# listed in {doc}`notation`. **Modules**: `atrank_lib.schema`, `events`, `samples`, `evaluation`.
+# listed in {doc}`notation`. **Modules**: `atrank_lib.schema`, `events`, `samples`, `negatives`, `evaluation`.
 # ```
 
 # %% tags=["parameters"]

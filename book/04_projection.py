@@ -50,8 +50,9 @@ from torch import nn
 
 import atrank_lib.check.projection  # noqa: F401
 from atrank_lib import GroupProjection, SemanticProjection, TargetAttention, check
-from atrank_lib.attention import Layout, SpaceAttention
+from atrank_lib.attention import SpaceAttention
 from atrank_lib.figures import INK, group_color, space_color
+from atrank_lib.layout import Layout
 from atrank_lib.projection import perceptron, space_sizes
 from atrank_lib.ranking import pairwise_loss
 

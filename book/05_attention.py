@@ -28,7 +28,7 @@
 # - show that attention is blind to order, and find out what time encoding and self-attention each contribute.
 #
 # **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-time`, {ref}`ch-projection`.
-# **Modules**: `atrank_lib.attention`. **Paper**: equations 3 to 6.
+# **Modules**: `atrank_lib.layout`, `attention`. **Paper**: equations 3 to 6.
 # ```
 
 # %% tags=["parameters"]
@@ -64,9 +64,9 @@ from atrank_lib import (
     fit,
     split,
 )
-from atrank_lib.attention import Layout
 from atrank_lib.evaluation import score_candidates
 from atrank_lib.figures import INK, group_color, heatmap, space_color
+from atrank_lib.layout import Layout
 from atrank_lib.runs import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
 

@@ -29,7 +29,7 @@
 # - train it on a real log.
 #
 # **Runtime** (`fast`): about a minute on a laptop. **Before this**: {ref}`ch-behaviors` for the metric,
-# {ref}`ch-attention`. **Modules**: `atrank_lib.ranking`, `model`, `training`. **Paper**: equations 7 and 8.
+# {ref}`ch-attention`. **Modules**: `atrank_lib.ranking`, `model`, `recipes`, `training`. **Paper**: equations 7 and 8.
 # ```
 
 # %% tags=["parameters"]
@@ -50,9 +50,10 @@ import torch
 
 import atrank_lib.check.ranking  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, TargetAttention, build_batch, check, evaluate, fit
-from atrank_lib.attention import Layout, SpaceAttention
+from atrank_lib.attention import SpaceAttention
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.figures import INK, direct_label, group_color
+from atrank_lib.layout import Layout
 from atrank_lib.ranking import pairwise_loss, pointwise_loss, top_objects
 from atrank_lib.records import recorded_runs
 from atrank_lib.runs import prepare

@@ -51,10 +51,11 @@ import atrank_lib.check.multitask  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, Recipe, check, evaluate, fit
 from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.multitask import TaskWeights, modes, remix, turns, without_conflicts
+from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.records import read_record, recorded
 from atrank_lib.reproduce_modes import PAPER_TABLE_5, read_modes, table5
 from atrank_lib.runs import prepare
-from atrank_lib.samples import NegativeSampler, batches, draw_candidates
+from atrank_lib.samples import batches
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]

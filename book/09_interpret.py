@@ -51,9 +51,9 @@ import torch
 
 import atrank_lib.check.interpret  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, check, evaluate, fit, interpret
-from atrank_lib.attention import Layout
 from atrank_lib.evaluation import average_user_auc, fixed_candidates
 from atrank_lib.figures import INK, direct_label, group_color, heatmap, space_color
+from atrank_lib.layout import Layout
 from atrank_lib.records import read_record, recorded
 from atrank_lib.reproduce import PAPER_TABLE_4
 from atrank_lib.runs import prepare

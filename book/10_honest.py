@@ -31,7 +31,7 @@
 # - say what leaks from the future, and what a tie is worth.
 #
 # **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-behaviors` for samples and the metric,
-# {ref}`ch-ranking` for training. **Modules**: `atrank_lib.evaluation`, `samples`.
+# {ref}`ch-ranking` for training. **Modules**: `atrank_lib.evaluation`, `negatives`.
 # ```
 
 # %% tags=["parameters"]

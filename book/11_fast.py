@@ -30,8 +30,7 @@
 # - read a roofline, and fit how cost grows with histories, batches, spaces and objects.
 #
 # **Runtime** (`fast`): under a minute on a laptop; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
-# {ref}`ch-ranking`. **Modules**: `atrank_lib.attention`, `samples`, `row_updates`, `workers`,
-# `kernels`.
+# {ref}`ch-ranking`. **Modules**: `atrank_lib.layout`, `attention`, `samples`, `row_updates`, `workers`, `kernels`.
 # ```
 
 # %% tags=["parameters"]
@@ -58,14 +57,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import atrank_lib.check.fast  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit, kernels
-from atrank_lib.attention import Layout
 from atrank_lib.execution import Execution
 from atrank_lib.figures import FAINT, INK, group_color, model_color, space_color
+from atrank_lib.layout import Layout
+from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.records import read_record, recorded
 from atrank_lib.row_updates import large
 from atrank_lib.runs import prepare
-from atrank_lib.samples import NegativeSampler, batches, build_batch, draw_candidates, history_lengths
+from atrank_lib.samples import batches, build_batch, history_lengths
 from atrank_lib.workers import Workers
 from data_scripts.simulate import MarketplaceConfig, simulate
 

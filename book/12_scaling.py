@@ -63,10 +63,11 @@ from atrank_lib.distributed import Processes
 from atrank_lib.execution import Execution
 from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.records import read_record, recorded
 from atrank_lib.runs import prepare
-from atrank_lib.samples import NegativeSampler, batches, draw_candidates
+from atrank_lib.samples import batches
 from atrank_lib.shards import Shards, shard_of
 from data_scripts.shard import write
 from data_scripts.simulate import MarketplaceConfig, simulate

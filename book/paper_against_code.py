@@ -109,8 +109,8 @@ ROWS = [
     },
     {
         "what": "Negatives: random objects the user never touched",
-        "function": "samples.NegativeSampler",
-        "test": "test_samples.test_negatives_are_untouched_and_all_reached",
+        "function": "negatives.NegativeSampler",
+        "test": "test_negatives.test_negatives_are_untouched_and_all_reached",
         "authors": "drawn once, used in every epoch",
         "switches": ["negatives-drawn-once"],
     },
@@ -123,8 +123,8 @@ ROWS = [
     },
     {
         "what": "SGD, rate 1.0 with decay 0.1, batch 32, l2 5e-5",
-        "function": "training.RECIPES",
-        "test": "test_training.test_paper_recipe",
+        "function": "recipes.RECIPES",
+        "test": "test_recipes.test_paper_recipe",
         "authors": "rate 0.1 from step 336,000 on; gradient clipped at 5; l2 on user and target vectors",
         "switches": [],
     },

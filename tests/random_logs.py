@@ -1,4 +1,4 @@
-"""Small random event logs, rich in ties and odd ids, and the histories they hold by plain loops."""
+"""Small random event logs, rich in ties and odd ids; the histories they hold by plain loops; all their samples."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from hypothesis import strategies as st
 
 from atrank_lib.events import EventLog
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.samples import Samples, split
 from atrank_lib.schema import Schema
 
 SCHEMA = Schema.model_validate(
@@ -99,3 +102,15 @@ def lists(log: EventLog) -> dict[str, dict[str, list[Event]]]:
         for events in result[name].values():
             events.sort(key=lambda e: (e.timestamp, e.row))
     return result
+
+
+def all_samples(histories: GroupedHistories, group: str) -> Samples:
+    """Every behavior of a group that can be a target."""
+    parts = split(histories, "paper", [group])
+    return Samples(
+        group,
+        *(
+            torch.cat([getattr(parts.train[group], name), getattr(parts.test[group], name)])
+            for name in ("users", "times", "ends", "objects", "positions")
+        ),
+    )

@@ -11,10 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from atrank_lib import attention
 from atrank_lib.attention import (
     FeedForward,
-    Layout,
     SelfAttention,
     SpaceAttention,
     TargetAttention,
@@ -24,33 +22,13 @@ from atrank_lib.attention import (
     split_spaces,
 )
 from tests import reference
+from tests.ragged import HIDDEN, LENGTHS, ragged
+
+pytestmark = pytest.mark.usefixtures("strips")  # everything here holds however a batch is cut into strips
 
 M = TypeVar("M", bound=nn.Module)
 
-HIDDEN = 6
-LENGTHS = (3, 0, 1, 5)  # behaviors of each sample
 FORMS = [("bilinear", (2, 2, 2)), ("bilinear", (1, 3, 2)), ("dot", (3, 3))]
-
-
-@pytest.fixture(autouse=True, params=["one strip", "a strip for every length"])
-def strips(request, monkeypatch):
-    """Everything here holds however a batch is cut into strips."""
-    if request.param == "a strip for every length":
-        monkeypatch.setattr(attention, "_WASTED_PLACES", 0)
-        monkeypatch.setattr(attention, "_WASTED_SHARE", 0.0)
-    return request.param
-
-
-def ragged(seed: int = 0, lengths: tuple[int, ...] = LENGTHS) -> tuple[Tensor, Layout, list[list[int]]]:
-    """Packed behaviors in random order, where they sit, and the packed numbers of each sample's places."""
-    generator = torch.Generator().manual_seed(seed)
-    length = max(*lengths, 1)
-    slots = torch.tensor([b * length + t for b, n in enumerate(lengths) for t in range(n)], dtype=torch.long)
-    slots = slots[torch.randperm(len(slots), generator=generator)]
-    where = {slot: number for number, slot in enumerate(slots.tolist())}
-    places = [[where[b * length + t] for t in range(n)] for b, n in enumerate(lengths)]
-    s = torch.randn(len(slots), HIDDEN, generator=generator, dtype=torch.float64)
-    return s, Layout(slots, len(lengths), length), places
 
 
 def scrambled(module: M, seed: int = 0) -> M:
@@ -64,48 +42,6 @@ def scrambled(module: M, seed: int = 0) -> M:
 
 def arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
     return {f"{prefix}.{name}": p.detach().numpy() for name, p in module.named_parameters()}
-
-
-def test_padding_and_packing_are_inverse():
-    s, layout, places = ragged()
-    assert layout.mask.sum(dim=1).tolist() == list(LENGTHS)
-    padded = layout.pad(s)
-    assert torch.equal(layout.pack(padded), s)
-    assert not padded[~layout.mask].any()
-    for b, numbers in enumerate(places):
-        assert torch.equal(padded[b, : len(numbers)], s[numbers])
-
-
-def test_strips_hold_every_behavior_once_in_its_place(strips):
-    s, layout, places = ragged(lengths=(3, 0, 1, 5, 1, 3))
-    assert len(layout.strips) == (1 if strips == "one strip" else 4)
-    order = range(6) if layout.samples.there is None else layout.samples.there.tolist()
-    tables = [row for table in layout.apart(s) for row in table]
-    assert len(tables) == 6
-    for sample, table in zip(order, tables, strict=True):
-        n = len(places[sample])
-        assert torch.equal(table[:n], s[places[sample]])
-        assert not table[n:].any()
-    packed = [strip.pack(table) for strip, table in zip(layout.strips, layout.apart(s), strict=True)]
-    assert torch.equal(layout.behaviors.together(packed), s)
-
-
-def test_one_long_history_has_a_strip_of_its_own():
-    lengths = [4] * 500 + [300]
-    slots = torch.tensor([b * 300 + t for b, n in enumerate(lengths) for t in range(n)])
-    layout = Layout(slots, 501, 300)
-    assert [(s.size, s.length, s.behaviors) for s in layout.strips] == [(500, 4, 2000), (1, 300, 300)]
-    assert all(s.slots is None for s in layout.strips)  # nothing is padded
-
-
-def test_only_a_sample_without_behaviors_sees_an_empty_place():
-    _, layout, _ = ragged()
-    visible = layout.visible()
-    assert visible is not None
-    changed = (visible != layout.mask).nonzero().tolist()
-    assert changed == [[1, 0]]
-    _, full, _ = ragged(lengths=(2, 2))
-    assert full.visible() is None
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 3, 2), (6,)])

@@ -26,10 +26,11 @@ from atrank_lib.events import EventLog
 from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
+from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
+from atrank_lib.recipes import Recipe
 from atrank_lib.runs import train_run
-from atrank_lib.samples import NegativeSampler, batches, draw_candidates, split
-from atrank_lib.training import Recipe
+from atrank_lib.samples import batches, split
 from tests.random_logs import random_log
 from tests.together import CONFIG
 

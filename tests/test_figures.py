@@ -158,15 +158,43 @@ def test_a_sketch_shows_behaviors_target_and_score(model):
     assert {"$s_1$", "$s_5$", "target", "score"} <= texts
 
 
+@pytest.mark.parametrize("model", [name for name in figures.MODELS if name != "atrank"])
+def test_no_arrow_of_a_sketch_runs_into_a_box(model):
+    figures.use_style()
+    figure = figures.sketch(model)
+    figure.canvas.draw()
+    texts = figure.axes[0].texts
+    boxes = {text.get_text(): box for text in texts if (box := text.get_bbox_patch()) is not None}
+    arrows = [text.arrow_patch for text in texts if isinstance(text, Annotation)]
+    assert len(boxes) >= 7
+    assert len(arrows) >= 2
+    for arrow in arrows:
+        assert arrow is not None
+        points = np.concatenate(arrow.get_path().to_polygons(closed_only=False))
+        assert not [
+            name
+            for name, box in boxes.items()
+            if box.get_path().contains_points(box.get_transform().inverted().transform(points)).any()
+        ]
+
+
 def test_labels_of_lines_are_pushed_apart():
     _, ax = plt.subplots()
     figures.label_lines(ax, {"a": (1, 0.5), "b": (2, 0.5), "c": (2, 0.9)}, 0.1, dict.fromkeys("abc", "#000000"))
     places = {text.get_text(): cast(Annotation, text).xy for text in ax.texts}
     assert {x for x, _ in places.values()} == {2}
-    low, middle, high = sorted(y for _, y in places.values())
-    assert middle - low == pytest.approx(0.1)
-    assert high - low == pytest.approx(0.4)
-    assert low + middle + high == pytest.approx(0.5 + 0.5 + 0.9)
+    assert {name: y for name, (_, y) in places.items()} == pytest.approx({"a": 0.45, "b": 0.55, "c": 0.9})
+    (leader,) = ax.lines  # from the end of "a", left of the others', to its name
+    assert np.asarray(leader.get_xydata()) == pytest.approx(np.array([[1, 0.5], [2, 0.45]]))
+
+
+def test_pushing_labels_apart_may_touch_the_next_ones():
+    _, ax = plt.subplots()
+    ends = {"a": (1, 0.5), "b": (1, 0.5), "c": (1, 0.6), "d": (1, 0.1)}
+    figures.label_lines(ax, ends, 0.1, dict.fromkeys("abcd", "#000000"))
+    places = {text.get_text(): cast(Annotation, text).xy[1] for text in ax.texts}
+    assert places == pytest.approx({"a": 1.6 / 3 - 0.1, "b": 1.6 / 3, "c": 1.6 / 3 + 0.1, "d": 0.1})
+    assert not ax.lines
 
 
 def test_learning_curves_are_means_over_seeds():

@@ -30,9 +30,10 @@ from atrank_lib.multitask import (
     unshared,
     without_conflicts,
 )
+from atrank_lib.recipes import Recipe
 from atrank_lib.samples import Batch, Split, build_batch, split
 from atrank_lib.schema import Schema
-from atrank_lib.training import Recipe, fit
+from atrank_lib.training import fit
 from data_scripts.marketplace import SCHEMA as MARKET
 from tests.random_logs import SCHEMA, random_log
 

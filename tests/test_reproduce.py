@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from atrank_lib import reproduce
 from atrank_lib.cli import app
 from atrank_lib.events import EventLog
+from atrank_lib.recipes import RECIPES
 from atrank_lib.records import pack, read_record, recorded, unpack
 from atrank_lib.reproduce import SWITCHES, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
 from atrank_lib.runs import MODELS, train_run
-from atrank_lib.training import RECIPES
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from tests.random_logs import random_log

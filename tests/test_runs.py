@@ -18,9 +18,9 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRankConfig
 from atrank_lib.provenance import versions
 from atrank_lib.ranking import top_objects
+from atrank_lib.recipes import Recipe
 from atrank_lib.runs import RunError, load_run, prepare, record_run, train_run
 from atrank_lib.samples import build_batch, moments, seen_objects, split
-from atrank_lib.training import Recipe
 from tests.random_logs import random_log
 
 OPTIONS = ATRankConfig(embedding_size=4, hidden=8, spaces=2)

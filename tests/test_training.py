@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 import atrank_lib.training as training
@@ -24,8 +23,9 @@ from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.recipes import Recipe
 from atrank_lib.samples import Batch, Split, split
-from atrank_lib.training import RECIPES, Recipe, fit, learning_rate
+from atrank_lib.training import fit
 from tests.random_logs import SCHEMA, random_log
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)
@@ -176,18 +176,6 @@ def test_averaged_weights_by_hand(histories: GroupedHistories, parts: Split) -> 
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
     assert not same(found, after(4, 0.0))
-
-
-def test_learning_rate_formula() -> None:
-    recipe = Recipe(learning_rate=2.0, decay_rate=0.1, decay_steps=1_000)
-    assert [learning_rate(recipe, s) for s in (0, 500, 1_000, 3_000)] == pytest.approx([2.0, 2 * 0.1**0.5, 0.2, 0.002])
-    assert learning_rate(RECIPES["modern"], 10**6) == RECIPES["modern"].learning_rate
-    assert learning_rate(RECIPES["paper"], 336_000) == pytest.approx(0.1)
-
-
-def test_paper_recipe() -> None:
-    paper = RECIPES["paper"]
-    assert (paper.optimizer, paper.learning_rate, paper.batch_size, paper.l2) == ("sgd", 1.0, 32, 5e-5)
 
 
 def learnable() -> GroupedHistories:
@@ -399,10 +387,6 @@ def test_errors(histories: GroupedHistories, parts: Split, tmp_path: Path) -> No
     nothing = Split({g: s[:0] for g, s in parts.train.items()}, parts.validation, parts.test)
     with pytest.raises(ValueError, match="no training samples"):
         fit(new_model(histories), histories, nothing)
-    with pytest.raises(ValidationError, match="learning_rate"):
-        Recipe(learning_rate=0)
-    with pytest.raises(ValidationError, match="momentum"):
-        Recipe.model_validate({"momentum": 0.9})
     fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)
     with pytest.raises(FileExistsError, match="already holds a trained run; resume it"):
         fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)

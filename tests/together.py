@@ -18,8 +18,9 @@ from atrank_lib.distributed import joined
 from atrank_lib.events import EventLog
 from atrank_lib.execution import Execution
 from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.recipes import Recipe
 from atrank_lib.runs import prepare, train_run
-from atrank_lib.training import Recipe, fit
+from atrank_lib.training import fit
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)
 

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,14 @@ def answered(value: Any) -> Any:
     if value is None:
         raise Mistake("nothing yet: the function returned None; replace the dots by your answer")
     return value
+
+
+def fitting(answer: Callable[..., Any], hint: str, **inputs: Tensor) -> Any:
+    """What ``answer`` makes of the inputs; a ``Mistake`` with their shapes and a hint where PyTorch cannot fit them."""
+    try:
+        return answer(*inputs.values())
+    except (RuntimeError, IndexError) as error:
+        if not re.search("shape|size of|size mismatch", str(error)):
+            raise
+        given = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
+        raise Mistake(f"the shapes do not fit ({error}): {given}; {hint}") from error

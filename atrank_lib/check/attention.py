@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from atrank_lib.check import Mistake, answered, checker
+from atrank_lib.check import Mistake, answered, checker, fitting
 
 Weights = Callable[
     [Float[Tensor, "q s"], Float[Tensor, "t s"], Bool[Tensor, " t"]],
@@ -79,7 +79,8 @@ def weights(answer: Weights) -> str:
     queries, keys = torch.randn(3, 4, generator=random), torch.randn(5, 4, generator=random)
     mask = torch.tensor([True, False, True, True, False])
     scores = queries @ keys.T
-    found = tensor(answer(queries, keys, mask), (3, 5), "the result")
+    hint = "each query meets each key, and the mask lies along the keys, the last axis"
+    found = tensor(fitting(answer, hint, queries=queries, keys=keys, mask=mask), (3, 5), "the result")
     minus = float("-inf")
     right = scores.masked_fill(~mask, minus).softmax(1)
     late = scores.softmax(1) * mask
@@ -132,7 +133,8 @@ def bilinear(answer: Bilinear) -> str:
     """Both sides of ``S_k W S^T = S_k (S W^T)^T`` for 4 behaviors, s = 2, d = 3."""
     random = torch.Generator().manual_seed(0)
     S_k, W, S = (torch.randn(shape, generator=random) for shape in ((4, 2), (2, 3), (4, 3)))
-    result = answered(answer(S_k, W, S))
+    hint = "W leads from the dimensions of S_k to those of S, and its transpose leads back"
+    result = answered(fitting(answer, hint, S_k=S_k, W=W, S=S))
     if not isinstance(result, tuple | list) or len(result) != 2:
         raise Mistake("return a pair: the scores from the left, and the scores with keys first")
     right = S_k @ W @ S.T

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from atrank_lib.check import Mistake, answered, checker
+from atrank_lib.check import Mistake, answered, checker, fitting
 
 PairwiseLoss = Callable[[Float[Tensor, "b c"]], Float[Tensor, ""]]
 Read = Callable[
@@ -86,7 +86,8 @@ def read(answer: Read) -> str:
     random = torch.Generator().manual_seed(0)
     targets, keys, values = (torch.randn(n, 2, generator=random) for n in (3, 4, 4))
     mask = torch.tensor([True, True, False, True])
-    found = answered(answer(targets, keys, values, mask))
+    hint = "each target meets each key, and the mask lies along the behaviors, the last axis of the scores"
+    found = answered(fitting(answer, hint, targets=targets, keys=keys, values=values, mask=mask))
     if not isinstance(found, Tensor):
         raise Mistake(f"the result should be a tensor, not a {type(found).__name__}")
     if found.shape != (3, 2):
@@ -107,6 +108,10 @@ def read(answer: Read) -> str:
         (f"{over_candidates}shares itself out over the behaviors", hidden.softmax(0) @ values),
         (f"{over_candidates}shares itself out over the behaviors", scores.softmax(0) @ values),
         (f"{over_candidates}shares itself out over the behaviors", (scores.softmax(0) * mask) @ values),
+        (
+            "masked scores are set to 0, and exp(0) = 1 is still a share; set them to -inf",
+            scores.masked_fill(~mask, 0).softmax(1) @ values,
+        ),
         ("padding is zeroed after the softmax; the shares no longer sum to one", (scores.softmax(1) * mask) @ values),
         ("keys are mixed; they say where to look, values say what is there", hidden.softmax(1) @ keys),
         ("the scores are divided by sqrt(s); the paper's has no scale", (hidden / 2**0.5).softmax(1) @ values),

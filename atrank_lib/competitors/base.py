@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.attention import Layout
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.layout import Layout
 from atrank_lib.model import BehaviorConfig, BehaviorModel, Scores
 from atrank_lib.ranking import MLP, DotProduct
 from atrank_lib.samples import Batch, Candidates

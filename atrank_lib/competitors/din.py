@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.attention import Layout
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.layout import Layout
 from atrank_lib.model import Scores
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates

@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from atrank_lib.attention import Layout, SpaceAttention, TargetAttention
+from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.layout import Layout
 from atrank_lib.model import Encoding, Scores
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates

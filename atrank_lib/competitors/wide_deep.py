@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.attention import Layout
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, mean_of_samples, owners
 from atrank_lib.embedding import key
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.layout import Layout
 from atrank_lib.model import Scores
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates

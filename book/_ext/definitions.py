@@ -20,8 +20,17 @@ from tex_symbols import Notation, Row, Symbol, read_rows, symbols_in
 GLOSSARY, NOTATION = "glossary", "notation"
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
 TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]", re.S)
-# Words inside these are names, headings or links already.
-NO_LINK = (nodes.literal, nodes.reference, nodes.title, nodes.caption, nodes.math, nodes.term, addnodes.pending_xref)
+# Words inside these are names, headings, data or links already.
+NO_LINK = (
+    nodes.literal,
+    nodes.reference,
+    nodes.title,
+    nodes.caption,
+    nodes.math,
+    nodes.table,
+    nodes.term,
+    addnodes.pending_xref,
+)
 
 
 def glossary_items(app: Sphinx) -> list[nodes.definition_list_item]:

@@ -8,18 +8,25 @@ import sys
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import unquote
 
 import jupytext
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from docutils import nodes
+from docutils.utils import new_document
+from sphinx import addnodes
+from sphinx.application import Sphinx
 
 from tools.check_prose import check_terms, prose_only
 from tools.project import ROOT, Project
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from chapter_cards import last_question
+from definitions import link_terms
 from tex_symbols import Notation, read_rows, symbols_in
 from tidy_html import tidy
 
@@ -167,6 +174,7 @@ def test_terms_and_symbols_have_definitions(project: Project, pages: dict[str, B
     definitions = (project.html / "_static" / "definitions.js").read_text()
     terms = [str(link["href"]) for page in pages.values() for link in page.select("a.defined-term")]
     assert len(terms) > 50
+    assert not [name for name, page in pages.items() if page.select("table a.defined-term")]
     for href in set(terms):
         assert f'"{href.split("#")[1]}": ' in definitions
     known = definitions.count("<dt>\\\\(")
@@ -174,6 +182,21 @@ def test_terms_and_symbols_have_definitions(project: Project, pages: dict[str, B
         int(n) for page in pages.values() for e in page.select("[data-symbols]") for n in str(e["data-symbols"]).split()
     }
     assert used == set(range(known))
+
+
+def test_the_first_use_in_running_text_is_linked_and_none_in_a_table():
+    glossary = addnodes.glossary(
+        "", nodes.definition_list("", nodes.definition_list_item("", nodes.term("", "positive", ids=["term-positive"])))
+    )
+    page = new_document("page")
+    page += nodes.table("", nodes.entry("", nodes.paragraph("", "edges must be positive")))
+    page += nodes.paragraph("", "One positive, two positives.")
+    environment = SimpleNamespace(found_docs={"glossary"}, get_doctree=lambda name: glossary)
+    builder = SimpleNamespace(get_relative_uri=lambda start, end: f"{end}.html")
+    link_terms(cast(Sphinx, SimpleNamespace(env=environment, builder=builder)), page, "page")
+    (link,) = page.findall(nodes.reference)
+    assert (link.astext(), link["refuri"]) == ("positive", "glossary.html#term-positive")
+    assert link.parent.astext() == "One positive, two positives."
 
 
 def test_no_page_is_heavy(project: Project, pages: dict[str, BeautifulSoup]):

@@ -77,7 +77,13 @@ def test_the_stub_is_told_that_it_is_empty(check):
         (lambda q, k, m: (k @ q.T).softmax(0), "has shape [5, 3], but should have [3, 5]"),
         (lambda q, k, m: torch.full((3, 5), 0.2), "row 0 is (0.200"),
         (lambda q, k, m: [0.2] * 5, "a tensor, not a list"),
-        (lambda q, k, m: q @ k, "your code raised RuntimeError"),
+        (lambda q, k, m: q @ k, "queries [3, 4], keys [5, 4], mask [5]; each query meets each key"),
+        (
+            lambda q, k, m: (q @ k.T).masked_fill(~m[:, None], INF).softmax(1),
+            "the mask lies along the keys, the last axis",
+        ),
+        (lambda q, k, m: (q @ k.T)[m].softmax(1), "the shapes do not fit (The shape of the mask [5]"),
+        (lambda q, k, m: q[:, 9], "your code raised IndexError"),
     ],
 )
 def test_weights(answer, hint):
@@ -97,7 +103,9 @@ def test_weights(answer, hint):
         (lambda S_k, W, S: (S_k @ W @ S.T, S_k @ (S @ W.T).relu().T), "keys first went through a relu on the keys"),
         (lambda S_k, W, S: (S_k @ W @ S.T, 2 * S_k @ (S @ W.T).T), "for the first pair"),
         (lambda S_k, W, S: (S_k @ W, S @ W.T), "has shape [4, 3], but should have [4, 4]"),
-        (lambda S_k, W, S: (S_k @ W.T @ S.T,) * 2, "your code raised RuntimeError"),
+        (lambda S_k, W, S: (S_k @ W.T @ S.T,) * 2, "S_k [4, 2], W [2, 3], S [4, 3]; W leads from"),
+        (lambda S_k, W, S: (S_k @ W @ S.T, S_k @ (S @ W).T), "its transpose leads back"),
+        (lambda S_k, W, S: S_k.nothing, "your code raised AttributeError"),
     ],
 )
 def test_bilinear(answer, hint):

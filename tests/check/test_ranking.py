@@ -86,6 +86,7 @@ def test_pairwise(answer, hint):
         (lambda q, k, v, m: (q @ k.T).softmax(0) @ v, "over the candidates"),
         (lambda q, k, v, m: ((q @ k.T).softmax(0) * m) @ v, "over the candidates"),
         (lambda q, k, v, m: ((q @ k.T).softmax(1) * m) @ v, "zeroed after the softmax"),
+        (lambda q, k, v, m: ((q @ k.T) * m).softmax(1) @ v, "exp(0) = 1 is still a share"),
         (lambda q, k, v, m: right_read(q, k, k, m), "keys are mixed"),
         (lambda q, k, v, m: right_read(q / 2**0.5, k, v, m), "sqrt"),
         (lambda q, k, v, m: ((q @ k.T) * m) @ v, "softmax is missing"),
@@ -97,6 +98,11 @@ def test_pairwise(answer, hint):
         (lambda q, k, v, m: right_read(q, k, v, m) + q, "no residual"),
         (lambda q, k, v, m: right_read(q[:1], k, v, m), "has shape [1, 2]"),
         (lambda q, k, v, m: right_read(q, k, v, m).tolist(), "a tensor, not a list"),
+        (lambda q, k, v, m: (q @ k.T).masked_fill(~m[:, None], INF).softmax(1) @ v, "the last axis of the scores"),
+        (
+            lambda q, k, v, m: (q.T @ k).softmax(1) @ v,
+            "targets [3, 2], keys [4, 2], values [4, 2], mask [4]; each target",
+        ),
         (lambda q, k, v, m: torch.zeros(3, 2), "the first target takes (0.000, 0.000)"),
     ],
 )
