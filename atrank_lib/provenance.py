@@ -24,7 +24,10 @@ def hardware() -> str:
 
 
 def commit(root: Path) -> str:
-    """The commit checked out at `root`; says so where files differ from it, and where there is no repository."""
+    """The commit checked out at `root`; says so where files differ from it, and where there is no repository.
+
+    Files in ``results`` do not count: they are what is being recorded.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
@@ -33,7 +36,7 @@ def commit(root: Path) -> str:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
             return "not a git checkout"
-        changed = " with local changes" if git("status", "--porcelain") else ""
+        changed = " with local changes" if git("status", "--porcelain", "--", ".", ":(exclude)results") else ""
         return git("rev-parse", "HEAD") + changed
     except (OSError, subprocess.CalledProcessError):
         return "not a git checkout"

@@ -31,6 +31,9 @@ def test_the_commit_and_whether_files_differ_from_it(tmp_path: Path):
     git("commit", "--quiet", "--message", "first")
     head = git("rev-parse", "HEAD")
     assert commit(tmp_path.resolve()) == head
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "record.json").write_text("{}")  # an earlier result makes no later one doubtful
+    assert commit(tmp_path.resolve()) == head
     (tmp_path / "file").write_text("two")
     assert commit(tmp_path.resolve()) == f"{head} with local changes"
     (tmp_path / "inside").mkdir()
