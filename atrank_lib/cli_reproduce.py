@@ -140,7 +140,10 @@ def table3(
     epochs: Epochs = 8,
     profile: tables.Profile = "full",
     variant: Annotated[
-        tables.Variant, typer.Option(help="Searched settings, the paper's (SGD 1.0, batch 32), or no time feature.")
+        tables.Variant,
+        typer.Option(
+            help="Searched settings, the paper's (SGD 1.0, batch 32), no time feature, or DIN's weights summing to one."
+        ),
     ] = "searched",
     out: Out = RESULTS,
     runs: Runs = None,

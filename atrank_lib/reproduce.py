@@ -28,7 +28,9 @@ from atrank_lib.samples import history_lengths, split
 from atrank_lib.search import some_users
 
 Profile = Literal["fast", "full"]
-Variant = Literal["searched", "paper-recipe", "no-time"]
+Variant = Literal["searched", "paper-recipe", "no-time", "normalized"]
+# variants that change one option, for models that have it
+VARIANTS: dict[str, dict[str, Any]] = {"no-time": {"time": "none"}, "normalized": {"normalized": True}}
 
 # the order of the paper's Table 3, then the others; its numbers for (Electronics, Clothing)
 PAPER_TABLE_3 = {
@@ -161,7 +163,8 @@ def plan(
     """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
 
     With another ``variant`` the records lie beside those of table 3: ``paper-recipe`` takes options and training from
-    the paper, ``no-time`` the time feature away (models without one are left out).
+    the paper, ``no-time`` the time feature away, ``normalized`` makes DIN's weights sum to one (models without such an
+    option are left out).
 
     Raises:
         ReproduceError: an unknown model.
@@ -172,12 +175,12 @@ def plan(
     cells = []
     table = "table3" if variant == "searched" else f"table3-{variant}"
     folder = table_folder(out, table, log.schema.name, profile)
+    changed = VARIANTS.get(variant, {})
     for model in models:
-        if variant == "no-time" and (model in FLOORS or "time" not in MODELS[model].Config.model_fields):
+        if changed and (model in FLOORS or not changed.keys() <= MODELS[model].Config.model_fields.keys()):
             continue
         options, recipe, chosen_by = settings(model, log.schema.name, profile, out, epochs)
-        if variant == "no-time":
-            options = {**options, "time": "none"}
+        options = {**options, **changed}
         if variant == "paper-recipe":
             paper = {} if profile == "full" else {"epochs": FAST_EPOCHS}
             options = {name: value for name, value in options.items() if name in FAST_SIZES}

@@ -20,7 +20,7 @@ from atrank_lib.cli import app
 from atrank_lib.events import EventLog
 from atrank_lib.recipes import RECIPES
 from atrank_lib.records import pack, read_record, recorded, unpack
-from atrank_lib.reproduce import SWITCHES, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
+from atrank_lib.reproduce import SWITCHES, VARIANTS, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
 from atrank_lib.runs import MODELS, train_run
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
@@ -87,6 +87,20 @@ def test_finished_cells_are_not_run_again(data, tmp_path):
     assert file.stat().st_mtime_ns == before
     assert "paper, Electronics" in second.output
     assert {f.name for f in file.parent.iterdir()} == {"popularity-seed0.json", "last-category-seed0.json"}
+
+
+def test_variants_change_one_option_and_leave_out_models_without_it(data, tmp_path):
+    log, models = EventLog.read(data), ["popularity", "bpr-mf", "din", "atrank"]
+    plain = {cell.model: cell for cell in plan(log, models, 1, "full", tmp_path, 8)}
+    for variant, those in (("no-time", ["din", "atrank"]), ("normalized", ["din"])):
+        cells = plan(log, models, 1, "full", tmp_path, 8, variant)  # type: ignore[arg-type]
+        assert [cell.model for cell in cells] == those
+        for cell in cells:
+            assert cell.file.parent.parent.name == f"table3-{variant}"
+            before, after = plain[cell.model].settings(), cell.settings()
+            different = {name for name in after["options"] if after["options"][name] != before["options"][name]}
+            assert different == set(VARIANTS[variant])
+            assert {**after, "options": None} == {**before, "options": None}
 
 
 def test_a_cell_made_in_another_way_is_neither_kept_nor_lost(data, tmp_path):

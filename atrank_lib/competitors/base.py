@@ -121,3 +121,16 @@ def mean_of_samples(x: Float[Tensor, "n *c"], owner: Int[Tensor, " n"], size: in
     total = x.new_zeros(size, *x.shape[1:]).index_add_(0, owner, x)
     count = torch.bincount(owner, minlength=size).clamp(min=1).to(x.dtype)
     return total / count.view(-1, *[1] * (x.dim() - 1))
+
+
+def softmax_of_samples(x: Float[Tensor, "n *c"], owner: Int[Tensor, " n"], size: int) -> Float[Tensor, "n *c"]:
+    """The softmax over each sample's behaviors.
+
+    >>> softmax_of_samples(torch.tensor([[0.0], [0.0], [9.0]]), torch.tensor([0, 0, 1]), size=2).tolist()
+    [[0.5], [0.5], [1.0]]
+    """
+    index = owner.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
+    highest = x.new_zeros(size, *x.shape[1:]).scatter_reduce(0, index, x.detach(), "amax", include_self=False)
+    weight = (x - highest.index_select(0, owner)).exp()
+    total = torch.zeros_like(highest).index_add(0, owner, weight)
+    return weight / total.index_select(0, owner)

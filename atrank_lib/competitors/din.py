@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
-from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
+from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners, softmax_of_samples
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.layout import Layout
 from atrank_lib.model import Scores
@@ -27,18 +28,28 @@ class Behaviors:
     size: int
 
 
+class DINConfig(CompetitorConfig):
+    """Sizes and choices of a DIN."""
+
+    normalized: bool = Field(False, description="weights of a sample's behaviors sum to one, as ATRank's do")
+
+
 class DIN(Competitor):
     """``e_u^t = sum_i a(s_i, h_t) s_i`` and ``score = MLP([h_t; e_u^t; h_t * e_u^t])``.
 
     The activation unit ``a`` is an MLP over ``[s; h; s - h; s * h]``; its weights are not normalized, so that the
-    strength of an interest is kept. Histories are unordered: time enters through the time feature alone.
+    strength of an interest is kept, unless ``normalized`` asks for it. Histories are unordered: time enters through the
+    time feature alone.
     """
+
+    Config = DINConfig
+    config: DINConfig
 
     def __init__(
         self,
         schema: Schema,
         vocabularies: Vocabularies,
-        config: CompetitorConfig | None = None,
+        config: DINConfig | None = None,
         histories: Sequence[str] | None = None,
     ) -> None:
         super().__init__(schema, vocabularies, config, histories)
@@ -62,5 +73,7 @@ class DIN(Competitor):
         asked = h.index_select(0, encoding.owner)  # [n, c, d]
         told = encoding.s[:, None].expand_as(asked)
         weight = self.activation(torch.cat([told, asked, told - asked, told * asked], dim=-1))  # [n, c, 1]
+        if self.config.normalized:
+            weight = softmax_of_samples(weight, encoding.owner, encoding.size)
         e = torch.zeros_like(h).index_add(0, encoding.owner, weight * told)
         return Scores(self.top(torch.cat([h, e, h * e], dim=-1)).squeeze(-1), h, e)

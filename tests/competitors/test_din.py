@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from atrank_lib.competitors import DIN
 from tests import reference
@@ -15,17 +18,21 @@ def prelu(p: reference.Parameters, name: str, x: Array) -> Array:
     return np.where(x > 0, x, p[f"{name}.weight"][0] * x)
 
 
-def activated(p: reference.Parameters, s: list[Array], h: Array) -> float:
-    e = np.zeros_like(h)
+def activated(p: reference.Parameters, s: list[Array], h: Array, normalized: bool = False) -> float:
+    weights = []
     for x in s:
         inner = prelu(p, "activation.1", linear(p, "activation.0", np.concatenate([x, h, x - h, x * h])))
-        e = e + linear(p, "activation.2", inner)[0] * x
+        weights.append(linear(p, "activation.2", inner)[0])
+    if normalized and s:
+        weights = list(softmax(weights))
+    e = sum((w * x for w, x in zip(weights, s, strict=True)), np.zeros_like(h))
     inner = prelu(p, "top.1", linear(p, "top.0", np.concatenate([h, e, h * e])))
     inner = prelu(p, "top.4", linear(p, "top.3", inner))
     return float(linear(p, "top.5", inner)[0])
 
 
+@pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-def test_scores_agree_with_loops(seed, group):
-    case = make(DIN, group, seed)
-    close(case.model(case.batch).scores, case.expected(activated))
+def test_scores_agree_with_loops(seed, group, normalized):
+    case = make(DIN, group, seed, normalized=normalized)
+    close(case.model(case.batch).scores, case.expected(partial(activated, normalized=normalized)))
