@@ -142,7 +142,8 @@ def table3(
     variant: Annotated[
         tables.Variant,
         typer.Option(
-            help="Searched settings, the paper's (SGD 1.0, batch 32), no time feature, or DIN's weights summing to one."
+            help="Searched settings, the paper's (SGD 1.0, batch 32), no time feature, DIN's weights summing to one, or"
+            " the second of the search's finals."
         ),
     ] = "searched",
     out: Out = RESULTS,

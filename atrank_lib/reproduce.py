@@ -28,7 +28,7 @@ from atrank_lib.samples import history_lengths, split
 from atrank_lib.search import some_users
 
 Profile = Literal["fast", "full"]
-Variant = Literal["searched", "paper-recipe", "no-time", "normalized"]
+Variant = Literal["searched", "paper-recipe", "no-time", "normalized", "runner-up"]
 # variants that change one option, for models that have it
 VARIANTS: dict[str, dict[str, Any]] = {"no-time": {"time": "none"}, "normalized": {"normalized": True}}
 
@@ -163,8 +163,8 @@ def plan(
     """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
 
     With another ``variant`` the records lie beside those of table 3: ``paper-recipe`` takes options and training from
-    the paper, ``no-time`` the time feature away, ``normalized`` makes DIN's weights sum to one (models without such an
-    option are left out).
+    the paper, ``no-time`` the time feature away, ``normalized`` makes DIN's weights sum to one, ``runner-up`` takes the
+    second of the search's finals (models without such an option, or finals, are left out).
 
     Raises:
         ReproduceError: an unknown model.
@@ -181,6 +181,11 @@ def plan(
             continue
         options, recipe, chosen_by = settings(model, log.schema.name, profile, out, epochs)
         options = {**options, **changed}
+        if variant == "runner-up":
+            second = searching.chosen(model, log.schema.name, out, epochs, place=1) if profile == "full" else None
+            if second is None:
+                continue
+            options, recipe, chosen_by = second
         if variant == "paper-recipe":
             paper = {} if profile == "full" else {"epochs": FAST_EPOCHS}
             options = {name: value for name, value in options.items() if name in FAST_SIZES}

@@ -158,11 +158,20 @@ def _kept(file: Path, budget: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def chosen(model: str, log_name: str, out: Path, epochs: int) -> tuple[dict[str, Any], Recipe, str] | None:
-    """The best settings found for a model on a log, and where they come from; None without a search."""
+def chosen(
+    model: str, log_name: str, out: Path, epochs: int, place: int = 0
+) -> tuple[dict[str, Any], Recipe, str] | None:
+    """The best settings found for a model on a log, and where they come from; None without a search.
+
+    With ``place`` 1 it is the runner-up of the finals, and so on; None where there are no more finals.
+    """
     file = out / "search" / slug(log_name) / f"{model}.json"
     if not file.is_file():
         return None
-    best = read_record(file)["best"]
-    options, recipe = settings(best["parameters"], epochs)
-    return options, recipe, f"search/{slug(log_name)}/{model}.json, trial {best['trial']}"
+    found = read_record(file)
+    places = sorted(found.get("finals", []), key=lambda final: -final["value"]) or [found["best"]]
+    if place >= len(places):
+        return None
+    number = places[place]["trial"]
+    options, recipe = settings(found["trials"][number]["parameters"], epochs)
+    return options, recipe, f"search/{slug(log_name)}/{model}.json, trial {number}"

@@ -11,6 +11,7 @@ import torch
 from atrank_lib import search as searching
 from atrank_lib.events import EventLog
 from atrank_lib.records import RecordError
+from atrank_lib.reproduce import plan
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.search import chosen, search, settings, some_users
 from atrank_lib.training import fit
@@ -96,6 +97,17 @@ def test_the_best_trials_are_trained_again_on_all_users_and_the_best_of_those_is
     model = MODELS["bi-lstm"](histories.schema, histories.vocabularies, MODELS["bi-lstm"].Config(**options))
     curve = [e["validation_auc"] for e in fit(model, histories, parts, recipe, seed=1, progress=False).epochs]
     assert curve == found["best"]["validation_auc"]
+    # the runner-up is the other finalist, and there is no third
+    name = EventLog.read(data).schema.name
+    second = chosen("bi-lstm", name, tmp_path / "a", 2, place=1)
+    (other,) = {final["trial"] for final in found["finals"]} - {best["trial"]}
+    assert second is not None
+    assert second[2].endswith(f"trial {other}")
+    assert second[:2] == settings(found["trials"][other]["parameters"], epochs=2)
+    assert chosen("bi-lstm", name, tmp_path / "a", 2, place=2) is None
+    cells = plan(EventLog.read(data), ["popularity", "bi-lstm", "cnn"], 1, "full", tmp_path / "a", 2, "runner-up")
+    assert [(cell.model, cell.chosen_by) for cell in cells] == [("bi-lstm", second[2])]
+    assert cells[0].file.parent.parent.name == "table3-runner-up"
     # an interrupted search goes on where it was, and comes out the same
     search(data, "bi-lstm", tmp_path / "b", trials=3, finalists=1, **budget)
     assert json.loads(search(data, "bi-lstm", tmp_path / "b", trials=4, finalists=2, **budget).read_text()) == found
