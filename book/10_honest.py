@@ -381,11 +381,13 @@ alone = np.mean([(run["ci95"][1] - run["ci95"][0]) / 2 for run in recorded["atra
 claim("ch10_interval_alone", alone, low=0.002, high=0.006)
 claim("ch10_interval_paired", (high - low) / 2, low=0.0005, high=0.005)
 flipped = claim("ch10_flipped", float((wins["atrank"][0] != wins["atrank"][1]).mean()), low=0.03, high=0.2)
+first_two = [run["average_user_auc"] for run in recorded["atrank"][:2]]
+claim("ch10_first_two", abs(first_two[0] - first_two[1]), low=0.0, high=0.006)
 _ = claim("ch10_sd_seeds", rows["atrank"]["sd over seeds"], low=0.0, high=0.006)
 
 # %% [markdown]
-# The seeds of ATRank happen to agree in the mean to four decimals. That does not make them one model: between
-# the first two, {glue:text}`ch10_flipped:.1%` of the users are won by one and not by the other. The mean hides how much
+# The first two seeds of ATRank differ by {glue:text}`ch10_first_two:.4f` in the mean. That does not make them one
+# model: {glue:text}`ch10_flipped:.1%` of the users are won by one of them and not by the other. The mean hides how much
 # of it is luck.
 #
 # Each AUC has an interval of about ±{glue:text}`ch10_interval_alone:.4f` over users. But two models meet the *same*
