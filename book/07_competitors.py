@@ -304,7 +304,7 @@ _ = claim("ch7_race_simple_lead", float(np.mean(race["wide-deep"]) - np.mean(rac
 # searches the same space with the same budget: 12 configurations proposed by Optuna's sampler
 # {cite:p}`akiba2019optuna` (seeded; the first four are random and the same for all), trained on a fixed sample of 6,000
 # users of Amazon Sports, and judged by *validation* AUC, each user's last but one behavior. A sample is quick, and it
-# can mislead: what overfits 6,000 users may suit 35,598. So there are finals. The best three of each model are trained
+# can mislead: what overfits a few users may suit all. So there are finals. The best three of each model are trained
 # again on *all* users, and the best of those is chosen, by validation AUC again. Test users are not touched.
 # The table shows what was found: the learning rate, the two kinds of dropout from above, the weight decay (a pull
 # of all weights toward zero) and the batch size.
