@@ -450,27 +450,29 @@ void look_up_back(
 }
 
 // Rows of a table, of Adam's moments and of the average (`rows` says which; NULL: none is kept), as if every step until
-// now had moved them all. `due` [n, 6] has for each row: fades of m and v, what belongs to epsilon, what the weight and
-// the average are owed, and the share of itself that the average keeps. See row_updates.py.
+// now had moved them all. `due` [n, 6 or 11] has for each row: fades of m and v, the rule of what the weight is owed (two
+// points, a factor after each), and with an average the share of itself that it keeps and its rule. See row_updates.py.
 void pay(
     int64_t n, int64_t dim, const int64_t *rows, const float *due, float eps, const float *weight, const float *m,
     const float *v, const float *average, float *now, float *now_m, float *now_v, float *now_average, int threads)
 {
+    const int64_t columns = average ? 11 : 6;
 #pragma omp parallel for num_threads(threads)
     for (int64_t i = 0; i < n; i++) {
-        const float *d = due + i * 6;
+        const float *d = due + i * columns;
         for (int64_t j = 0; j < dim; j += WIDTH) {
             const int64_t from = rows[i] * dim + j, to = i * dim + j;
             const vec w = load(weight + from), first = load(m + from), second = load(v + from);
             vec root = second;
             for (int lane = 0; lane < WIDTH; lane++)
                 root[lane] = sqrtf(second[lane]);
-            const vec direction = first / (root + eps * d[2]);
-            store(now + to, w - direction * d[3]);
+            store(now + to, w - first * (d[3] / (root + eps * d[2]) + d[5] / (root + eps * d[4])));
             store(now_m + to, first * d[0]);
             store(now_v + to, second * d[1]);
             if (average)
-                store(now_average + to, w + (load(average + from) - w) * d[5] - direction * d[4]);
+                store(
+                    now_average + to, w + (load(average + from) - w) * d[6]
+                        - first * (d[8] / (root + eps * d[7]) + d[10] / (root + eps * d[9])));
         }
     }
 }

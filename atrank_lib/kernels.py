@@ -373,7 +373,7 @@ def look_up(
 
 def pay(
     rows: Int[Tensor, " n"],
-    due: Float[Tensor, "n 6"],
+    due: Float[Tensor, "n columns"],
     eps: float,
     weight: Float[Tensor, "r d"],
     moments: tuple[Float[Tensor, "r d"], Float[Tensor, "r d"]],
@@ -381,10 +381,10 @@ def pay(
 ) -> list[Float[Tensor, "n d"]]:
     """What ``row_updates`` computes for ``rows``: weights, both moments of Adam, and the average, brought up to date.
 
-    ``due`` has for each row the fades of both moments, what belongs to ``eps``, what weight and average are owed, and
-    the share of itself that the average keeps; where ``ready``.
+    ``due`` has for each row the fades of both moments and the rule of what the weight is owed; with an average, also
+    the share of itself that it keeps and the rule of what it is owed: 6 or 11 columns; where ``ready``.
 
-    >>> due = torch.tensor([[0.5, 0.25, 1.0, 2.0, 0.0, 1.0]])
+    >>> due = torch.tensor([[0.5, 0.25, 1.0, 2.0, 1.0, 0.0]])
     >>> table = torch.ones(3, 16)
     >>> if ready(table, 16):
     ...     found = pay(torch.tensor([2]), due, 0.0, table, (table, table), None)

@@ -9,15 +9,16 @@ With gradient zero from step ``s`` on, Adam does at step ``j``, where ``c_j = 1 
 
     m_j = beta_1^(j-s) m_s,   v_j = beta_2^(j-s) v_s,   p_j = p_(j-1) - lr_j / c1_j * m_j / (sqrt(v_j / c2_j) + eps)
 
-so with ``a_j = lr_j sqrt(c2_j) / c1_j`` and ``r = beta_1 / sqrt(beta_2)`` all that a row ``s`` steps old is owed is::
+so with ``w_j = lr_j sqrt(c2_j) / c1_j * r^(j-s)``, ``r = beta_1 / sqrt(beta_2)``, and ``x_j = sqrt(c2_j)
+beta_2^(-(j-s)/2)`` a row ``s`` steps old is owed a sum over its missed steps::
 
-    p_t = p_s - m_s / (sqrt(v_s) + eps rho) * F,   F = sum_j a_j r^(j-s)                         (one number for each s)
+    p_t = p_s - m_s sum_j w_j / (sqrt(v_s) + eps x_j)
 
-``rho`` is the mean of ``sqrt(c2_j) beta_2^(-(j-s)/2)`` with the weights of ``F``. This is exact but for ``eps``, and
-for that as good as ``rho`` is constant over the some twenty steps in which the weights of ``F`` fade: it matters for
-numbers with gradients of 1e-7 and less, in the first hundred steps. Averages,
-``w_j = d_j w_(j-1) + (1 - d_j) p_j``, become ``w_t = A w_s + (1 - A) p_s - m_s / (sqrt(v_s) + eps rho) * H`` in the
-same way.
+Without ``eps`` the sum of ``w_j`` is one number for each ``s``, and whatever the row holds, its debt is exact. With
+``eps`` it is a rule of Gauss with two points, again the same for all rows of one ``s``: ``sum_i q_i / (sqrt(v_s) + eps
+x_i)``, right where ``eps`` is small beside ``sqrt(v_s)`` and where it is large, and in between within a hundredth of
+a full step (the tests compare). Averages, ``u_j = d_j u_(j-1) + (1 - d_j) p_j``, become ``u_t = A u_s + (1 - A) p_s``
+less the same kind of sum with weights of their own.
 """
 
 from __future__ import annotations
@@ -49,25 +50,23 @@ def large(batch_size: int) -> int:
 
 
 class _Owed:
-    """``F``, ``rho``, ``A`` and ``H`` of rows that were last paid after 0, 1, 2, ... ``now`` steps.
+    """What rows are owed that were last paid after 0, 1, 2, ... ``now`` steps.
+
+    ``sums[k]`` holds ``sum_j w_j x_j^(k-1)`` of weights, then of averages where there are any; ``a`` is their ``A``.
 
     Args:
         adam: the two betas, and how many steps Adam has taken before; None for SGD, which owes nothing.
+        averaged: whether averages are owed too.
     """
 
-    def __init__(self, adam: tuple[float, float, float] | None) -> None:
+    def __init__(self, adam: tuple[float, float, float] | None, averaged: bool) -> None:
         self.adam, self.now = adam, 0
-        self.f, self.g, self.h = (torch.zeros(_WINDOW + 1, dtype=torch.float64) for _ in range(3))
+        self.sums = torch.zeros(4, 1 + averaged, _WINDOW + 1, dtype=torch.float64)
         self.a = torch.ones(_WINDOW + 1, dtype=torch.float64)
         self.taken = torch.zeros(_WINDOW + 1, dtype=torch.long)  # steps of Adam until then, here
         if adam is not None:
             age = torch.arange(_WINDOW + 1, dtype=torch.float64)
-            self.fade_f = (adam[0] / adam[1] ** 0.5) ** age
-            self.fade_g = (adam[0] / adam[1]) ** age
-
-    @property
-    def rho(self) -> Float[Tensor, " _"]:
-        return torch.where(self.f > 0, self.g / self.f, 1.0)
+            self.fade = torch.stack([(adam[0] / adam[1] ** (k / 2)) ** age for k in range(4)])
 
     def step(self, rate: float | None, decay: float | None) -> None:
         """One more step: of Adam at this learning rate (None: it took none), then averaged with this decay."""
@@ -76,12 +75,27 @@ class _Owed:
         if rate is not None and self.adam is not None:
             t = self.adam[2] + int(self.taken[self.now])
             c1, c2 = 1 - self.adam[0] ** t, (1 - self.adam[1] ** t) ** 0.5
-            age = self.taken[self.now] - self.taken[past]
-            self.f[past] += rate * c2 / c1 * self.fade_f[age]
-            self.g[past] += rate * c2 / c1 * c2 * self.fade_g[age]
+            scale = torch.tensor([[rate * c2 / c1 * c2 ** (k - 1)] for k in range(4)], dtype=torch.float64)
+            self.sums[:, 0, past] += scale * self.fade[:, self.taken[self.now] - self.taken[past]]
         if decay is not None:
             self.a[past] *= decay
-            self.h[past] = decay * self.h[past] + (1 - decay) * self.f[past]
+            self.sums[:, 1, past] = decay * self.sums[:, 1, past] + (1 - decay) * self.sums[:, 0, past]
+
+    def rule(self, last: Int[Tensor, " r"]) -> Float[Tensor, "kinds 4 r"]:
+        """``x_1, q_1, x_2, q_2`` of weights, and of averages, for rows that were last paid after these steps.
+
+        Gauss's rule for the weights ``w_j / x_j``: its points are the roots of ``x^2 - 2 b x + c``, which is orthogonal
+        to 1 and x.
+        """
+        zeroth, first, second, third = self.sums[:, :, last]
+        spread = zeroth * second - first**2
+        single = spread <= 1e-6 * first**2  # one step, none, or as good as one: one point says it
+        b = (zeroth * third - first * second) / spread / 2
+        half = (b**2 - (first * third - second**2) / spread).sqrt()
+        mean = torch.where(zeroth > 0, first / zeroth, 1.0)
+        x1, x2 = torch.where(single, mean, b - half), torch.where(single, mean, b + half)
+        q2 = torch.where(single, 0.0, (first - x1 * zeroth) / (2 * half) * x2)
+        return torch.stack([x1, first - q2, x2, q2], dim=1)
 
 
 class _Table:
@@ -143,7 +157,9 @@ class _Table:
         self._forget()
 
     def _forget(self) -> None:
-        self.owed = _Owed((*self.group["betas"], float(self.state["step"])) if self.state else None)
+        self.owed = _Owed(
+            (*self.group["betas"], float(self.state["step"])) if self.state else None, self.averaged is not None
+        )
         self.last.zero_()
 
     def _paid(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
@@ -153,22 +169,27 @@ class _Table:
         if self.state:
             age = (owed.taken[owed.now] - owed.taken[last]).double()
             fades = [beta**age for beta in self.group["betas"]]
+            rule = owed.rule(last)
             if kernels.ready(self.weight, self.weight.shape[1]):
-                due = torch.stack([*fades, owed.rho[last], *(x[last] for x in (owed.f, owed.h, owed.a))], dim=1)
-                moments = self.state["exp_avg"], self.state["exp_avg_sq"]
-                return kernels.pay(rows, due.float(), self.group["eps"], self.weight.detach(), moments, self.averaged)
+                due = [torch.stack(fades), rule[0], *([owed.a[last][None], rule[1]] if len(rule) > 1 else [])]
+                now, moments = torch.cat(due).T.float().contiguous(), (self.state["exp_avg"], self.state["exp_avg_sq"])
+                return kernels.pay(rows, now, self.group["eps"], self.weight.detach(), moments, self.averaged)
         weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
         faded: list[Tensor] = []
+        owing: list[Tensor] = []
         if self.state:
             m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
-            direction = m / (v.sqrt() + self.group["eps"] * _column(owed.rho[last], weight))
-            now = weight - direction * _column(owed.f[last], weight)
+            root, eps = v.sqrt(), self.group["eps"]
+            for kind in rule:
+                x1, q1, x2, q2 = (_column(x, weight) for x in kind)
+                owing.append(m * (q1 / (root + eps * x1) + q2 / (root + eps * x2)))
+            now = weight - owing[0]
             faded = [moment * _column(fade, weight) for moment, fade in zip((m, v), fades, strict=True)]
         if self.averaged is None:
             return [now, *faded]
         average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(owed.a[last], weight))
         if self.state:
-            average -= direction * _column(owed.h[last], weight)
+            average -= owing[1]
         return [now, *faded, average]
 
     def _write(self, rows: Int[Tensor, " r"], values: list[Float[Tensor, "r _"]]) -> None:
