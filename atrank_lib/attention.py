@@ -22,6 +22,7 @@ from atrank_lib.noise import Dropout
 from atrank_lib.projection import SemanticProjection, perceptron
 
 AttentionForm = Literal["bilinear", "dot"]
+Told = Literal["projected", "raw"]
 
 
 def split_spaces(x: Float[Tensor, "b q d"], sizes: Sequence[int]) -> Float[Tensor, "b k q s"]:
@@ -91,10 +92,12 @@ class SpaceAttention(nn.Module):
     The paper's score is bilinear, ``S_k W_k S^T``. Since ``S_k W_k S^T = S_k (S W_k^T)^T``, the keys are projected
     to ``s_k`` dimensions first: the same numbers as multi-head attention with scale 1, K times cheaper than
     comparing in all ``d`` dimensions. ``form="dot"`` is the original code's score: keys are a relu perceptron
-    too, and scores are divided by ``sqrt(s_k)``.
+    too, and scores are divided by ``sqrt(s_k)``. Without ``values`` it has no ``Q_k``, and gives weights alone.
     """
 
-    def __init__(self, hidden: int, sizes: Sequence[int], form: AttentionForm = "bilinear") -> None:
+    def __init__(
+        self, hidden: int, sizes: Sequence[int], form: AttentionForm = "bilinear", values: bool = True
+    ) -> None:
         super().__init__()
         if form not in ("bilinear", "dot"):
             raise ValueError(f"attention {form!r}; use 'bilinear' or 'dot'")
@@ -104,7 +107,8 @@ class SpaceAttention(nn.Module):
         self.scale = 1.0 if form == "bilinear" else self.sizes[0] ** -0.5
         self.queries = SemanticProjection(hidden, sizes)
         self.keys = Linear(hidden, hidden, bias=False) if form == "bilinear" else perceptron(hidden, hidden)
-        self.values = perceptron(hidden, hidden)
+        if values:
+            self.values = perceptron(hidden, hidden)
 
     def read(self, s: Float[Tensor, "n d"], asking: bool = False) -> tuple[Float[Tensor, "n d"], ...]:
         """Keys and values of behaviors, all spaces side by side; before them queries, if they are ``asking`` too."""
@@ -199,6 +203,9 @@ class TargetAttention(nn.Module):
     it has its own, as the original code. ``F_vanilla`` is its own in any case. ``residual=True`` adds the target to
     the user vector and normalizes, as the original code does.
 
+    ``told="raw"`` goes beyond the paper: each space adds up its own columns of ``C``, and no network follows, so that
+    the user vector stays in the space of ``C``.
+
     >>> layout = Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)
     >>> layer = TargetAttention(hidden=8, attention=SpaceAttention(8, [4, 4]))
     >>> keys, values = layer.read(torch.randn(4, 8))  # once
@@ -212,15 +219,19 @@ class TargetAttention(nn.Module):
         attention: SpaceAttention,
         residual: bool = False,
         dropout: float = 0.0,
+        told: Told = "projected",
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.feed_forward = FeedForward(hidden)
+        self.told = told
+        self.feed_forward = FeedForward(hidden) if told == "projected" else nn.Identity()
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(hidden) if residual else None
 
     def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Keys and values of the behaviors, all spaces side by side, computed once for any number of targets."""
+        if self.told == "raw":
+            return self.attention.keys(c), c
         keys, values = self.attention.read(c)
         return keys, values
 

@@ -142,8 +142,9 @@ def table3(
     variant: Annotated[
         tables.Variant,
         typer.Option(
-            help="Searched settings, the paper's (SGD 1.0, batch 32), no time feature, DIN's weights summing to one, or"
-            " the second of the search's finals."
+            help="Searched settings, the paper's (SGD 1.0, batch 32), no time feature, DIN's weights summing to one, an"
+            " ATRank whose target reads the behaviors themselves, without self-attention besides, or the second of the"
+            " search's finals."
         ),
     ] = "searched",
     out: Out = RESULTS,

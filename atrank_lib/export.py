@@ -87,6 +87,7 @@ def browser_document(model: ATRank, histories: GroupedHistories, examples: Seque
             "residual": config.residual,
             "shared": config.target_attention == "shared" and config.blocks > 0,
             "target_residual": config.target_residual,
+            "told": config.told,
             "linear_projection": config.linear_projection,
             "time": config.time,
             "ranking": config.ranking,

@@ -87,10 +87,11 @@ class OneUser(nn.Module):
         return u
 
     def attend(
-        self, attention: SpaceAttention, asking: Float[Tensor, "q d"], told: Float[Tensor, "n d"]
+        self, attention: SpaceAttention, asking: Float[Tensor, "q d"], told: Float[Tensor, "n d"], raw: bool = False
     ) -> tuple[Float[Tensor, "q d"], Float[Tensor, "k q n"]]:
         """What every row of ``asking`` takes from ``told`` in all spaces (eq. 3-5, 7), and the weights."""
-        queries, keys, values = attention.queries(asking), attention.keys(told), attention.values(told)
+        queries, keys = attention.queries(asking), attention.keys(told)
+        values = told if raw else attention.values(told)
         taken, weights, first = [], [], 0
         for size in attention.sizes:
             k = slice(first, first + size)
@@ -114,7 +115,7 @@ class OneUser(nn.Module):
         q = self.objects(group, _of(inputs, "candidates."))
         q = nn.functional.pad(q, (0, model.embedding(group).size - q.shape[1]))
         h = model.projection.one(group, q)  # [c, d]
-        told, target = self.attend(model.target.attention, h, c)
+        told, target = self.attend(model.target.attention, h, c, raw=config.told == "raw")
         e = model.target.feed_forward(told)
         if model.target.norm is not None:
             e = model.target.norm(h + e)

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.attention import AttentionForm, FeedForward, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.attention import AttentionForm, FeedForward, SelfAttention, SpaceAttention, TargetAttention, Told
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
 from atrank_lib.layout import Layout
@@ -56,8 +56,9 @@ class ATRankConfig(BehaviorConfig):
     as in the original code, though eq. 7 writes the symbols of eq. 2 to 5; ``ranked`` follows eq. 8 and not the text
     after it; and no dropout, as the paper gives no rate.
 
-    Dropout comes after F_self (and after F_vanilla with ``target_residual``). ``task_heads`` goes beyond the paper,
-    where all tasks share all parameters.
+    Dropout comes after F_self (and after F_vanilla with ``target_residual``). Two options go beyond the paper:
+    ``task_heads``, as there all tasks share all parameters, and ``told="raw"``, by which the target reads behaviors as
+    they are.
 
     >>> ATRankConfig(hidden=64, spaces=4).model_dump(include={"hidden", "spaces", "blocks"})
     {'hidden': 64, 'spaces': 4, 'blocks': 1}
@@ -69,6 +70,7 @@ class ATRankConfig(BehaviorConfig):
     residual: Literal["input", "attended"] = "input"
     target_attention: Literal["shared", "separate"] = "separate"
     target_residual: bool = False
+    told: Told = Field("projected", description="e_u adds up relu(Q_k C), F_vanilla follows (eq. 7), or C and nothing")
     ranked: Literal["projected", "raw"] = Field(
         "projected", description="f reads h_t (eq. 8) or q_t (the text after it)"
     )
@@ -253,8 +255,9 @@ class ATRank(BehaviorModel):
             for _ in range(config.blocks)
         )
         own = config.target_attention == "separate" or not self.blocks
-        attention = SpaceAttention(config.hidden, sizes, config.attention) if own else self.block(-1).attention
-        self.target = TargetAttention(config.hidden, attention, config.target_residual, config.dropout)
+        asked = SpaceAttention(config.hidden, sizes, config.attention, config.told == "projected") if own else None
+        attention = asked or self.block(-1).attention
+        self.target = TargetAttention(config.hidden, attention, config.target_residual, config.dropout, config.told)
         self.heads = nn.ModuleDict({key(g): FeedForward(config.hidden) for g in schema.groups if config.task_heads})
         self.rank = DotProduct() if config.ranking == "dot" else MLP(config.hidden, config.dropout)
         self.biases = nn.ModuleDict()

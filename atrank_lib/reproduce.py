@@ -28,9 +28,14 @@ from atrank_lib.samples import history_lengths, split
 from atrank_lib.search import some_users
 
 Profile = Literal["fast", "full"]
-Variant = Literal["searched", "paper-recipe", "no-time", "normalized", "runner-up"]
-# variants that change one option, for models that have it
-VARIANTS: dict[str, dict[str, Any]] = {"no-time": {"time": "none"}, "normalized": {"normalized": True}}
+Variant = Literal["searched", "paper-recipe", "no-time", "normalized", "raw", "raw-alone", "runner-up"]
+# variants that change options, for models that have them
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no-time": {"time": "none"},
+    "normalized": {"normalized": True},
+    "raw": {"told": "raw"},
+    "raw-alone": {"told": "raw", "blocks": 0},
+}
 
 # the order of the paper's Table 3, then the others; its numbers for (Electronics, Clothing)
 PAPER_TABLE_3 = {
@@ -163,7 +168,8 @@ def plan(
     """The cells of table 3. Settings are the best of the model's search, or those of the modern recipe.
 
     With another ``variant`` the records lie beside those of table 3: ``paper-recipe`` takes options and training from
-    the paper, ``no-time`` the time feature away, ``normalized`` makes DIN's weights sum to one, ``runner-up`` takes the
+    the paper, ``no-time`` the time feature away, ``normalized`` makes DIN's weights sum to one, ``raw`` lets ATRank's
+    target read the behaviors as they are, ``raw-alone`` leaves self-attention out besides, ``runner-up`` takes the
     second of the search's finals (models without such an option, or finals, are left out).
 
     Raises:

@@ -73,16 +73,23 @@ def attention(
     name: str,
     sizes: Sequence[int],
     form: str = "bilinear",
+    raw: bool = False,
 ) -> tuple[list[Array], list[Array]]:
-    """Eq. 2-5 (and the first two lines of eq. 7): the matrices ``A_k``, and ``concat_k C_k`` for each that asks."""
+    """Eq. 2-5 (and the first two lines of eq. 7): the matrices ``A_k``, and ``concat_k C_k`` for each that asks.
+
+    ``raw``: the rows of ``C_k`` add up the behaviors' own columns.
+    """
     matrices, contexts = [], [np.zeros(sum(sizes)) for _ in asking]
     first = 0
     for size in sizes:
         rows = slice(first, first + size)
         first += size
         p_k, p_bias = p[f"{name}.queries.map.0.weight"][rows], p[f"{name}.queries.map.0.bias"][rows]
-        q_k, q_bias = p[f"{name}.values.0.weight"][rows], p[f"{name}.values.0.bias"][rows]
-        told = [perceptron(y, q_k, q_bias) for y in behaviors]
+        if raw:
+            told = [y[rows] for y in behaviors]
+        else:
+            q_k, q_bias = p[f"{name}.values.0.weight"][rows], p[f"{name}.values.0.bias"][rows]
+            told = [perceptron(y, q_k, q_bias) for y in behaviors]
         matrix = np.zeros((len(asking), len(behaviors)))
         for i, x in enumerate(asking):
             s_k = perceptron(x, p_k, p_bias)
@@ -263,8 +270,9 @@ class Reference:
         h = self.project(group, q)
         shared = config.target_attention == "shared" and config.blocks > 0
         name = f"blocks.{config.blocks - 1}.attention" if shared else "target.attention"
-        matrices, contexts = attention([h], c, self.p, name, self.sizes, config.attention)
-        e = feed_forward(contexts[0], self.p, "target.feed_forward")
+        raw = config.told == "raw"
+        matrices, contexts = attention([h], c, self.p, name, self.sizes, config.attention, raw)
+        e = contexts[0] if raw else feed_forward(contexts[0], self.p, "target.feed_forward")
         if config.target_residual:
             e = layer_norm(h + e, self.p, "target.norm")
         x = q if config.ranked == "raw" else h

@@ -44,6 +44,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "shared": {"target_attention": "shared", "blocks": 2, "spaces": (3, 5, 8)},
     "no self-attention": {"blocks": 0, "time": "none", "ranking": "mlp"},
     "heads": {"task_heads": True},
+    "told raw": {"told": "raw"},
+    "told raw, shared": {"told": "raw", "target_attention": "shared", "target_residual": True, "spaces": (3, 5, 8)},
     "raw": {"embedding_size": 8, "hidden": 16, "ranked": "raw", "time": "continuous"},
 }
 

@@ -25,6 +25,7 @@ WAYS: list[tuple[str, dict[str, Any]]] = [
     ("atrank", {"ranking": "mlp"}),
     ("atrank", {"target_residual": True}),
     ("atrank", {"target_attention": "shared"}),
+    ("atrank", {"told": "raw"}),
     ("atrank", {"attention": "dot", "residual": "attended", "blocks": 2}),
     ("atrank", {"spaces": (5, 3), "blocks": 0}),
     ("atrank", {"time": "one_hot", "linear_projection": True}),

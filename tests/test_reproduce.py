@@ -92,7 +92,9 @@ def test_finished_cells_are_not_run_again(data, tmp_path):
 def test_variants_change_one_option_and_leave_out_models_without_it(data, tmp_path):
     log, models = EventLog.read(data), ["popularity", "bpr-mf", "din", "atrank"]
     plain = {cell.model: cell for cell in plan(log, models, 1, "full", tmp_path, 8)}
-    for variant, those in (("no-time", ["din", "atrank"]), ("normalized", ["din"])):
+    those_of = {"no-time": ["din", "atrank"], "normalized": ["din"], "raw": ["atrank"], "raw-alone": ["atrank"]}
+    assert set(those_of) == set(VARIANTS)
+    for variant, those in those_of.items():
         cells = plan(log, models, 1, "full", tmp_path, 8, variant)  # type: ignore[arg-type]
         assert [cell.model for cell in cells] == those
         for cell in cells:

@@ -155,12 +155,12 @@
     return model.config.linear_projection ? linear(model, name, x) : relu(linear(model, `${name}.0`, x));
   }
 
-  /** What the rows of c offer to whoever asks: keys and values of all spaces. */
-  function read(model, name, c) {
+  /** What the rows of c offer to whoever asks: keys and values of all spaces; raw: they are their own values. */
+  function read(model, name, c, raw = false) {
     const bilinear = model.config.attention === "bilinear";
     return {
       keys: bilinear ? linear(model, `${name}.keys`, c) : relu(linear(model, `${name}.keys.0`, c)),
-      values: relu(linear(model, `${name}.values.0`, c)),
+      values: raw ? c : relu(linear(model, `${name}.values.0`, c)),
     };
   }
 
@@ -210,7 +210,7 @@
       c = layerNorm(model, `blocks.${l}.norm`, plus(residual, feedForward(model, `blocks.${l}.feed_forward`, taken)));
       selfAttention.push(weights);
     }
-    return { selfAttention, told: read(model, targetAttention(model), c) };
+    return { selfAttention, told: read(model, targetAttention(model), c, model.config.told === "raw") };
   }
 
   const targetAttention = ({ config }) => (config.shared ? `blocks.${config.blocks - 1}.attention` : "target.attention");
@@ -227,7 +227,7 @@
   function score(model, encoding, { group, objects, q, h, queries }) {
     const { config } = model;
     const { taken, weights } = attend(model, queries, encoding.told);
-    let e = feedForward(model, "target.feed_forward", taken);
+    let e = config.told === "raw" ? taken : feedForward(model, "target.feed_forward", taken);
     if (config.target_residual) e = layerNorm(model, "target.norm", plus(h, e));
     if (config.task_heads) e = plus(e, feedForward(model, `heads.${group.module}`, e));
     const scores = objects.map((object, i) => {
