@@ -64,6 +64,9 @@ ROWS = {
     "all2one-unshared": Row("all2one", log=unshared),
     "all2one-one-time-scale": Row("all2one", log=one_time_scale),
     "all2one-no-time": Row("all2one", options={"time": "none"}),
+    # targets that read behaviors as they are
+    "one2one-raw": Row("one2one", options={"told": "raw"}),
+    "all2one-raw": Row("all2one", options={"told": "raw"}),
 }
 
 
