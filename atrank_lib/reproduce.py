@@ -351,6 +351,17 @@ def per_user(runs: list[dict[str, Any]]) -> np.ndarray:
     return np.stack([unpack(run["per_user"]) for run in runs])
 
 
+def difference(changed: list[dict[str, Any]], base: list[dict[str, Any]]) -> dict[str, float]:
+    """By how much the AUC of ``changed`` is above that of ``base``, on the seeds that both have: seeds, difference and
+    its paired bootstrap interval, low and high."""
+    both = {run["seed"] for run in changed} & {run["seed"] for run in base}
+    ours, theirs = (per_user([run for run in runs if run["seed"] in both]) for runs in (changed, base))
+    return {
+        "seeds": len(both),
+        **dict(zip(("difference", "low", "high"), paired_difference(ours, theirs), strict=True)),
+    }
+
+
 def by_length(
     log: EventLog, records: dict[str, list[dict[str, Any]]], edges: Sequence[int] = (4, 8, 16, 32)
 ) -> pd.DataFrame:

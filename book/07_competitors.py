@@ -53,11 +53,10 @@ import torch
 import atrank_lib.check.competitors  # noqa: F401
 from atrank_lib import Recipe, build_batch, check, evaluate, fit
 from atrank_lib.competitors.base import in_time
-from atrank_lib.evaluation import paired_difference
 from atrank_lib.figures import INK, label_lines, learning_curves, model_color, sketch
 from atrank_lib.figures import MODELS as COLORS
-from atrank_lib.records import read_record, recorded, recorded_runs, unpack
-from atrank_lib.reproduce import COMPARED, SWITCHES, curves, read_table, switch_table, table3, test_floor
+from atrank_lib.records import read_record, recorded, recorded_runs
+from atrank_lib.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
 from atrank_lib.runs import MODELS, prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
 
@@ -381,7 +380,6 @@ ours.drop(columns=["paper, Electronics", "paper, Clothing"]).round(4)
 ours[["paper, Electronics", "paper, Clothing"]].dropna()
 
 # %% tags=["hide-input"]
-wins = {name: np.stack([unpack(run["per_user"]) for run in records[name]]) for name in records}
 atrank = claim("ch7_atrank", float(ours.loc["atrank", "AUC"]), low=0.83, high=0.86)
 claim("ch7_atrank_sd", float(ours.loc["atrank", "sd"]), low=0.0, high=0.006)
 claim("ch7_largest_sd", float(ours["sd"].max()), low=0.0, high=0.006)
@@ -392,17 +390,16 @@ claim("ch7_best_rival_auc", float(others.max()), low=0.8, high=0.86)
 claim("ch7_mf", float(ours.loc["bpr-mf", "AUC"]), low=0.7, high=0.82)
 claim("ch7_popularity", float(ours.loc["popularity", "AUC"]), low=0.55, high=0.8)
 claim("ch7_lstm", float(ours.loc["bi-lstm", "AUC"]), low=0.8, high=0.86)
-lead, lead_low, lead_high = paired_difference(wins["atrank"], wins[rival])
-claim("ch7_lead", lead, low=-0.02, high=0.03)
-claim("ch7_lead_low", lead_low)
-claim("ch7_lead_high", lead_high)
-over_lstm, lstm_low, lstm_high = paired_difference(wins["atrank"], wins["bi-lstm"])
-claim("ch7_over_lstm", over_lstm, low=-0.02, high=0.03)
-claim("ch7_over_lstm_low", lstm_low)
-claim("ch7_over_lstm_high", lstm_high)
-if lead_low > 0:
+lead, over_lstm = (difference(records["atrank"], records[name]) for name in (rival, "bi-lstm"))
+claim("ch7_lead", lead["difference"], low=-0.02, high=0.03)
+claim("ch7_lead_low", lead["low"])
+claim("ch7_lead_high", lead["high"])
+claim("ch7_over_lstm", over_lstm["difference"], low=-0.02, high=0.03)
+claim("ch7_over_lstm_low", over_lstm["low"])
+claim("ch7_over_lstm_high", over_lstm["high"])
+if lead["low"] > 0:
     verdict = "ATRank leads, and the interval of the difference does not contain zero"
-elif lead_high < 0:
+elif lead["high"] < 0:
     verdict = "the other model leads, and the interval of the difference does not contain zero"
 else:
     verdict = "the interval of the difference contains zero: the two cannot be told apart here"
@@ -442,13 +439,6 @@ _ = claim("ch7_verdict", verdict)
 assert searches["din"]["best"]["parameters"] == searches["atrank"]["best"]["parameters"]
 
 
-def against(changed, base):
-    """The difference in AUC of two models on the seeds that both have, and its interval over users."""
-    both = sorted({run["seed"] for run in changed} & {run["seed"] for run in base})
-    won = [np.stack([unpack(run["per_user"]) for run in runs if run["seed"] in both]) for runs in (changed, base)]
-    return len(both), *paired_difference(*won)
-
-
 def variant(name, model):
     return read_table(recorded(f"table3-{name}/amazon_sports_and_outdoors"))[model]
 
@@ -460,9 +450,7 @@ pairs = {
     "the same, and no self-attention": (alone, records["atrank"]),
     "DIN": (records["din"], records["atrank"]),
 }
-parts = pd.DataFrame(
-    {name: against(*pair) for name, pair in pairs.items()}, index=["seeds", "difference", "low", "high"]
-).T.astype({"seeds": int})
+parts = pd.DataFrame({name: difference(*pair) for name, pair in pairs.items()}).T.astype({"seeds": int})
 parts.insert(1, "against", ["DIN", "ATRank", "ATRank", "ATRank"])
 switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES)))["difference"]
 claim("ch7_network_as_f", float(switched["network-as-f"]), low=-0.02, high=0.0)
@@ -474,14 +462,13 @@ claim("ch7_raw_gain", float(parts["difference"].iloc[1]), low=0.002, high=0.006)
 claim("ch7_raw_low", float(parts["low"].iloc[1]), low=0.0)
 claim("ch7_raw_high", float(parts["high"].iloc[1]))
 claim("ch7_alone_gain", float(parts["difference"].iloc[2]), low=0.0, high=0.006)
-_, over_din, over_din_low, over_din_high = against(raw, records["din"])
-claim("ch7_raw_din", over_din, low=-0.003, high=0.003)
-claim("ch7_raw_din_low", over_din_low, high=0.0)
-claim("ch7_raw_din_high", over_din_high, low=0.0)
-_, without, without_low, without_high = against(raw, alone)
-claim("ch7_raw_attention", without, low=0.0, high=0.005)
-claim("ch7_raw_attention_low", without_low)
-claim("ch7_raw_attention_high", without_high)
+over_din, over_alone = difference(raw, records["din"]), difference(raw, alone)
+claim("ch7_raw_din", over_din["difference"], low=-0.003, high=0.003)
+claim("ch7_raw_din_low", over_din["low"], high=0.0)
+claim("ch7_raw_din_high", over_din["high"], low=0.0)
+claim("ch7_raw_attention", over_alone["difference"], low=0.0, high=0.005)
+claim("ch7_raw_attention_low", over_alone["low"])
+claim("ch7_raw_attention_high", over_alone["high"])
 first_epoch = {
     name: np.mean([run["epochs"][0]["validation_auc"] for run in runs])
     for name, runs in (("raw", raw), ("projected", records["atrank"]))
@@ -519,12 +506,10 @@ first, second = sorted(finals["bi-lstm"].values(), reverse=True)[:2]
 claim("ch7_final_margin", first - second, low=0.0, high=0.001)
 claim("ch7_runner_up", float(np.mean([run["average_user_auc"] for run in seconds["bi-lstm"]])), low=0.8, high=0.86)
 claim("ch7_runner_up_seeds", len(seconds["bi-lstm"]), low=5)
-over, over_low, over_high = paired_difference(
-    wins["atrank"], np.stack([unpack(r["per_user"]) for r in seconds["bi-lstm"]])
-)
-claim("ch7_over_runner_up", over, low=0.0, high=0.01)
-claim("ch7_over_runner_up_low", over_low)
-_ = claim("ch7_over_runner_up_high", over_high)
+over = difference(records["atrank"], seconds["bi-lstm"])
+claim("ch7_over_runner_up", over["difference"], low=0.0, high=0.01)
+claim("ch7_over_runner_up_low", over["low"])
+_ = claim("ch7_over_runner_up_high", over["high"])
 
 # %% [markdown]
 # The two were {glue:text}`ch7_final_margin:.5f` apart in validation, with one seed each. The runner-up reaches a test
@@ -579,15 +564,12 @@ _ = claim("ch7_gap_long_error", error, low=0.0, high=0.03)
 
 # %% tags=["hide-input"]
 blind = read_table(recorded("table3-no-time/amazon_sports_and_outdoors"))["bi-lstm"]
-with_time = [run for run in records["bi-lstm"] if run["seed"] in {other["seed"] for other in blind}]
-time_gain, time_low, time_high = paired_difference(
-    np.stack([unpack(run["per_user"]) for run in with_time]), np.stack([unpack(run["per_user"]) for run in blind])
-)
-claim("ch7_lstm_time", time_gain, low=-0.02, high=0.05)
-claim("ch7_lstm_time_low", time_low, high=0.0)
-claim("ch7_lstm_time_high", time_high, low=0.0)
+time_gain = difference(records["bi-lstm"], blind)
+claim("ch7_lstm_time", time_gain["difference"], low=-0.02, high=0.05)
+claim("ch7_lstm_time_low", time_gain["low"], high=0.0)
+claim("ch7_lstm_time_high", time_gain["high"], low=0.0)
 claim("ch7_atrank_time", float(switched["no-time"]), low=-0.02, high=-0.001)
-claim("ch7_lstm_time_seeds", len(with_time), low=1, high=1)
+claim("ch7_lstm_time_seeds", time_gain["seeds"], low=1, high=1)
 _ = claim("ch7_lstm_sd", float(ours.loc["bi-lstm", "sd"]), low=0.0, high=0.006)
 
 # %% [markdown]

@@ -225,6 +225,10 @@ def test_the_difference_of_two_models_is_over_the_same_users():
     switched = reproduce.switch_table({"base": records("atrank", theirs), "x": records("atrank", ours)})
     assert switched.loc["x", "difference"] == pytest.approx(ours.mean() - theirs.mean())
     assert switched.loc["x", "low"] < switched.loc["x", "difference"] < switched.loc["x", "high"]
+    found = reproduce.difference(records("atrank", ours[:2]), records("bpr-mf", theirs))  # a seed more on one side
+    assert found["seeds"] == 2
+    assert found["difference"] == pytest.approx(ours[:2].mean() - theirs[:2].mean())
+    assert found["low"] < found["difference"] < found["high"]
 
 
 def test_figure_2_adds_up_samples_and_seconds(data, tmp_path):
