@@ -92,7 +92,8 @@ class SpaceAttention(nn.Module):
     The paper's score is bilinear, ``S_k W_k S^T``. Since ``S_k W_k S^T = S_k (S W_k^T)^T``, the keys are projected
     to ``s_k`` dimensions first: the same numbers as multi-head attention with scale 1, K times cheaper than
     comparing in all ``d`` dimensions. ``form="dot"`` is the original code's score: keys are a relu perceptron
-    too, and scores are divided by ``sqrt(s_k)``. Without ``values`` it has no ``Q_k``, and gives weights alone.
+    too, and scores are divided by ``sqrt(s_k)``. Without ``values`` it has no ``Q_k``: whoever
+    calls ``tell`` says what is added up.
     """
 
     def __init__(
@@ -199,12 +200,11 @@ class SelfAttention(nn.Module):
 class TargetAttention(nn.Module):
     """Eq. 7, *vanilla attention*: what the behaviors ``C`` tell about a target ``h_t``.
 
-    With ``shared`` the layer uses the ``P_k, W_k, Q_k`` of self-attention, as the symbols of eq. 7 say; otherwise
-    it has its own, as the original code. ``F_vanilla`` is its own in any case. ``residual=True`` adds the target to
-    the user vector and normalizes, as the original code does.
+    Given the ``attention`` of self-attention the layer uses its ``P_k, W_k, Q_k``, as the symbols of eq. 7 say; given
+    one of its own it does as the original code. ``F_vanilla`` is its own in any case. ``residual=True`` adds the
+    target to the user vector and normalizes, as the original code does.
 
-    ``told="raw"`` goes beyond the paper: each space adds up its own columns of ``C``, and no network follows, so that
-    the user vector stays in the space of ``C``.
+    ``told="raw"`` goes beyond the paper: each space adds up its own columns of ``C``, and no network follows.
 
     >>> layout = Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)
     >>> layer = TargetAttention(hidden=8, attention=SpaceAttention(8, [4, 4]))

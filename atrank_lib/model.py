@@ -70,7 +70,7 @@ class ATRankConfig(BehaviorConfig):
     residual: Literal["input", "attended"] = "input"
     target_attention: Literal["shared", "separate"] = "separate"
     target_residual: bool = False
-    told: Told = Field("projected", description="e_u adds up relu(Q_k C), F_vanilla follows (eq. 7), or C and nothing")
+    told: Told = Field("projected", description="e_u: F_vanilla of sums of relu(Q_k C) (eq. 7), or raw: sums of C")
     ranked: Literal["projected", "raw"] = Field(
         "projected", description="f reads h_t (eq. 8) or q_t (the text after it)"
     )

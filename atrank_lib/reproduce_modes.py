@@ -67,6 +67,7 @@ ROWS = {
     # targets that read behaviors as they are
     "one2one-raw": Row("one2one", options={"told": "raw"}),
     "all2one-raw": Row("all2one", options={"told": "raw"}),
+    "all2all-raw": Row("all2all", options={"told": "raw"}),
 }
 
 

@@ -5,20 +5,22 @@ moves every row: Adam's momentum goes on moving rows whose gradient is zero, and
 works on a small table that holds the batch's rows alone. What the other rows have missed is owed to them; it is paid,
 in closed form, when a batch reads them next, or at the end of an epoch.
 
-With gradient zero from step ``s`` on, Adam does at step ``j``, where ``c_j = 1 - beta^j`` corrects the bias::
+With gradient zero after step ``s``, Adam does at step ``j`` to a number ``p`` with moments ``m`` and ``v``, where
+``lr`` is the learning rate and ``c_j = 1 - beta^j`` corrects the bias::
 
     m_j = beta_1^(j-s) m_s,   v_j = beta_2^(j-s) v_s,   p_j = p_(j-1) - lr_j / c1_j * m_j / (sqrt(v_j / c2_j) + eps)
 
 so with ``w_j = lr_j sqrt(c2_j) / c1_j * r^(j-s)``, ``r = beta_1 / sqrt(beta_2)``, and ``x_j = sqrt(c2_j)
-beta_2^(-(j-s)/2)`` a row ``s`` steps old is owed a sum over its missed steps::
+beta_2^(-(j-s)/2)`` a row that was last paid after step ``s`` is owed a sum over the steps it missed::
 
     p_t = p_s - m_s sum_j w_j / (sqrt(v_s) + eps x_j)
 
 Without ``eps`` the sum of ``w_j`` is one number for each ``s``, and whatever the row holds, its debt is exact. With
-``eps`` it is a rule of Gauss with two points, again the same for all rows of one ``s``: ``sum_i q_i / (sqrt(v_s) + eps
-x_i)``, right where ``eps`` is small beside ``sqrt(v_s)`` and where it is large, and in between within a hundredth of
-a full step (the tests compare). Averages, ``u_j = d_j u_(j-1) + (1 - d_j) p_j``, become ``u_t = A u_s + (1 - A) p_s``
-less the same kind of sum with weights of their own.
+``eps`` it is replaced by a rule of Gauss, ``sum_i q_i / (sqrt(v_s) + eps x_i)``, whose two points ``x_i`` and weights
+``q_i`` are again the same for all rows of one ``s``. It is right where ``eps`` is small beside ``sqrt(v_s)`` and where
+it is large, and in between within a hundredth of a full step (the tests compare). Averages with decays ``d_j``,
+``u_j = d_j u_(j-1) + (1 - d_j) p_j``, become ``A u_s + (1 - A) p_s``, where ``A`` is the product of the decays, less
+the same kind of sum with weights of their own.
 """
 
 from __future__ import annotations
