@@ -419,15 +419,17 @@ _ = claim("ch7_verdict", verdict)
 # {glue:text}`ch7_over_lstm_low:+.4f` to {glue:text}`ch7_over_lstm_high:+.4f`. In the paper, ATRank was ahead of the
 # Bi-LSTM by 0.0164 on Electronics and 0.0036 on Clothing {cite:p}`zhou2018atrank`.
 #
-# So under equal tuning ATRank is not the best model of this table. DIN, a close relative, beats it: its target also
+# ## Why does DIN lead?
+#
+# Under equal tuning ATRank is not the best model of this table. DIN, a close relative, beats it: its target also
 # chooses among behaviors. What does it do otherwise? Five things:
 #
 # 1. It has no self-attention.
 # 2. Its score $f$ is a network, not an inner product.
 # 3. Its weights are not normalized, so that many matching behaviors count more than one.
 # 4. A behavior has one weight, from a small network. In ATRank it has one for each space, from inner products.
-# 5. What it adds up are the behaviors themselves. In ATRank ({eq}`eq-target`) they pass a layer, $Q_k$, before the sum,
-#    and a network, $\mathcal{F}_{vanilla}$, after it.
+# 5. What it adds up are the behaviors themselves. By {eq}`eq-target`, those of ATRank pass a layer, $Q_k$, before the
+#    sum, and a network, $\mathcal{F}_{vanilla}$, after it.
 #
 # Which of these is it? The search chose the same settings for both models, so settings cannot explain it. The first two
 # {ref}`paper-against-code` has tried on ATRank. For the third, DIN's weights are made to sum to one
@@ -511,6 +513,8 @@ parts.round(4)
 #
 # The raw reading stays out of Table 3. It was found by asking why one model lost on this log, and no other model was
 # asked that. What it is worth on other logs, {ref}`ch-multitask` looks up.
+#
+# ## When the search is a draw
 #
 # The Bi-LSTM has a story of its own. Its finals were decided by less than another seed would change. What if the
 # runner-up had won?

@@ -230,7 +230,8 @@ _ = claim("code_switches", len(shown))
 # {glue:text}`code_switches` changes, {glue:text}`code_small` move the result by less than twice that: on this log, and
 # for training this short, they do not matter. The largest loss by a single change comes from
 # {glue:text}`code_worst_name`, {glue:text}`code_worst:+.4f`. None is better than the base: the best of them,
-# {glue:text}`code_best_name`, changes it by {glue:text}`code_best:+.4f`.
+# {glue:text}`code_best_name`, changes it by {glue:text}`code_best:+.4f`. What does make it better is a change that neither
+# the paper nor its code names: {ref}`ch-competitors` finds it.
 #
 # To the questions that the book asked on the way: the paper's bilinear score instead of the authors' scaled dot product
 # is worth {glue:text}`code_bilinear_gain:+.4f`; the time feature {glue:text}`code_time_gain:+.4f`; self-attention
