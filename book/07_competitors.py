@@ -990,6 +990,7 @@ _ = claim("ch7_pairs_either_way", len(either), low=len(pairs) // 2, high=len(pai
 # - **The same search** for all, chosen on validation; differences over pairs of the same users, and the spread over
 #   seeds beside them.
 # - **Table 3**: ATRank {glue:text}`ch7_atrank:.4f`, the best rival {glue:text}`ch7_best_rival_auc:.4f`.
+# - **Why DIN leads**: it adds up behaviors as they are. With `told="raw"` ATRank does so too, and is as good.
 # - **Speed** depends on length, batch and implementation ({numref}`fig-competitors-speed`).
 #
 # **Where next?** All of this was about one kind of behavior. {ref}`ch-multitask` has several, which is what ATRank was
