@@ -92,8 +92,8 @@ class SpaceAttention(nn.Module):
     The paper's score is bilinear, ``S_k W_k S^T``. Since ``S_k W_k S^T = S_k (S W_k^T)^T``, the keys are projected
     to ``s_k`` dimensions first: the same numbers as multi-head attention with scale 1, K times cheaper than
     comparing in all ``d`` dimensions. ``form="dot"`` is the original code's score: keys are a relu perceptron
-    too, and scores are divided by ``sqrt(s_k)``. Without ``values`` it has no ``Q_k``: whoever
-    calls ``tell`` says what is added up.
+    too, and scores are divided by ``sqrt(s_k)``. Without ``values`` it has no ``Q_k``: whoever calls ``tell`` says what
+    is added up.
     """
 
     def __init__(
@@ -222,6 +222,8 @@ class TargetAttention(nn.Module):
         told: Told = "projected",
     ) -> None:
         super().__init__()
+        if told not in ("projected", "raw"):
+            raise ValueError(f"told {told!r}; use 'projected' or 'raw'")
         self.attention = attention
         self.told = told
         self.feed_forward = FeedForward(hidden) if told == "projected" else nn.Identity()

@@ -254,9 +254,10 @@ class ATRank(BehaviorModel):
             SelfAttention(config.hidden, sizes, config.attention, config.residual, config.dropout)
             for _ in range(config.blocks)
         )
-        own = config.target_attention == "separate" or not self.blocks
-        asked = SpaceAttention(config.hidden, sizes, config.attention, config.told == "projected") if own else None
-        attention = asked or self.block(-1).attention
+        if config.target_attention == "separate" or not self.blocks:
+            attention = SpaceAttention(config.hidden, sizes, config.attention, values=config.told == "projected")
+        else:
+            attention = self.block(-1).attention
         self.target = TargetAttention(config.hidden, attention, config.target_residual, config.dropout, config.told)
         self.heads = nn.ModuleDict({key(g): FeedForward(config.hidden) for g in schema.groups if config.task_heads})
         self.rank = DotProduct() if config.ranking == "dot" else MLP(config.hidden, config.dropout)

@@ -315,13 +315,13 @@ def read_table(folder: Path, order: Sequence[str] = COMPARED) -> dict[str, list[
 
 def switch_table(records: dict[str, list[dict[str, Any]]]) -> pd.DataFrame:
     """What each switch changes: mean and spread over seeds, and the difference to the base on the same seeds' users."""
-    base, rows = per_user(records["base"]), []
+    rows = []
     for name, runs in records.items():
         aucs = [run["average_user_auc"] for run in runs]
         spread = float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan")
         row: dict[str, Any] = {"switch": name, "seeds": len(runs), "AUC": float(np.mean(aucs)), "sd": spread}
         if name != "base":
-            row["difference"], row["low"], row["high"] = paired_difference(per_user(runs), base)
+            row |= {**difference(runs, records["base"]), "seeds": len(runs)}
         rows.append(row)
     return pd.DataFrame(rows).set_index("switch")
 
@@ -352,14 +352,11 @@ def per_user(runs: list[dict[str, Any]]) -> np.ndarray:
 
 
 def difference(changed: list[dict[str, Any]], base: list[dict[str, Any]]) -> dict[str, float]:
-    """By how much the AUC of ``changed`` is above that of ``base``, on the seeds that both have: seeds, difference and
-    its paired bootstrap interval, low and high."""
+    """By how much the AUC of ``changed`` is above that of ``base``, on the seeds that both have, and its interval."""
     both = {run["seed"] for run in changed} & {run["seed"] for run in base}
     ours, theirs = (per_user([run for run in runs if run["seed"] in both]) for runs in (changed, base))
-    return {
-        "seeds": len(both),
-        **dict(zip(("difference", "low", "high"), paired_difference(ours, theirs), strict=True)),
-    }
+    mean, low, high = paired_difference(ours, theirs)
+    return {"seeds": len(both), "difference": mean, "low": low, "high": high}
 
 
 def by_length(

@@ -174,8 +174,9 @@ class _Table:
             rule = owed.rule(last)
             if kernels.ready(self.weight, self.weight.shape[1]):
                 due = [torch.stack(fades), rule[0], *([owed.a[last][None], rule[1]] if len(rule) > 1 else [])]
-                now, moments = torch.cat(due).T.float().contiguous(), (self.state["exp_avg"], self.state["exp_avg_sq"])
-                return kernels.pay(rows, now, self.group["eps"], self.weight.detach(), moments, self.averaged)
+                columns = torch.cat(due).T.float().contiguous()
+                moments = self.state["exp_avg"], self.state["exp_avg_sq"]
+                return kernels.pay(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
         weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
         faded: list[Tensor] = []
         owing: list[Tensor] = []

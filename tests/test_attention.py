@@ -176,3 +176,5 @@ def test_wrong_forms_are_refused():
         SpaceAttention(HIDDEN, (6,), "additive")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"needs spaces of one size, not \[1, 3, 2\]"):
         SpaceAttention(HIDDEN, (1, 3, 2), "dot")
+    with pytest.raises(ValueError, match="told 'rwa'; use 'projected' or 'raw'"):
+        TargetAttention(HIDDEN, SpaceAttention(HIDDEN, (6,)), told="rwa")  # type: ignore[arg-type]

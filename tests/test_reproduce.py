@@ -89,7 +89,7 @@ def test_finished_cells_are_not_run_again(data, tmp_path):
     assert {f.name for f in file.parent.iterdir()} == {"popularity-seed0.json", "last-category-seed0.json"}
 
 
-def test_variants_change_one_option_and_leave_out_models_without_it(data, tmp_path):
+def test_variants_change_their_options_and_leave_out_models_without_them(data, tmp_path):
     log, models = EventLog.read(data), ["popularity", "bpr-mf", "din", "atrank"]
     plain = {cell.model: cell for cell in plan(log, models, 1, "full", tmp_path, 8)}
     those_of = {"no-time": ["din", "atrank"], "normalized": ["din"], "raw": ["atrank"], "raw-alone": ["atrank"]}
