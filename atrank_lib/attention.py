@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from atrank_lib import kernels
-from atrank_lib.kernels import Linear
+from atrank_lib.fast import kernels
+from atrank_lib.fast.kernels import Linear
 from atrank_lib.layout import Layout
 from atrank_lib.noise import Dropout
 from atrank_lib.projection import SemanticProjection, perceptron

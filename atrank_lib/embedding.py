@@ -9,18 +9,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib import kernels
+from atrank_lib.fast import kernels
 from atrank_lib.grouping import UNKNOWN, Features, Ragged, Vocabularies
+from atrank_lib.log.schema import Schema
 from atrank_lib.noise import noise
 from atrank_lib.samples import GroupBatch
-from atrank_lib.schema import Schema
 from atrank_lib.time_encoding import TimeEncoding, TimeForm
 
 
 def shared_tables(schema: Schema, vocabularies: Vocabularies, size: int) -> nn.ModuleDict:
     """One table per vocabulary: features of any group that name the same vocabulary read the same rows.
 
-    >>> from atrank_lib.schema import Schema
+    >>> from atrank_lib.log.schema import Schema
     >>> shop = {"kind": "categorical", "vocabulary": "shop"}
     >>> groups = {g: {"actions": ["see"], "features": {"shop_id": shop}} for g in ("item", "coupon")}
     >>> schema = Schema.model_validate({"name": "mine", "groups": groups})
@@ -123,7 +123,7 @@ class ObjectEmbedding(nn.Module):
 class BehaviorEmbedding(nn.Module):
     """``u_ij = emb_i(o_j) + lookup_i^t(bucketize_i(t_j)) + lookup_i^a(a_j)`` for the behaviors of one group.
 
-    >>> from atrank_lib.schema import Schema
+    >>> from atrank_lib.log.schema import Schema
     >>> item = {"actions": ["buy"], "features": {"object_id": {"kind": "categorical"}, "price": {"kind": "continuous"}}}
     >>> schema = Schema.model_validate({"name": "mine", "groups": {"item": item}})
     >>> tables = shared_tables(schema, Vocabularies({"item.object_id": ("i1", "i2")}, {}), size=4)

@@ -12,11 +12,11 @@ from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.inference import Ranker, evaluating
 from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.samples import Samples, batches
+from atrank_lib.scale.processes import ALONE, Processes
+from atrank_lib.serve.ranker import Ranker, evaluating
 
 
 class AverageUserAUC(float):

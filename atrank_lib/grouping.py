@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.events import EventLog
-from atrank_lib.schema import Schema
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 
 UNKNOWN = 0  # index 0 of every vocabulary: a value that training never showed; padding is a mask, never an id
 

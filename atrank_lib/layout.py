@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from atrank_lib import kernels
+from atrank_lib.fast import kernels
 
 # a strip takes shorter samples in while its empty places stay below both a share of the real ones and a number that
 # costs less than one more call

@@ -25,11 +25,11 @@ from atrank_lib.attention import AttentionForm, FeedForward, SelfAttention, Spac
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
 from atrank_lib.layout import Layout
+from atrank_lib.log.schema import Schema
 from atrank_lib.noise import Dropout
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import MLP, DotProduct
 from atrank_lib.samples import Batch, Candidates
-from atrank_lib.schema import Schema
 from atrank_lib.time_encoding import TimeForm
 
 

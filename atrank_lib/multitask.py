@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.embedding import key
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from atrank_lib.samples import Samples, TaskSamples
-from atrank_lib.schema import Schema
 
 Mix = Literal["proportional", "uniform"]
 Steps = Literal["shuffled", "joint", "pcgrad"]

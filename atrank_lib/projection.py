@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.embedding import key
-from atrank_lib.kernels import Linear, Perceptron
+from atrank_lib.fast.kernels import Linear, Perceptron
 
 
 def perceptron(inputs: int, outputs: int) -> nn.Sequential:

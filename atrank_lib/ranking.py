@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.inference import Ranker
 from atrank_lib.noise import Dropout
+from atrank_lib.serve.ranker import Ranker
 
 Loss = Literal["pointwise", "pairwise"]
 

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from atrank_lib.checkpoints import Checkpoints, FitResult
-from atrank_lib.distributed import ALONE, Processes
 from atrank_lib.evaluation import AverageUserAUC, score_candidates, user_auc
-from atrank_lib.execution import Execution, compile_layers, plain_layers
+from atrank_lib.fast.row_updates import RowUpdates, large
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import TaskWeights, remix, turns, without_conflicts
 from atrank_lib.negatives import draw_candidates
 from atrank_lib.parts import Parts, Whole
 from atrank_lib.ranking import LOSSES
 from atrank_lib.recipes import RECIPES, Recipe, learning_rate
-from atrank_lib.row_updates import RowUpdates, large
+from atrank_lib.runs.checkpoints import Checkpoints, FitResult
 from atrank_lib.samples import Batch, Samples, Split, batches
+from atrank_lib.scale.execution import Execution, compile_layers, plain_layers
+from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.workers import Workers
 
 

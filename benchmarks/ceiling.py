@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from atrank_lib import kernels
+from atrank_lib.fast import kernels
 
 HIDDEN, SPACES = 128, 8  # the default sizes of all models; embeddings are 64 for the item and 64 for its category
 TRAINING = 3  # backward takes twice the forward's products
@@ -40,7 +40,7 @@ def _best(call: Callable[[], object], repeats: int = 5) -> float:
 def products(rows: int, length: int) -> dict[str, float]:
     """GFLOP/s of products at the shapes of a batch with so many behaviors in histories of ``length``.
 
-    ``kernel`` is the layer by `atrank_lib.kernels`, the others are torch's.
+    ``kernel`` is the layer by `atrank_lib.fast.kernels`, the others are torch's.
     """
     d, size = HIDDEN, HIDDEN // SPACES
     x, w = torch.randn(rows, d), torch.randn(d, d)

@@ -23,12 +23,13 @@ import typer
 from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, Recipe, fit
-from atrank_lib.provenance import commit, hardware, versions
-from atrank_lib.records import write_record
+from atrank_lib.runs import versions
 from atrank_lib.samples import Split
 from benchmarks.ours import histories_of
 from benchmarks.speed import MALLOC
 from benchmarks.work import synthetic
+from experiments.provenance import commit, hardware
+from experiments.records import write_record
 
 
 @dataclass(frozen=True)

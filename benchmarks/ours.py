@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from atrank_lib import EventLog, Recipe, Schema, fit, kernels
-from atrank_lib.execution import Execution
+from atrank_lib.fast.row_updates import large
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler
-from atrank_lib.row_updates import large
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import Samples, Split, batches, split
+from atrank_lib.scale.execution import Execution
 from benchmarks.work import Setting, Work
 
 ADAM: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class How:
     rows: bool = True  # large tables are updated by rows
     pool: int = 50  # batches among which samples are sorted by length; 1: as chance has it
     malloc: bool = True  # memory is kept (benchmarks.speed.MALLOC)
-    kernels: bool = True  # atrank_lib.kernels, in place of torch's operators
+    kernels: bool = True  # atrank_lib.fast.kernels, in place of torch's operators
 
 
 TWIN = How("atrank", {"attention": "dot"}, SGD)  # of `benchmarks.plain`

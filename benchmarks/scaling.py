@@ -25,12 +25,12 @@ import typer
 from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
-from atrank_lib.distributed import joined
-from atrank_lib.execution import Execution
 from atrank_lib.recipes import RECIPES
-from atrank_lib.records import provenance, write_record
 from atrank_lib.runs import OPTIONS, prepare
 from atrank_lib.samples import Split
+from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.processes import joined
+from experiments.records import provenance, write_record
 
 
 class Way(NamedTuple):

@@ -8,8 +8,8 @@ Amazon Sports; then those of the log at `--data`: in batches of similar length, 
 as chance has it. The models take turns, a repeat each, so that a
 slow minute of the machine hits all of them; medians are compared.
 
-All run by PyTorch's operators; `atrank-kernels` and `bi-lstm-kernels` are the same models with `atrank_lib.kernels`,
-which have layers and attention, and no LSTM.
+All run by PyTorch's operators; `atrank-kernels` and `bi-lstm-kernels` are the same models with
+`atrank_lib.fast.kernels`, which have layers and attention, and no LSTM.
 
 `cnn-500` pads every history to 500 as the original code does, and `bi-lstm-unpacked` reads the padding: its backward
 direction starts there, so its numbers are wrong, and it is here for its speed alone.
@@ -35,13 +35,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from atrank_lib import EventLog, Recipe, Schema, fit, kernels
-from atrank_lib.checkpoints import write_text
 from atrank_lib.competitors import CNN, BiLSTM
 from atrank_lib.competitors.cnn import WIDTHS
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.provenance import commit, hardware, versions
-from atrank_lib.runs import MODELS, prepare
+from atrank_lib.runs import MODELS, prepare, versions
+from atrank_lib.runs.checkpoints import write_text
 from atrank_lib.samples import Batch, Split, batches
+from experiments.provenance import commit, hardware
 
 # glibc gives large buffers back to the system after every use and asks for them again; a recurrent network, which
 # makes many, then waits for the system more than it computes. With these all models keep their memory.

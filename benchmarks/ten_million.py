@@ -17,9 +17,10 @@ from typing import Annotated, Any
 import typer
 from _memory import watch
 
-from atrank_lib.provenance import commit, hardware, versions
-from atrank_lib.records import write_record
-from atrank_lib.shards import ShardedLog
+from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.runs import versions
+from experiments.provenance import commit, hardware
+from experiments.records import write_record
 
 LIMIT_GB = 8.0
 BATCH = 512  # steps of the recipe's 128 are so many that starting each takes longer than computing it

@@ -29,7 +29,7 @@
 # - see how far one gets without learning anything, and how far one could get.
 #
 # **Runtime** (`fast`): under a minute on a laptop. **Before this**: Python, pandas, a little PyTorch. The symbols are
-# listed in {doc}`notation`. **Modules**: `atrank_lib.schema`, `events`, `samples`, `negatives`, `evaluation`.
+# listed in {doc}`notation`. **Modules**: `atrank_lib.log.schema`, `events`, `samples`, `negatives`, `evaluation`.
 # ```
 
 # %% tags=["parameters"]
@@ -38,7 +38,7 @@ data = ""
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("01_behaviors", profile=profile, data=data, seed=seed)
 
@@ -47,15 +47,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import atrank_book.check.behaviors  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import FAINT, INK, group_color
 
-import atrank_lib.check.behaviors  # noqa: F401
 from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, check, split
 from atrank_lib.evaluation import fixed_candidates, user_auc
-from atrank_lib.figures import FAINT, INK, group_color
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]

@@ -36,19 +36,20 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("03_time_encoding", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 from dataclasses import replace
 
+import atrank_book.check.time_encoding  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, direct_label, group_color
 
-import atrank_lib.check.time_encoding  # noqa: F401
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -67,7 +68,6 @@ from atrank_lib import (
 )
 from atrank_lib.embedding import shared_tables
 from atrank_lib.evaluation import fixed_candidates, user_auc
-from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.runs import prepare
 from atrank_lib.samples import GroupBatch
 from data_scripts.simulate import MarketplaceConfig, simulate

@@ -36,17 +36,18 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("05_attention", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
+import atrank_book.check.attention  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, group_color, heatmap, space_color
 
-import atrank_lib.check.attention  # noqa: F401
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -65,7 +66,6 @@ from atrank_lib import (
     split,
 )
 from atrank_lib.evaluation import score_candidates
-from atrank_lib.figures import INK, group_color, heatmap, space_color
 from atrank_lib.layout import Layout
 from atrank_lib.runs import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate

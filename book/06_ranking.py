@@ -38,27 +38,27 @@ data = ""
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("06_ranking", profile=profile, data=data, seed=seed)
 
 # %% tags=["hide-input"]
+import atrank_book.check.ranking  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, direct_label, group_color
 
-import atrank_lib.check.ranking  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, TargetAttention, build_batch, check, evaluate, fit
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.evaluation import fixed_candidates
-from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.layout import Layout
 from atrank_lib.ranking import pairwise_loss, pointwise_loss, top_objects
-from atrank_lib.records import recorded_runs
 from atrank_lib.runs import prepare
 from atrank_lib.samples import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.records import recorded_runs
 
 # %% [markdown]
 # ## A target looks at the behaviors

@@ -38,27 +38,27 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("07_competitors", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 from itertools import combinations
 
+import atrank_book.check.competitors  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, label_lines, learning_curves, model_color, sketch
+from atrank_book.figures import MODELS as COLORS
 
-import atrank_lib.check.competitors  # noqa: F401
 from atrank_lib import Recipe, build_batch, check, evaluate, fit
 from atrank_lib.competitors.base import in_time
-from atrank_lib.figures import INK, label_lines, learning_curves, model_color, sketch
-from atrank_lib.figures import MODELS as COLORS
-from atrank_lib.records import read_record, recorded, recorded_runs
-from atrank_lib.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
 from atrank_lib.runs import MODELS, prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.records import read_record, recorded, recorded_runs
+from experiments.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
 
 # %% [markdown]
 # ## One sample, seven readers
@@ -363,7 +363,7 @@ _ = claim("ch7_finals_gain", max(gain.values()), low=0.0, high=0.05)
 #
 # ## Table 3
 #
-# The rows are recorded runs (`atrank reproduce table3`). "sd" is the spread over seeds, the interval is over users;
+# The rows are recorded runs (`python -m experiments table3`). "sd" is the spread over seeds, the interval is over users;
 # the difference is ATRank minus the model, over the same users and negatives, with users resampled in pairs. A single
 # seed has no spread: NaN.
 
@@ -433,7 +433,7 @@ _ = claim("ch7_verdict", verdict)
 #
 # Which of these is it? The search chose the same settings for both models, so settings cannot explain it. The first two
 # {ref}`paper-against-code` has tried on ATRank. For the third, DIN's weights are made to sum to one
-# (`atrank reproduce table3 --models din --variant normalized`). For the fifth, ATRank's target reads behaviors as they
+# (`python -m experiments table3 --models din --variant normalized`). For the fifth, ATRank's target reads behaviors as they
 # come out of self-attention (`--models atrank --variant raw`): each space adds up its own columns of $C$, and $f$
 # compares the sum with the target's $h_t$ at once. It is the option `told="raw"`.
 
@@ -791,17 +791,17 @@ pd.DataFrame(
 # every file. All of it is made again by
 #
 # ```bash
-# atrank reproduce search --data LOG
-# atrank reproduce table3 --data LOG --seeds 5
-# atrank reproduce table3 --data LOG --models atrank --seeds 1 --variant paper-recipe
-# atrank reproduce table3 --data LOG --models bi-lstm --seeds 1 --variant no-time
-# atrank reproduce table3 --data LOG --models din --seeds 3 --variant normalized
-# atrank reproduce table3 --data LOG --models atrank --seeds 5 --variant raw
-# atrank reproduce table3 --data LOG --models atrank --seeds 5 --variant raw-alone
-# atrank reproduce table3 --data LOG --models bi-lstm,cnn --seeds 5 --variant runner-up
-# atrank reproduce lengths --data LOG
-# atrank reproduce switches --data LOG --seeds 3 --epochs 2
-# atrank reproduce figure2 --data LOG
+# python -m experiments search --data LOG
+# python -m experiments table3 --data LOG --seeds 5
+# python -m experiments table3 --data LOG --models atrank --seeds 1 --variant paper-recipe
+# python -m experiments table3 --data LOG --models bi-lstm --seeds 1 --variant no-time
+# python -m experiments table3 --data LOG --models din --seeds 3 --variant normalized
+# python -m experiments table3 --data LOG --models atrank --seeds 5 --variant raw
+# python -m experiments table3 --data LOG --models atrank --seeds 5 --variant raw-alone
+# python -m experiments table3 --data LOG --models bi-lstm,cnn --seeds 5 --variant runner-up
+# python -m experiments lengths --data LOG
+# python -m experiments switches --data LOG --seeds 3 --epochs 2
+# python -m experiments figure2 --data LOG
 # python benchmarks/speed.py --data LOG --out results/speed/cpu.json
 # ```
 #

@@ -37,27 +37,27 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("08_multitask", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
+import atrank_book.check.multitask  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, PANEL, direct_label, group_color
 
-import atrank_lib.check.multitask  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, Recipe, check, evaluate, fit
-from atrank_lib.figures import INK, PANEL, direct_label, group_color
 from atrank_lib.multitask import TaskWeights, modes, remix, turns, without_conflicts
 from atrank_lib.negatives import NegativeSampler, draw_candidates
-from atrank_lib.records import read_record, recorded
-from atrank_lib.reproduce import difference
-from atrank_lib.reproduce_modes import PAPER_TABLE_5, read_modes, table5
 from atrank_lib.runs import prepare
 from atrank_lib.samples import batches
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.records import read_record, recorded
+from experiments.reproduce import difference
+from experiments.reproduce_modes import PAPER_TABLE_5, read_modes, table5
 
 # %% [markdown]
 # ## Seven modes

@@ -37,28 +37,28 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("09_interpret", profile=profile, seed=seed)
 
 # %%
 from itertools import pairwise
 
+import atrank_book.check.interpret  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
 
-import atrank_lib.check.interpret  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, check, evaluate, fit, interpret
 from atrank_lib.evaluation import average_user_auc, fixed_candidates
-from atrank_lib.figures import INK, direct_label, group_color, heatmap, space_color
 from atrank_lib.layout import Layout
-from atrank_lib.records import read_record, recorded
-from atrank_lib.reproduce import PAPER_TABLE_4
 from atrank_lib.runs import prepare
 from atrank_lib.samples import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.records import read_record, recorded
+from experiments.reproduce import PAPER_TABLE_4
 
 # %% [markdown]
 # ## Two ways to ask why
@@ -334,7 +334,7 @@ if sports_folder:
     claim("ch9_sports_even_drop", float(mean["even"].iloc[0] / mean["even"].iloc[-1]), low=1.1, high=1.5)
 else:
     print("No recorded run is at hand: the folder results/table4 is part of the book's repository.")
-    print("Clone it, or make your own: atrank reproduce table4 --help.")
+    print("Clone it, or make your own: python -m experiments table4 --help.")
 table4["simulated"], table4["simulated, even"] = ours["attention"], ours["even"]
 table4.index.name = "days"
 table4.round(3)
@@ -374,7 +374,7 @@ _ = left.set_ylabel("mean attention to a behavior")
 # history, so a behavior in a long history gets less, whatever its age; and who has behaviors from months ago has a long
 # history. On Amazon Sports *even* attention would fall too, by a factor of {glue:text}`ch9_sports_even_drop:.2f`
 # from the first range to the last, where attention falls by {glue:text}`ch9_sports_drop:.2f`. A table like
-# this needs that line beside it; `atrank reproduce table4` prints it as `even`.
+# this needs that line beside it; `python -m experiments table4` prints it as `even`.
 #
 # On the simulated log there is a better ruler. The half-life of an item's influence is five days, planted. The true
 # posterior, averaged over the same behaviors, is subject to the same mixture of lengths.
@@ -627,7 +627,7 @@ for name in switches if records_folder else ():
             )
 if not rows:
     print("No recorded runs are at hand: the folder results/interpret is part of the book's repository.")
-    print("Clone it, or make your own: atrank reproduce detectors --help.")
+    print("Clone it, or make your own: python -m experiments detectors --help.")
 else:
     runs = pd.DataFrame(rows).set_index(["model", "target"])
     base = runs.loc["base"]

@@ -29,7 +29,7 @@
 # - compute what a billion behaviors cost: memory, hours, and bytes sent at every step.
 #
 # **Runtime** (`fast`): under a minute on a laptop; speeds are recorded runs. **Before this**: {ref}`ch-ranking`; the
-# section on several tasks in {ref}`ch-multitask` helps. **Modules**: `atrank_lib.distributed`, `execution`, `training`,
+# section on several tasks in {ref}`ch-multitask` helps. **Modules**: `atrank_lib.scale.processes`, `execution`, `training`,
 # `shards`; `data_scripts.shard`.
 # ```
 
@@ -38,7 +38,7 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("12_scaling", profile=profile, seed=seed)
 
@@ -51,26 +51,27 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import atrank_book.check.scaling  # noqa: F401
 import ibis
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import INK, direct_label, group_color
 
-import atrank_lib.check.scaling  # noqa: F401
 from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit
-from atrank_lib.distributed import Processes
-from atrank_lib.execution import Execution
-from atrank_lib.figures import INK, direct_label, group_color
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.sharded import shard_of
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.records import read_record, recorded
 from atrank_lib.runs import prepare
 from atrank_lib.samples import batches
-from atrank_lib.shards import Shards, shard_of
+from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.processes import Processes
+from atrank_lib.scale.shards import Shards
 from data_scripts.shard import write
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.records import read_record, recorded
 
 # %% [markdown]
 # ## The mean of the means is not the mean

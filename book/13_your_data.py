@@ -29,7 +29,7 @@
 # - train, evaluate against floors, explain one user and rank for one user, by command and in Python.
 #
 # **Runtime** (`fast`): under a minute on a laptop. **Before this**: {ref}`ch-behaviors`; {ref}`ch-interpret` for the
-# words *attention* and *erasure*. **Modules**: `atrank_lib.drafting`, `schema`, `events`, `runs`.
+# words *attention* and *erasure*. **Modules**: `data_scripts.drafting`, `schema`, `events`, `runs`.
 # ```
 
 # %% tags=["parameters"]
@@ -37,7 +37,7 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("13_your_data", profile=profile, seed=seed)
 
@@ -50,23 +50,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import atrank_book.check.your_data  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from atrank_book.figures import INK, group_color
 from IPython.display import Markdown
 
-import atrank_lib.check.your_data  # noqa: F401
 from atrank_lib import EventLog, EventLogError, Recipe, Schema, check, evaluate, interpret, split
 from atrank_lib.cli import app
 from atrank_lib.competitors.floors import last_category, popularity
-from atrank_lib.drafting import Hints, draft
 from atrank_lib.evaluation import fixed_candidates, user_auc
-from atrank_lib.figures import INK, group_color
 from atrank_lib.ranking import top_objects
 from atrank_lib.runs import load_run, train_run
+from data_scripts.drafting import Hints, draft
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]

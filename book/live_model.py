@@ -23,7 +23,7 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("live_model", profile=profile, seed=seed)
 
@@ -32,12 +32,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_book.figures import group_color, heatmap, space_color
 from IPython.display import HTML, display
 
 from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, evaluate, fit
-from atrank_lib.export import batch_of, browser_document, document_text, examples_of, rounded
-from atrank_lib.figures import group_color, heatmap, space_color
 from atrank_lib.runs import prepare
+from atrank_lib.serve.browser import batch_of, browser_document, document_text, examples_of, rounded
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -238,4 +238,4 @@ for k, ax in enumerate(axes.flat):
 #
 # With thousands of objects the page becomes large; it is meant for looking closely. To *serve* a model, export the same
 # computation as a graph, `atrank export --run my_run --target item --format onnx --out my_model.onnx`; the inputs and
-# outputs are described at `OneUser` in `atrank_lib/export_onnx.py`.
+# outputs are described at `OneUser` in `atrank_lib/serve/onnx_graph.py`.

@@ -24,17 +24,17 @@ profile = "fast"
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 
 begin("paper_against_code", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
+from atrank_book.figures import FAINT, INK, group_color
 
-from atrank_lib.figures import FAINT, INK, group_color
-from atrank_lib.records import read_record, recorded
-from atrank_lib.reproduce import SWITCHES, read_table, switch_table
+from experiments.records import read_record, recorded
+from experiments.reproduce import SWITCHES, read_table, switch_table
 
 # %% [markdown]
 # ## Every equation, its function and its test
@@ -185,7 +185,7 @@ listed.style.hide(axis="index").set_properties(**look).set_uuid("rows")
 # the paper leaves a choice, the residual of eq. 6 adds $S$, eq. 7 has parameters of its own, and $f$ reads $h_t$. Each
 # row changes one thing (the last all of the authors' choices at once) and trains two epochs; three seeds each. The
 # difference is over the same test users and negatives, with its 95 % interval (users resampled in pairs, seeds
-# averaged). These are recorded runs, made by `atrank reproduce switches --data LOG --seeds 3 --epochs 2`.
+# averaged). These are recorded runs, made by `python -m experiments switches --data LOG --seeds 3 --epochs 2`.
 
 # %% tags=["hide-input"]
 records = read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES))

@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from atrank_lib.events import EventLog
-from atrank_lib.schema import SCHEMA_FILE
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import SCHEMA_FILE
 from data_scripts.marketplace import (
     ACTIONS,
     BUY,

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import install_import_hook
 
 # before the first import of the package, or its functions stay unchecked; an int passes for a float
-install_import_hook("atrank_lib", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+CHECKED = ["atrank_lib", "atrank_book", "experiments"]
+install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from atrank_lib import layout  # noqa: E402
-from atrank_lib.events import EventLog  # noqa: E402
-from atrank_lib.schema import Schema  # noqa: E402
+from atrank_lib.log.events import EventLog  # noqa: E402
+from atrank_lib.log.schema import Schema  # noqa: E402
 
 torch.set_num_threads(1)
 

@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from hypothesis import strategies as st
 
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from atrank_lib.samples import Samples, split
-from atrank_lib.schema import Schema
 
 SCHEMA = Schema.model_validate(
     {

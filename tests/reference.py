@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import ATRankConfig
-from atrank_lib.schema import Schema
 
 Array = np.ndarray
 Parameters = Mapping[str, Array]

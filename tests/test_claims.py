@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from atrank_book import claims
+from atrank_book.claims import ClaimError, begin, claim, format_range
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from myst_nb.ext.glue import GLUE_PREFIX, glue
 
-from atrank_lib import claims
-from atrank_lib.claims import ClaimError, begin, claim, format_range
-from atrank_lib.events import EventLog, EventLogError
+from atrank_lib.log.events import EventLog, EventLogError
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ for name in ("IPython", "matplotlib", "seaborn", "myst_nb"):
 import importlib.util
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == "matplotlib" else real(name, *a)
-from atrank_lib.claims import ClaimError, begin, claim
+from atrank_book.claims import ClaimError, begin, claim
 begin("01_behaviors")
 assert claim("x", 0.5, 0, 1) == 0.5
 try:

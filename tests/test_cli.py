@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from atrank_lib.cli import app
 from atrank_lib.evaluation import evaluate
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 from atrank_lib.ranking import top_objects
 from atrank_lib.runs import load_run
 from atrank_lib.samples import split

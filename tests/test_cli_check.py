@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 
 
 def atrank(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -17,20 +17,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-import atrank_lib.distributed as distributed
-from atrank_lib.checkpoints import Checkpoints
+import atrank_lib.scale.processes as distributed
 from atrank_lib.cli import app
-from atrank_lib.distributed import ALONE, Processes, joined
 from atrank_lib.evaluation import fixed_candidates, score_candidates
-from atrank_lib.events import EventLog
-from atrank_lib.execution import Execution
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.recipes import Recipe
 from atrank_lib.runs import train_run
+from atrank_lib.runs.checkpoints import Checkpoints
 from atrank_lib.samples import batches, split
+from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.processes import ALONE, Processes, joined
 from tests.random_logs import random_log
 from tests.together import CONFIG
 

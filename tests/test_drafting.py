@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from atrank_lib.cli import app
-from atrank_lib.drafting import Hints, draft
-from atrank_lib.drafting.guesses import guess_kind
-from atrank_lib.drafting.text import schema_text
-from atrank_lib.events import EventLog, EventLogError
-from atrank_lib.schema import Problem, Schema
+from atrank_lib.log.events import EventLog, EventLogError
+from atrank_lib.log.schema import Problem, Schema
+from data_scripts.drafting import Hints, draft
+from data_scripts.drafting.guesses import guess_kind
+from data_scripts.drafting.text import schema_text
 from tests.random_logs import random_log, shapes
 
 ORDERS = """customer,ordered_at,event,sku,channel

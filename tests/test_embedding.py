@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories, Ragged, Vocabularies
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import ATRankConfig
 from atrank_lib.samples import build_batch, moments
-from atrank_lib.schema import Schema
 from atrank_lib.time_encoding import TimeForm
 from tests.reference import Behavior, Reference
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.events import EventLog, EventLogError
-from atrank_lib.schema import Problem, Schema
-from atrank_lib.tables import time_range
+from atrank_lib.log.columns import time_range
+from atrank_lib.log.events import EventLog, EventLogError
+from atrank_lib.log.schema import Problem, Schema
 
 Tables = tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]
 

@@ -17,13 +17,13 @@ from torch._dynamo.utils import counters
 import atrank_lib.training as training
 from atrank_lib.attention import FeedForward
 from atrank_lib.evaluation import evaluate
-from atrank_lib.events import EventLog
-from atrank_lib.execution import Execution, compile_layers, plain_layers
 from atrank_lib.interpret import attention, erasure
+from atrank_lib.log.events import EventLog
 from atrank_lib.ranking import top_objects
 from atrank_lib.recipes import Recipe
 from atrank_lib.runs import MODELS, load_run, prepare, train_run
 from atrank_lib.samples import split
+from atrank_lib.scale.execution import Execution, compile_layers, plain_layers
 from atrank_lib.training import fit
 from tests.random_logs import random_log
 from tests.together import CONFIG

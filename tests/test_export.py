@@ -14,7 +14,11 @@ import torch
 from typer.testing import CliRunner
 
 from atrank_lib.cli import app
-from atrank_lib.export import (
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.runs import prepare
+from atrank_lib.samples import Split, build_batch, history_lengths
+from atrank_lib.serve.browser import (
     batch_of,
     browser_document,
     document_text,
@@ -24,11 +28,7 @@ from atrank_lib.export import (
     some_samples,
     unpack_weights,
 )
-from atrank_lib.export_onnx import OneUser, export_onnx, inputs_of
-from atrank_lib.grouping import GroupedHistories
-from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.runs import prepare
-from atrank_lib.samples import Split, build_batch, history_lengths
+from atrank_lib.serve.onnx_graph import OneUser, export_onnx, inputs_of
 from tests.random_logs import SCHEMA, random_log
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -11,11 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_rgb
-from matplotlib.text import Annotation
-
-from atrank_lib import figures
-from atrank_lib.figures import (
+from atrank_book import figures
+from atrank_book.figures import (
     GROUPS,
     OTHER_GROUPS,
     PANEL,
@@ -25,6 +22,8 @@ from atrank_lib.figures import (
     heatmap,
     space_color,
 )
+from matplotlib.colors import to_rgb
+from matplotlib.text import Annotation
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 VISION = {

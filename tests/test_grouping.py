@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import UNKNOWN, Features, GroupedHistories, Ragged, Vocabularies, check_groups, ranges
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from atrank_lib.samples import split
-from atrank_lib.schema import Schema
 from tests.random_logs import lists, random_log, shapes
 
 

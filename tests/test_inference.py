@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.inference import Ranker, best_first
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import build_batch, moments
+from atrank_lib.serve.ranker import Ranker, best_first
 from tests.random_logs import random_log
 
 SMALL = {"embedding_size": 4, "hidden": 8}

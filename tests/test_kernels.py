@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from atrank_lib import kernels
 from atrank_lib.attention import SpaceAttention
+from atrank_lib.fast import kernels
 from atrank_lib.layout import Layout
 
 HERE = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -208,7 +208,7 @@ def test_without_a_compiler_torch_does_the_work(anew, monkeypatch, tmp_path, cap
     monkeypatch.setenv("CC", compiler)
     monkeypatch.setenv("PATH", "" if not compiler else "/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with caplog.at_level(logging.INFO, "atrank_lib.kernels"):
+    with caplog.at_level(logging.INFO, "atrank_lib.fast.kernels"):
         assert kernels.library() is None
     assert "torch's operators do all the work" in caplog.text
     linear, x = nn.Linear(16, 16), torch.randn(3, 16)

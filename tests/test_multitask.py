@@ -17,8 +17,9 @@ from scipy.optimize import minimize
 import atrank_lib.training as training
 from atrank_lib.embedding import key
 from atrank_lib.evaluation import fixed_candidates, score_candidates
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.multitask import (
     TaskWeights,
@@ -32,7 +33,6 @@ from atrank_lib.multitask import (
 )
 from atrank_lib.recipes import Recipe
 from atrank_lib.samples import Batch, Split, build_batch, split
-from atrank_lib.schema import Schema
 from atrank_lib.training import fit
 from data_scripts.marketplace import SCHEMA as MARKET
 from tests.random_logs import SCHEMA, random_log

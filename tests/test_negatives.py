@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.samples import split
 from tests.random_logs import SCHEMA, all_samples, lists, random_log, shapes

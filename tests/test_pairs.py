@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.pairs import read_pairs
+from atrank_lib.log.events import EventLog, EventLogError
+from atrank_lib.serve.pairs import read_pairs
 
 
 @pytest.fixture

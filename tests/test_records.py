@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atrank_lib.evaluation import AverageUserAUC, Evaluation
-from atrank_lib.records import (
+from experiments.records import (
     RecordError,
     pack,
     provenance,

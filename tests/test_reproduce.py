@@ -15,15 +15,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from atrank_lib import reproduce
 from atrank_lib.cli import app
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 from atrank_lib.recipes import RECIPES
-from atrank_lib.records import pack, read_record, recorded, unpack
-from atrank_lib.reproduce import SWITCHES, VARIANTS, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
 from atrank_lib.runs import MODELS, train_run
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
+from experiments import reproduce
+from experiments.records import pack, read_record, recorded, unpack
+from experiments.reproduce import SWITCHES, VARIANTS, Cell, ReproduceError, is_finished, plan, plan_switches, run_cell
 from tests.random_logs import random_log
 
 
@@ -132,7 +132,7 @@ def test_one_failing_cell_does_not_stop_the_others(data, tmp_path):
 
 
 def test_an_interrupt_ends_at_once_and_keeps_what_is_finished(data, tmp_path):
-    command = [sys.executable, "-m", "atrank_lib", "reproduce", "table3", "--data", str(data), "--profile", "fast"]
+    command = [sys.executable, "-m", "experiments", "table3", "--data", str(data), "--profile", "fast"]
     command += ["--models", "wide-deep", "--seeds", "400", "--workers", "1", "--out", str(tmp_path / "out")]
     program = subprocess.Popen(
         command,

@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from atrank_lib.cli import app
-from atrank_lib.events import EventLog
-from atrank_lib.records import read_record, recorded, unpack
-from atrank_lib.reproduce import ReproduceError, check_same, is_finished
-from atrank_lib.reproduce_modes import ROWS, plan, read_modes, run_mode, table5
-from atrank_lib.schema import Schema
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
+from experiments.records import read_record, recorded, unpack
+from experiments.reproduce import ReproduceError, check_same, is_finished
+from experiments.reproduce_modes import ROWS, plan, read_modes, run_mode, table5
 from tests.random_logs import random_log
 
 

@@ -14,11 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 from atrank_lib import ATRank, Recipe, fit, kernels, row_updates, training
 from atrank_lib.competitors import WideDeep
 from atrank_lib.competitors.base import CompetitorConfig
-from atrank_lib.distributed import Processes
+from atrank_lib.fast.row_updates import RowUpdates
 from atrank_lib.model import ATRankConfig
-from atrank_lib.row_updates import RowUpdates
 from atrank_lib.runs import prepare
 from atrank_lib.samples import build_batch
+from atrank_lib.scale.processes import Processes
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 SIZES = {"embedding_size": 8, "hidden": 16, "spaces": 2}

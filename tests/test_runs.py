@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from atrank_lib.checkpoints import FitResult
 from atrank_lib.evaluation import evaluate
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRankConfig
-from atrank_lib.provenance import versions
 from atrank_lib.ranking import top_objects
 from atrank_lib.recipes import Recipe
-from atrank_lib.runs import RunError, load_run, prepare, record_run, train_run
+from atrank_lib.runs import RunError, load_run, prepare, train_run, versions
+from atrank_lib.runs.checkpoints import FitResult
 from atrank_lib.samples import build_batch, moments, seen_objects, split
+from experiments.records import record_run
 from tests.random_logs import random_log
 
 OPTIONS = ATRankConfig(embedding_size=4, hidden=8, spaces=2)

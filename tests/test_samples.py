@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import Features, GroupedHistories, Ragged, Vocabularies
+from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import (
     Batch,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from atrank_lib.schema import EventLogError, Schema, TimeScale
+from atrank_lib.log.schema import EventLogError, Schema, TimeScale
 
 DESIGN = """
 name: simulated marketplace

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from atrank_lib import search as searching
-from atrank_lib.events import EventLog
-from atrank_lib.records import RecordError
-from atrank_lib.reproduce import plan
+from atrank_lib.log.events import EventLog
 from atrank_lib.runs import MODELS, prepare
-from atrank_lib.search import chosen, search, settings, some_users
 from atrank_lib.training import fit
+from experiments import search as searching
+from experiments.records import RecordError
+from experiments.reproduce import plan
+from experiments.search import chosen, search, settings, some_users
 from tests.random_logs import random_log
 
 BUDGET = {"users": 100, "epochs": 1, "seed": 0}  # all users: no finals

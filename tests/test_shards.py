@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 
 from atrank_lib.cli import app
 from atrank_lib.evaluation import AverageUserAUC
-from atrank_lib.events import EventLog, EventLogError
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog, EventLogError
+from atrank_lib.log.sharded import ShardedLog, read_log, shard_of
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.parts import Part, Whole
 from atrank_lib.recipes import Recipe
 from atrank_lib.runs import load_run, prepare, train_run
 from atrank_lib.samples import Protocol, Samples
-from atrank_lib.shards import ShardedLog, Shards, read_log, shard_of
+from atrank_lib.scale.shards import Shards
 from atrank_lib.training import fit
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atrank_lib.schema import TimeScale
+from atrank_lib.log.schema import TimeScale
 from atrank_lib.time_encoding import TimeEncoding, bucketize_elapsed
 from tests.reference import TICKS, UNIT, bucket, doubling
 

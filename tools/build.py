@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from atrank_lib.provenance import commit, hardware
+from experiments.provenance import commit, hardware
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.

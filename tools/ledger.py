@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import nbformat
+from atrank_book.claims import format_range
 
-from atrank_lib.claims import format_range
-from atrank_lib.provenance import versions
+from atrank_lib.runs import versions
 
 
 class Claim(TypedDict):
-    """One record of `atrank_lib.claims.claim`."""
+    """One record of `atrank_book.claims.claim`."""
 
     name: str
     value: int | float | str

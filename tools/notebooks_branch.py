@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell
 
-from atrank_lib.provenance import commit
+from experiments.provenance import commit
 from tools.build import settings
 from tools.project import ROOT, BookError, Project
 

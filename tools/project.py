@@ -59,7 +59,7 @@ class Project:
         """What every chapter depends on besides itself: library, scripts, recorded results, versions."""
         found = [
             path
-            for folder in ("atrank_lib", "data_scripts", "results")
+            for folder in ("atrank_lib", "book/atrank_book", "data_scripts", "experiments", "results")
             for path in (self.root / folder).rglob("*")
             if path.is_file() and "__pycache__" not in path.parts
         ]

@@ -181,7 +181,8 @@ def add(archive: zipfile.ZipFile, name: str, content: bytes, how: int = zipfile.
 def write_zip(project: Project, target: Path) -> None:
     """Pages, executed notebooks, and what they are made from."""
     folders = [("site", project.html), ("notebooks", project.notebooks)]
-    sources = [(name, project.root / name) for name in ("book", "atrank_lib", "data_scripts", "results", "tools")]
+    names = ("book", "atrank_lib", "data_scripts", "experiments", "results", "tools")
+    sources = [(name, project.root / name) for name in names]
     with zipfile.ZipFile(target, "w") as archive:
         for place, folder in [*folders, *sources]:
             for file in sorted(path for path in folder.rglob("*") if path.is_file()):

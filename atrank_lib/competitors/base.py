@@ -11,10 +11,10 @@ from torch import Tensor
 
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.layout import Layout
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import BehaviorConfig, BehaviorModel, Scores
 from atrank_lib.ranking import MLP, DotProduct
 from atrank_lib.samples import Batch, Candidates
-from atrank_lib.schema import Schema
 
 
 class CompetitorConfig(BehaviorConfig):

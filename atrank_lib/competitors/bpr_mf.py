@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from atrank_lib.embedding import ObjectEmbedding, key, shared_tables
 from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import Scores
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
-from atrank_lib.schema import Schema
 
 
 class BPRMFConfig(BaseModel):

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from atrank_lib.competitors.base import Competitor, CompetitorConfig
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.layout import Layout
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import Scores
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
-from atrank_lib.schema import Schema
 
 HEADS = 8
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from atrank_lib.competitors.base import Competitor, CompetitorConfig
 from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.schema import Schema
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch
-from atrank_lib.schema import Schema
 
 WIDTHS, MAPS = range(1, 11), 32  # the paper's: "ten kinds of window sizes from one to ten", 32 maps each
 

@@ -13,10 +13,10 @@ from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners
 from atrank_lib.grouping import Vocabularies
 from atrank_lib.layout import Layout
+from atrank_lib.log.schema import Schema
 from atrank_lib.model import Encoding, Scores
 from atrank_lib.noise import Dropout
 from atrank_lib.samples import Batch, Candidates
-from atrank_lib.schema import Schema
 
 
 def run_packed(

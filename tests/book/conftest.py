@@ -28,7 +28,7 @@ data = ""
 seed = 0
 
 # %% tags=["remove-cell"]
-from atrank_lib.claims import begin, claim
+from atrank_book.claims import begin, claim
 begin("NAME", profile=profile, data=data, seed=seed)
 
 # %%

@@ -115,7 +115,7 @@ def test_assignments_need_the_installed_package_and_no_extra():
     core = {
         Requirement(text).name for text in importlib.metadata.requires("atrank_lib") or [] if "extra ==" not in text
     }
-    allowed = core | {"atrank_lib", "data_scripts"} | set(sys.stdlib_module_names)
+    allowed = core | {"atrank_book", "atrank_lib", "data_scripts"} | set(sys.stdlib_module_names)
     for chapter in numbered(PROJECT):
         for line in setup(chapter, exercises_of(chapter)).splitlines():
             assert line == "seed = 0" or line.split()[1].split(".")[0] in allowed, (chapter, line)

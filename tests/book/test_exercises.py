@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from atrank_book.check import Verdict
 
-from atrank_lib.check import Verdict
 from tools import exercises, outcomes
 from tools.course import setup
 from tools.exercises import KINDS, YOUR_TURN, Exercise, find_answer, numbered, read_exercises
@@ -76,7 +76,7 @@ def test_every_checker_belongs_to_an_exercise():
     }
     checkers = {
         f"check.{path.stem}.{node.name}"
-        for path in (ROOT / "atrank_lib" / "check").glob("*.py")
+        for path in (ROOT / "book" / "atrank_book" / "check").glob("*.py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef) and "checker" in map(ast.unparse, node.decorator_list)
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atrank_lib.reproduce import SWITCHES
+from experiments.reproduce import SWITCHES
 from tools.project import ROOT
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from atrank_lib.records import read_record
 from benchmarks.bench import EPOCH, PLAIN
 from benchmarks.growth import POINTS
 from benchmarks.ours import STEPS
 from benchmarks.worker import PEERS
+from experiments.records import read_record
 from tools.project import ROOT
 
 SPEED = ROOT / "results" / "speed"

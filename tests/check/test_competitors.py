@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from atrank_lib.check import competitors
+from atrank_book.check import competitors
 
 
 def right_scores(users, objects, biases):

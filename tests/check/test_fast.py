@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from atrank_lib.check import fast
+from atrank_book.check import fast
 
 
 def tables(lengths, size):

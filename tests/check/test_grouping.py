@@ -6,8 +6,7 @@ import itertools
 
 import pytest
 import torch
-
-from atrank_lib.check import grouping as check
+from atrank_book.check import grouping as check
 
 
 def test_offsets_accepts_the_right_answer():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from atrank_lib.check import interpret
+from atrank_book.check import interpret
 
 
 def between(weights, groups, count):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from atrank_lib.check import multitask
+from atrank_book.check import multitask
 
 
 def right_modes(groups):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from atrank_book.check import projection as check
 
 from atrank_lib import GroupProjection, SemanticProjection
-from atrank_lib.check import projection as check
 
 
 def project(groups, maps):

@@ -6,8 +6,7 @@ import hashlib
 
 import pytest
 import torch
-
-from atrank_lib.check import scaling
+from atrank_book.check import scaling
 
 
 def right_share(samples, rank, world):

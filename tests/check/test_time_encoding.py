@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-
-from atrank_lib.check import time_encoding as check
+from atrank_book.check import time_encoding as check
 
 
 def edges(buckets):

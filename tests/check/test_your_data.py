@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-
-from atrank_lib.check import your_data as check
+from atrank_book.check import your_data as check
 
 MUSIC = """
 name: music

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.events import EventLog
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRankConfig
 from atrank_lib.samples import Batch, Samples, build_batch, moments
 from tests import reference

@@ -21,7 +21,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 from data_scripts import _amazon_join, _download, _lines, amazon
 from data_scripts._errors import PreparationError
 

@@ -16,7 +16,7 @@ import typer
 from rdata.conversion.to_r import DEFAULT_CLASS_MAP, RObjectType, build_r_object
 from typer.testing import CliRunner, Result
 
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 from data_scripts import completejourney
 
 pytestmark = [

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from atrank_lib.shards import SHARDS_AT_MOST, shard_of
+from atrank_lib.log.sharded import SHARDS_AT_MOST, shard_of
 from data_scripts import _engine
 from data_scripts._engine import JAVA, connect, java_version
 from data_scripts._errors import PreparationError

@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from atrank_lib.events import EventLog
-from atrank_lib.shards import ShardedLog
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.sharded import ShardedLog
 from data_scripts import shard
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scipy import stats
 from typer.testing import CliRunner
 
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 from data_scripts.marketplace import GROUPS, LINKS, MarketplaceConfig
 from data_scripts.simulate import Marketplace, command, simulate
 from data_scripts.truth import Truth

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from atrank_lib.events import EventLog
+from atrank_lib.log.events import EventLog
 from data_scripts.marketplace import GROUPS, LINKS, MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
 from data_scripts.truth import Truth

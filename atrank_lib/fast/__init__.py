@@ -1,0 +1,1 @@
+"""Faster steps on a CPU, put in from outside: kernels for layers and attention, updates of rows."""

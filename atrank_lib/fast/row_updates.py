@@ -1,0 +1,342 @@
+"""Updates that touch only the rows of a batch, and still are Adam.
+
+A step reads a few hundred rows of a table, yet a plain step writes a gradient as large as the table, scales it, and
+moves every row: Adam's momentum goes on moving rows whose gradient is zero, and averaged weights follow. Here a step
+works on a small table that holds the batch's rows alone. What the other rows have missed is owed to them; it is paid,
+in closed form, when a batch reads them next, or at the end of an epoch.
+
+With gradient zero after step ``s``, Adam does at step ``j`` to a number ``p`` with moments ``m`` and ``v``, where
+``lr`` is the learning rate and ``c_j = 1 - beta^j`` corrects the bias::
+
+    m_j = beta_1^(j-s) m_s,   v_j = beta_2^(j-s) v_s,   p_j = p_(j-1) - lr_j / c1_j * m_j / (sqrt(v_j / c2_j) + eps)
+
+so with ``w_j = lr_j sqrt(c2_j) / c1_j * r^(j-s)``, ``r = beta_1 / sqrt(beta_2)``, and ``x_j = sqrt(c2_j)
+beta_2^(-(j-s)/2)`` a row that was last paid after step ``s`` is owed a sum over the steps it missed::
+
+    p_t = p_s - m_s sum_j w_j / (sqrt(v_s) + eps x_j)
+
+Without ``eps`` the sum of ``w_j`` is one number for each ``s``, and whatever the row holds, its debt is exact. With
+``eps`` it is replaced by a rule of Gauss, ``sum_i q_i / (sqrt(v_s) + eps x_i)``, whose two points ``x_i`` and weights
+``q_i`` are again the same for all rows of one ``s``. It is right where ``eps`` is small beside ``sqrt(v_s)`` and where
+it is large, and in between within a hundredth of a full step (the tests compare). Averages with decays ``d_j``,
+``u_j = d_j u_(j-1) + (1 - d_j) p_j``, become ``A u_s + (1 - A) p_s``, where ``A`` is the product of the decays, less
+the same kind of sum with weights of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.swa_utils import AveragedModel
+
+from atrank_lib.fast import kernels
+from atrank_lib.grouping import UNKNOWN, Features, Ragged
+from atrank_lib.log.schema import Schema
+from atrank_lib.samples import Batch
+from atrank_lib.scale.processes import Processes
+
+_LEAST = 8_192  # rows: a smaller table is cheaper to update as a whole, whatever the batch
+_WINDOW = 4_096  # after this many steps every row is paid, so that what is kept for each past step stays small
+
+
+def large(batch_size: int) -> int:
+    """From how many rows on a table is better updated by rows: measured, where both ways take the same time."""
+    return max(_LEAST, 100 * batch_size)
+
+
+class _Owed:
+    """What rows are owed that were last paid after 0, 1, 2, ... ``now`` steps.
+
+    ``sums[k]`` holds ``sum_j w_j x_j^(k-1)`` of weights, then of averages where there are any; ``a`` is their ``A``.
+
+    Args:
+        adam: the two betas, and how many steps Adam has taken before; None for SGD, which owes nothing.
+        averaged: whether averages are owed too.
+    """
+
+    def __init__(self, adam: tuple[float, float, float] | None, averaged: bool) -> None:
+        self.adam, self.now = adam, 0
+        self.sums = torch.zeros(4, 1 + averaged, _WINDOW + 1, dtype=torch.float64)
+        self.a = torch.ones(_WINDOW + 1, dtype=torch.float64)
+        self.taken = torch.zeros(_WINDOW + 1, dtype=torch.long)  # steps of Adam until then, here
+        if adam is not None:
+            age = torch.arange(_WINDOW + 1, dtype=torch.float64)
+            self.fade = torch.stack([(adam[0] / adam[1] ** (k / 2)) ** age for k in range(4)])
+
+    def step(self, rate: float | None, decay: float | None) -> None:
+        """One more step: of Adam at this learning rate (None: it took none), then averaged with this decay."""
+        past, self.now = slice(0, self.now + 1), self.now + 1
+        self.taken[self.now] = self.taken[self.now - 1] + (rate is not None)
+        if rate is not None and self.adam is not None:
+            t = self.adam[2] + int(self.taken[self.now])
+            c1, c2 = 1 - self.adam[0] ** t, (1 - self.adam[1] ** t) ** 0.5
+            scale = torch.tensor([[rate * c2 / c1 * c2 ** (k - 1)] for k in range(4)], dtype=torch.float64)
+            self.sums[:, 0, past] += scale * self.fade[:, self.taken[self.now] - self.taken[past]]
+        if decay is not None:
+            self.a[past] *= decay
+            self.sums[:, 1, past] = decay * self.sums[:, 1, past] + (1 - decay) * self.sums[:, 0, past]
+
+    def rule(self, last: Int[Tensor, " r"]) -> Float[Tensor, "kinds 4 r"]:
+        """``x_1, q_1, x_2, q_2`` of weights, and of averages, for rows that were last paid after these steps.
+
+        Gauss's rule for the weights ``w_j / x_j``: its points are the roots of ``x^2 - 2 b x + c``, which is orthogonal
+        to 1 and x.
+        """
+        zeroth, first, second, third = self.sums[:, :, last]
+        spread = zeroth * second - first**2
+        single = spread <= 1e-6 * first**2  # one step, none, or as good as one: one point says it
+        b = (zeroth * third - first * second) / spread / 2
+        half = (b**2 - (first * third - second**2) / spread).sqrt()
+        mean = torch.where(zeroth > 0, first / zeroth, 1.0)
+        x1, x2 = torch.where(single, mean, b - half), torch.where(single, mean, b + half)
+        q2 = torch.where(single, 0.0, (first - x1 * zeroth) / (2 * half) * x2)
+        return torch.stack([x1, first - q2, x2, q2], dim=1)
+
+
+class _Table:
+    """A large table, its optimizer's state and its average, and up to which step every row is paid."""
+
+    def __init__(self, module: nn.Embedding, optimizer: torch.optim.Optimizer, averaged: Tensor | None) -> None:
+        self.module, self.averaged = module, averaged
+        self.weight = module.weight
+        self.optimizer, self.group = optimizer, optimizer.param_groups[0]
+        self.last = torch.zeros(len(self.weight), dtype=torch.long)
+        self.state: dict[str, Tensor] = {}
+        if isinstance(optimizer, torch.optim.Adam):
+            self.state = optimizer.state[self.weight]
+            if not self.state:
+                self.state["step"] = torch.tensor(0.0)
+                self.state["exp_avg"] = torch.zeros_like(self.weight)
+                self.state["exp_avg_sq"] = torch.zeros_like(self.weight)
+        self._forget()
+
+    def shrink(self, rows: Int[Tensor, " r"]) -> None:
+        """Put the rows alone in the module's place of the table."""
+        self.rows = rows
+        self.held = self._paid(rows)
+        self.module.weight = nn.Parameter(self.held[0])
+
+    def step(self, decay: float | None) -> None:
+        """Move the rows by the gradient of the small table, then their average with this decay."""
+        small, rate = self.module.weight, self.group["lr"]
+        weight, gradient = small.detach(), small.grad
+        if gradient is not None and not self.state:
+            weight.sub_(gradient, alpha=rate)
+        elif gradient is not None:
+            beta1, beta2 = self.group["betas"]
+            adam(
+                [weight],
+                [gradient],
+                [self.held[1]],
+                [self.held[2]],
+                [],
+                [self.state["step"]],
+                fused=True,
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=rate,
+                weight_decay=0.0,
+                eps=self.group["eps"],
+                maximize=False,
+            )
+        self.owed.step(None if gradient is None else rate, decay)
+        if decay is not None:
+            self.held[-1].lerp_(weight, 1 - decay)
+        self._write(self.rows, self.held)
+
+    def pay_all(self) -> None:
+        """Bring every row up to date and begin to count anew."""
+        for rows in torch.arange(len(self.weight)).split(65_536):  # so that memory stays small
+            self._write(rows, self._paid(rows))
+        self._forget()
+
+    def _forget(self) -> None:
+        self.owed = _Owed(
+            (*self.group["betas"], float(self.state["step"])) if self.state else None, self.averaged is not None
+        )
+        self.last.zero_()
+
+    def _paid(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
+        """Weights, Adam's moments and the average of ``rows``, as if every step so far had moved all rows."""
+        owed, last = self.owed, self.last[rows]
+        fades: list[Tensor] = []
+        if self.state:
+            age = (owed.taken[owed.now] - owed.taken[last]).double()
+            fades = [beta**age for beta in self.group["betas"]]
+            rule = owed.rule(last)
+            if kernels.ready(self.weight, self.weight.shape[1]):
+                due = [torch.stack(fades), rule[0], *([owed.a[last][None], rule[1]] if len(rule) > 1 else [])]
+                columns = torch.cat(due).T.float().contiguous()
+                moments = self.state["exp_avg"], self.state["exp_avg_sq"]
+                return kernels.pay(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
+        weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
+        faded: list[Tensor] = []
+        owing: list[Tensor] = []
+        if self.state:
+            m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
+            root, eps = v.sqrt(), self.group["eps"]
+            for kind in rule:
+                x1, q1, x2, q2 = (_column(x, weight) for x in kind)
+                owing.append(m * (q1 / (root + eps * x1) + q2 / (root + eps * x2)))
+            now = weight - owing[0]
+            faded = [moment * _column(fade, weight) for moment, fade in zip((m, v), fades, strict=True)]
+        if self.averaged is None:
+            return [now, *faded]
+        average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(owed.a[last], weight))
+        if self.state:
+            average -= owing[1]
+        return [now, *faded, average]
+
+    def _write(self, rows: Int[Tensor, " r"], values: list[Float[Tensor, "r _"]]) -> None:
+        places = [self.weight.detach(), *(self.state[name] for name in ("exp_avg", "exp_avg_sq") if self.state)]
+        if self.averaged is not None:
+            places.append(self.averaged)
+        if kernels.ready(self.weight, self.weight.shape[1]):
+            kernels.put(rows, places, values)
+        else:
+            for place, value in zip(places, values, strict=True):
+                place.index_copy_(0, rows, value)
+        self.last[rows] = self.owed.now
+
+
+def _column(values: Float[Tensor, " r"], like: Tensor) -> Float[Tensor, "r 1"]:
+    return values.to(like.dtype)[:, None]
+
+
+class RowUpdates:
+    """Steps of an optimizer, and of the average that follows it, which touch only the rows their batches hold.
+
+    Args:
+        model: its ``lookups()`` say which tables are looked up with the indices of which vocabulary; a model without
+            them is moved as a whole, and so is one on a GPU.
+        optimizer: SGD without momentum, or Adam; with weight decay all rows move in every step.
+        average: whose weights follow the model's, and with which decay at most.
+        least: rows of a table from which on it is updated by rows; see ``large``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: tuple[AveragedModel, float] | None = None,
+        least: int = _LEAST,
+    ) -> None:
+        self.optimizer, self.average = optimizer, average
+        self.averages: dict[int, Tensor] = {}
+        if average is not None:
+            followers = average[0].module.parameters()
+            self.averages = {id(p): a.detach() for p, a in zip(model.parameters(), followers, strict=True)}
+        whole = optimizer.param_groups[0]["weight_decay"] or next(model.parameters()).device.type != "cpu"
+        known: Any = model
+        lookups = {} if whole or not hasattr(model, "lookups") else known.lookups()
+        self.schema: Schema = getattr(model, "schema", None)  # type: ignore[assignment]  # read where there are lookups
+        self.tables = {
+            vocabulary: [_Table(m, optimizer, self.averages.get(id(m.weight))) for m in modules]
+            for vocabulary, modules in lookups.items()
+            if len(modules[0].weight) >= least
+        }
+        self.marks = {v: torch.zeros(len(t[0].weight), dtype=torch.bool) for v, t in self.tables.items()}
+        self.places = {v: torch.zeros(len(t[0].weight), dtype=torch.long) for v, t in self.tables.items()}
+        in_rows = {id(t.weight) for tables in self.tables.values() for t in tables}
+        self.rest = [p for p in model.parameters() if id(p) not in in_rows]
+
+    @contextmanager
+    def small(self, batches: Sequence[Batch], processes: Processes) -> Iterator[list[Batch]]:
+        """Inside, large tables hold only the rows of these batches (of all processes'), where their indices point."""
+        if not self.tables:
+            yield list(batches)
+            return
+        for vocabulary, tables in self.tables.items():
+            mark, place = self.marks[vocabulary], self.places[vocabulary]
+            mark[UNKNOWN] = True  # and it stays index 0, for those who replace an id by unknown
+            for batch in batches:
+                for index in _indices(batch, self.schema, vocabulary):
+                    mark[index] = True
+            if processes.world > 1:
+                mark |= processes.sum(mark.int()) > 0
+            rows = mark.nonzero().squeeze(1)
+            mark[rows] = False
+            place[rows] = torch.arange(len(rows))
+            for table in tables:
+                table.shrink(rows)
+        try:
+            yield [_relabeled(batch, self.schema, self.places) for batch in batches]
+        finally:
+            for tables in self.tables.values():
+                for table in tables:
+                    table.module.weight = table.weight
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What this step has gradients for: the model's parameters; inside ``small``, large tables' rows at hand."""
+        rows = (cast(nn.Parameter, table.module.weight) for tables in self.tables.values() for table in tables)
+        return [*self.rest, *rows]
+
+    def step(self, learning_rate: float) -> None:
+        """One step of the optimizer, and of the average, with the gradients that are there; inside ``small``."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        decay = None
+        if self.average is not None:
+            averaged, most = self.average
+            count = int(averaged.n_averaged)
+            decay = min(most, count / (count + 10))  # small in the first steps, so that the start is forgotten
+            averaged.n_averaged += 1
+            follow = [p.detach() for p in self.rest]
+            torch._foreach_lerp_([self.averages[id(p)] for p in self.rest], follow, 1 - decay)
+        for tables in self.tables.values():
+            for table in tables:
+                table.step(decay)
+                if table.owed.now == _WINDOW:
+                    table.pay_all()
+
+    def pay_all(self) -> None:
+        """Bring every row up to date: before weights are read, evaluated or saved."""
+        for tables in self.tables.values():
+            for table in tables:
+                table.pay_all()
+
+
+def _indices(batch: Batch, schema: Schema, vocabulary: str) -> Iterator[Int[Tensor, " _"]]:
+    """All indices of a vocabulary in a batch."""
+    for group, features in [(g, b.features) for g, b in batch.histories.items()] + [
+        (batch.candidates.group, batch.candidates.features)
+    ]:
+        for name, value in features.items():
+            if (
+                schema.groups[group].features[name].kind != "continuous"
+                and schema.vocabulary(group, name) == vocabulary
+            ):
+                yield value.values if isinstance(value, Ragged) else value
+
+
+def _relabeled(batch: Batch, schema: Schema, places: dict[str, Int[Tensor, " _"]]) -> Batch:
+    """A batch whose indices of these vocabularies are replaced by their places."""
+
+    def of(group: str, features: Features) -> Features:
+        found: Features = {}
+        for name, value in features.items():
+            spec = schema.groups[group].features[name]
+            place = None if spec.kind == "continuous" else places.get(schema.vocabulary(group, name))
+            if place is None:
+                found[name] = value
+            elif isinstance(value, Ragged):
+                found[name] = replace(value, values=place[value.values])
+            else:
+                found[name] = place[value]
+        return found
+
+    c = batch.candidates
+    return replace(
+        batch,
+        histories={g: replace(b, features=of(g, b.features)) for g, b in batch.histories.items()},
+        candidates=replace(c, features=of(c.group, c.features)),
+    )

@@ -1,0 +1,354 @@
+"""Reading one table of an event log, column by column: every problem is noted, none is raised.
+
+Whole columns are checked at once in Arrow memory; Python looks at single values only where one is wrong.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from jaxtyping import Bool, Float64, Int8, Int64
+
+from atrank_lib.log.schema import Problem
+
+# how many different values, and how many rows of each, a problem shows before it only counts
+EXAMPLES = 3
+
+# what may be wrong with a time, or right
+_GOOD, _NO_NUMBER, _FRACTION, _HUGE = range(4)
+
+
+class Table:
+    """Columns of one table, and the problems found in it.
+
+    name: what problems call it; header: all its column names, None where the table cannot be read;
+    columns: the wanted ones that can be used, as read; is_text: read from CSV, where every value is text;
+    rows: the data row of each row, given where malformed lines were left out (and noted).
+    """
+
+    def __init__(self, name: str, header: Sequence[str] | None) -> None:
+        self.name = name
+        self.header = None if header is None else list(header)
+        self.columns: dict[str, pa.Array] = {}
+        self.is_text = False
+        self.rows: Int64[np.ndarray, " n"] | None = None
+        self.problems: list[Problem] = []
+
+    def note(self, column: str | None, message: str, row: int | None = None, value: object = None) -> None:
+        """Note one problem."""
+        self.problems.append(Problem(self.name, column, row, value, message))
+
+    def report(
+        self,
+        column: str,
+        wrong: Bool[np.ndarray, " n"],
+        values: pa.Array,
+        message: Callable[[object], str] | str,
+    ) -> None:
+        """Note the rows where `wrong` is true: one problem for each of the first few different values."""
+        index = np.flatnonzero(wrong)
+        rows = index if self.rows is None else self.rows[index]
+        found: dict[str, tuple[object, list[int]]] = {}
+        for row, value in zip(rows.tolist(), values.take(pa.array(index)).to_pylist(), strict=True):
+            found.setdefault(repr(value), (value, []))[1].append(row)
+        for i, (value, at) in enumerate(found.values()):
+            text = message(value) if callable(message) else message
+            if i < EXAMPLES:
+                self.note(column, text + _also(at[1:]), row=at[0], value=value)
+            else:
+                more, count = len(found) - i, sum(len(at) for _, at in list(found.values())[i:])
+                self.note(column, f"{more:,} more values in {count:,} rows have the problem of the one before")
+                break
+
+    def is_empty(self) -> bool:
+        """Whether the table could be read and has no row."""
+        return any(not len(array) for array in self.columns.values())
+
+    def text(self, column: str, *, required: bool) -> pa.Array | None:
+        """Ids, actions and categorical values as text, null where missing; None for an unusable column."""
+        array = self._column(column)
+        if array is None:
+            return None
+        if array.null_count == len(array):
+            array = pa.nulls(len(array), pa.large_string())
+        elif not (_is_text(array.type) or pa.types.is_integer(array.type)):
+            remedy = 'write them as such, in pandas with .astype("Int64") or .astype(str)'
+            self._wrong_kind(column, array, "text or whole numbers", remedy)
+            return None
+        array = array.cast(pa.large_string())
+        if required:
+            missing = pc.equal(pc.fill_null(array, ""), "")
+            self.report(column, mask(missing), array, "is missing; every row needs one")
+            array = pc.if_else(missing, pa.scalar(None, pa.large_string()), array)
+        return array
+
+    def times(self, column: str, unit: str) -> Int64[np.ndarray, " n"] | None:
+        """Timestamps in `unit`s since 1970; None for an unusable column."""
+        array = self._column(column)
+        if array is None:
+            return None
+        if array.null_count == len(array):
+            times, fault = np.zeros(len(array), np.int64), np.zeros(len(array), np.int8)
+        elif self.is_text:
+            times, fault = _whole_from_text(array)
+        elif pa.types.is_uint64(array.type):
+            times, fault = _whole_from_text(array.cast(pa.large_string()))
+        elif pa.types.is_integer(array.type):
+            times, fault = _numpy(array.cast(pa.int64()), 0), np.zeros(len(array), np.int8)
+        elif pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
+            times, fault = _whole_from_float(_numpy(array.cast(pa.float64(), safe=False), 0))
+        else:
+            self._wrong_kind(column, array, "numbers", f"convert it to whole numbers of {unit} since 1970")
+            return None
+        is_null = mask(array.is_null())
+        fault = np.where(is_null, np.int8(_GOOD), fault)
+        low, high = time_range(unit)
+        remedy = f"write whole numbers of {unit} since 1970"
+        self.report(column, is_null, array, f"the time is missing; {remedy}, one for every event")
+        self.report(column, fault == _NO_NUMBER, array, f"the time is not a number; {remedy}")
+        self.report(column, fault == _FRACTION, array, f"the time is fractional; {remedy}")
+        outside = (fault == _HUGE) | (times < low) | (times > high)
+        message = (
+            f"the time is out of range, which in {unit} goes from {low} to {high}; "
+            "correct the time, or the timestamp_unit of the schema"
+        )
+        self.report(column, outside, array, message)
+        return times
+
+    def numbers(self, column: str) -> Float64[np.ndarray, " n"] | None:
+        """A continuous feature as 64-bit floats, NaN where missing; None for an unusable column."""
+        array = self._column(column)
+        if array is None:
+            return None
+        if array.null_count == len(array):
+            return np.full(len(array), np.nan)
+        if self.is_text:
+            parsed = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
+            # empty, or "nan", which is how NumPy writes a missing number
+            missing = pc.fill_null(pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(array)), "nan"), True)
+            wrong = np.isnan(parsed) & ~mask(missing)
+            self.report(column, wrong, array, "not a number; write one, or nothing when unknown")
+        elif any(is_kind(array.type) for is_kind in _NUMERIC):
+            parsed = _numpy(array.cast(pa.float64(), safe=False), np.nan)
+        else:
+            self._wrong_kind(column, array, "numbers", "convert it, or change the kind of the feature")
+            return None
+        message = "the value is infinite; write a finite number, or nothing when unknown"
+        self.report(column, np.isinf(parsed), array, message)
+        return parsed
+
+    def tokens(self, column: str) -> list[list[str]] | None:
+        """A tokens feature as lists of text, an empty one where missing; None for an unusable column."""
+        array = self._column(column)
+        if array is None:
+            return None
+        if array.null_count == len(array):
+            return [[] for _ in range(len(array))]
+        if self.is_text:
+            return [(text or "").split() for text in array.to_pylist()]
+        kind = array.type
+        inner = kind.value_type if any(is_kind(kind) for is_kind in _LISTS) else None
+        if inner is not None and pa.types.is_dictionary(inner):
+            inner = inner.value_type
+        if inner is None or not (_is_text(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)):
+            self._wrong_kind(column, array, "lists of text", "split it into lists, in pandas with .str.split()")
+            return None
+        raw = array.to_pylist()
+        gaps = np.fromiter((row is not None and None in row for row in raw), bool, len(raw))
+        self.report(column, gaps, array, "a token in the list is missing; leave it out of the list")
+        return [[str(token) for token in row or ()] for row in raw]
+
+    def _column(self, column: str) -> pa.Array | None:
+        if self.header is not None and column not in self.header:
+            near = difflib.get_close_matches(column, self.header, n=1)
+            hint = f"rename {near[0]!r}, or add it" if near else "add it"
+            self.note(column, f"the column is missing; {hint} (the table has: {', '.join(self.header)})")
+        return self.columns.get(column)
+
+    def _wrong_kind(self, column: str, array: pa.Array, expected: str, remedy: str) -> None:
+        row = int(np.argmax(mask(array.is_valid())))
+        message = f"wrong kind: the column holds {array.type}, not {expected}; {remedy}"
+        self.note(column, message, row=row, value=array[row].as_py())
+
+
+def mask(array: pa.Array) -> Bool[np.ndarray, " n"]:
+    """An Arrow array of booleans, without nulls, for NumPy."""
+    return array.to_numpy(zero_copy_only=False).astype(bool)
+
+
+def time_range(unit: str) -> tuple[int, int]:
+    """Smallest and largest timestamp: the years 1 to 9999, and any two less than 2^63 apart."""
+    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    return max(-62_135_596_800 * factor, -(2**62) + 1), min(253_402_300_799 * factor, 2**62 - 1)
+
+
+def table_from_frame(name: str, frame: pd.DataFrame, wanted: Sequence[str]) -> Table:
+    """Take the wanted columns out of a frame in memory. Its index is not looked at."""
+    header = [str(label) for label in frame.columns]
+    table = Table(name, header)
+    for column in _once(table, header, wanted):
+        values = frame.iloc[:, header.index(column)]
+        try:
+            _keep(table, column, pa.table({column: pa.array(values, from_pandas=True)}).column(0))
+        except (pa.ArrowException, OverflowError):
+            _note_mixture(table, column, values)
+    return table
+
+
+def table_from_file(path: Path, wanted: Sequence[str]) -> Table:
+    """Read the wanted columns of a `.parquet` or `.csv` file."""
+    try:
+        return (_read_csv if path.suffix == ".csv" else _read_parquet)(path, wanted)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+        table = Table(path.name, None)
+        what = "a folder, not a file" if path.is_dir() else " ".join(str(error).split())
+        table.note(None, f"cannot be read as {path.suffix[1:]}: {what}; write the file again")
+        return table
+
+
+def _read_parquet(path: Path, wanted: Sequence[str]) -> Table:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        header = file.schema_arrow.names
+        table = Table(path.name, header)
+        names = _once(table, header, wanted)
+        content = file.read(columns=names)
+    for column in names:
+        _keep(table, column, content.column(column))
+    return table
+
+
+def _read_csv(path: Path, wanted: Sequence[str]) -> Table:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        header = next(csv.reader(lines), None)
+    table = Table(path.name, header)
+    if header is None:
+        table.note(None, "the file is empty; write a line of column names and a line for every row")
+        return table
+    names = _once(table, header, wanted)
+    malformed = []
+
+    def leave_out(row: pyarrow.csv.InvalidRow) -> str:
+        malformed.append(row)
+        return "skip"
+
+    content = pyarrow.csv.read_csv(
+        path,
+        # one thread, because only then a malformed row knows its number
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 24),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
+        # everything as text, so that 007 keeps its zeros; only an empty value without quotes is missing
+        convert_options=pyarrow.csv.ConvertOptions(
+            include_columns=names or header[:1],
+            column_types=dict.fromkeys(header, pa.large_string()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    table.is_text = True
+    # the parser calls the header row 1
+    at = [row.number - 2 for row in malformed]
+    if malformed:
+        table.rows = np.delete(np.arange(content.num_rows + len(at)), at)
+    for row, number in list(zip(malformed, at, strict=True))[:EXAMPLES]:
+        message = f"the row has {row.actual_columns} values for {row.expected_columns} columns; correct or quote it"
+        table.note(None, message, row=number, value=row.text)
+    if len(at) > EXAMPLES:
+        table.note(None, f"{len(at) - EXAMPLES:,} more rows have the problem of the one before")
+    for column in names:
+        _keep(table, column, content.column(column))
+    return table
+
+
+def _once(table: Table, header: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The wanted columns that the header has, less those that it has twice, which are noted."""
+    for column in wanted:
+        if header.count(column) > 1:
+            table.note(column, f"{header.count(column)} columns have this name; keep one")
+    return [column for column in wanted if header.count(column) == 1]
+
+
+def _keep(table: Table, column: str, chunks: pa.ChunkedArray) -> None:
+    """Store a column in one piece, decoded, NaN as null."""
+    kind = chunks.type.value_type if pa.types.is_dictionary(chunks.type) else chunks.type
+    if _is_text(kind):
+        kind = pa.large_string()  # one piece may exceed the 2 GB that a plain string array can hold
+    elif pa.types.is_float16(kind):
+        kind = pa.float32()
+    chunks = chunks.cast(kind)
+    array = chunks.combine_chunks() if chunks.num_chunks else pa.array([], kind)
+    if pa.types.is_floating(kind):
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, kind), array)
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        table.note(column, "the column holds text that is not UTF-8; write it again as UTF-8")
+        return
+    table.columns[column] = array
+
+
+def _note_mixture(table: Table, column: str, values: pd.Series) -> None:
+    """Find the first value of another type than the ones before it."""
+    first: type | None = None
+    for row, value in enumerate(values):
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            continue
+        first = first or type(value)
+        if type(value) is not first:
+            message = f"the column mixes {first.__name__} and {type(value).__name__}; write one type throughout"
+            table.note(column, message, row=row, value=value)
+            return
+    name = first.__name__ if first else "nothing"
+    table.note(column, f"the column holds {name} of mixed or unknown types; write text, numbers or lists of text")
+
+
+def _whole_from_text(array: pa.Array) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"]]:
+    # 1400000000.0 is whole too: so does pandas write whole numbers once a column had gaps
+    digits = pc.fill_null(pc.replace_substring_regex(array, r"^\s*(-?[0-9]+)(\.0*)?\s*$", r"\1"), "0")
+    is_whole = mask(pc.match_substring_regex(digits, r"^-?[0-9]+$"))
+    fits = mask(pc.match_substring_regex(digits, r"^-?([0-9]{1,18}|[0-8][0-9]{18})$"))  # below 9 * 10^18
+    numbers = _numpy(pc.if_else(pa.array(fits), digits, "0").cast(pa.int64()), 0)
+    fault = np.where(fits, _GOOD, _HUGE).astype(np.int8)
+    if not is_whole.all():
+        others = pd.to_numeric(digits.filter(pa.array(~is_whole)).to_pandas(), errors="coerce")
+        numbers[~is_whole], fault[~is_whole] = _whole_from_float(others.to_numpy(dtype=np.float64))
+    return numbers, fault
+
+
+def _whole_from_float(
+    values: Float64[np.ndarray, " n"],
+) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"]]:
+    huge = np.abs(values) >= 2.0**62
+    whole = np.where(np.isnan(values) | huge, 0, values).astype(np.int64)
+    fault = np.select([np.isnan(values), huge, whole != values], [_NO_NUMBER, _HUGE, _FRACTION], _GOOD)
+    return whole, fault.astype(np.int8)
+
+
+def _also(rows: Sequence[int]) -> str:
+    if not rows:
+        return ""
+    shown = ", ".join(map(str, rows[: EXAMPLES - 1]))
+    rest = f" and {len(rows) - EXAMPLES + 1:,} more" if len(rows) >= EXAMPLES else ""
+    return f" (also row{'s' if len(rows) > 1 else ''} {shown}{rest})"
+
+
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _numpy(array: pa.Array, missing: float) -> Float64[np.ndarray, " n"] | Int64[np.ndarray, " n"]:
+    """A copy, so that no frame shares memory with the one it came from."""
+    return np.array(pc.fill_null(array, missing))

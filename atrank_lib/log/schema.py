@@ -1,0 +1,346 @@
+"""The schema of an event log: which groups of behaviors there are, their actions, features and time scale.
+
+A log folder holds one `schema.yaml`; `atrank_lib.log.events` reads the tables that it describes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import re
+import uuid
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+SCHEMA_FILE = "schema.yaml"
+OBJECT_ID = "object_id"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an event log.
+
+    table: file name (or table name, for tables in memory); column: column of the table, or the dotted place
+    in the schema; row: data row counted from 0, without the header; value: the offending value;
+    message: what is wrong and what to do about it.
+    """
+
+    table: str
+    column: str | None
+    row: int | None
+    value: object
+    message: str
+
+    def __str__(self) -> str:
+        place = [self.table]
+        if self.column is not None:
+            place.append(f"at {self.column}" if self.table == SCHEMA_FILE else f"column {self.column}")
+        if self.row is not None:
+            place.append(f"row {self.row}")
+        if self.value is not None:
+            place.append(f"value {_shorten(repr(self.value))}")
+        return f"{', '.join(place)}: {self.message}"
+
+
+class EventLogError(ValueError):
+    """An event log cannot be used; `problems` holds everything found wrong, `str()` lists it one a line.
+
+    >>> from atrank_lib import EventLog
+    >>> try:
+    ...     EventLog.read("nowhere")
+    ... except EventLogError as error:
+    ...     print(error.problems[0])
+    nowhere: not a folder; name a log's folder
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Feature(_Model):
+    """A column of a group's objects table.
+
+    kind: `categorical` (one text value), `tokens` (a list of text values) or `continuous` (one number).
+    vocabulary: features that name the same vocabulary share one embedding table; None means one of its own.
+
+    >>> Feature(kind="categorical", vocabulary="shop").vocabulary
+    'shop'
+    """
+
+    kind: Literal["categorical", "tokens", "continuous"]
+    vocabulary: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _continuous_has_no_vocabulary(self) -> Feature:
+        if self.kind == "continuous" and self.vocabulary is not None:
+            raise ValueError(
+                f"a continuous feature has no vocabulary, but this one names {self.vocabulary!r}; "
+                "remove the vocabulary, or make the feature categorical"
+            )
+        return self
+
+
+class TimeScale(_Model):
+    """How the time elapsed since a behavior falls into buckets.
+
+    Elapsed time counts in ``unit``. The exponential scale has the buckets [0,1), [1,2), [2,4), ..., [2^k, 2^(k+1)), the
+    last one open. Explicit ``edges``, ascending, replace them: then there are ``len(edges) + 1`` buckets.
+
+    >>> TimeScale(unit="hour", buckets=10).edges is None, TimeScale(edges=(1, 7, 30)).edges
+    (True, (1.0, 7.0, 30.0))
+    """
+
+    unit: Literal["second", "minute", "hour", "day", "week"] = "day"
+    scale: Literal["exponential"] = "exponential"
+    # 64 buckets reach 2^62 units, more than any elapsed time that fits 64 bits
+    buckets: Annotated[int, Field(strict=True, ge=2, le=64)] = 16
+    edges: tuple[Annotated[float, Field(strict=True)], ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_buckets_of_edges(cls, data: Any) -> Any:
+        edges = data.get("edges") if isinstance(data, dict) else None
+        if not isinstance(edges, list | tuple) or not edges:
+            return data
+        return {"buckets": len(edges) + 1} | data
+
+    @field_validator("edges")
+    @classmethod
+    def _edges_ascend(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if edges is None:
+            return None
+        if not edges:
+            raise ValueError("there is no edge; give at least one, or leave `edges` out")
+        if not all(math.isfinite(edge) and edge > 0 for edge in edges):
+            raise ValueError("edges must be positive and finite; the first bucket begins at 0 without an edge")
+        if any(after <= before for before, after in itertools.pairwise(edges)):
+            raise ValueError("edges must ascend, each larger than the one before; sort them, drop repeats")
+        return edges
+
+    @model_validator(mode="after")
+    def _buckets_agree_with_edges(self) -> TimeScale:
+        if self.edges is not None and self.buckets != len(self.edges) + 1:
+            raise ValueError(
+                f"{len(self.edges)} edges make {len(self.edges) + 1} buckets, not {self.buckets}; "
+                "leave `buckets` out or correct it"
+            )
+        return self
+
+
+class Group(_Model):
+    """A group of behaviors that share actions, features and time scale (the paper's behavior group).
+
+    >>> group = Group(actions=("browse", "buy"), features={"object_id": Feature(kind="categorical")})
+    >>> group.actions, list(group.features), group.time.unit
+    (('browse', 'buy'), ['object_id'], 'day')
+    """
+
+    actions: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    features: dict[Annotated[str, Field(min_length=1)], Feature] = Field(min_length=1)
+    time: TimeScale = TimeScale()
+
+    @field_validator("actions")
+    @classmethod
+    def _actions_differ(cls, actions: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({action for action in actions if actions.count(action) > 1})
+        if twice:
+            raise ValueError(f"listed more than once: {', '.join(twice)}; list each action once")
+        return actions
+
+    @field_validator("features")
+    @classmethod
+    def _object_id_is_categorical(cls, features: dict[str, Feature]) -> dict[str, Feature]:
+        if OBJECT_ID in features and features[OBJECT_ID].kind != "categorical":
+            raise ValueError(f"{OBJECT_ID} is an id; its kind must be categorical")
+        return features
+
+
+class Schema(_Model):
+    """What `schema.yaml` says: the log's name, the unit of its timestamps, and its groups of behaviors.
+
+    >>> features = {"object_id": {"kind": "categorical"}, "shop_id": {"kind": "categorical", "vocabulary": "shop"}}
+    >>> schema = Schema.model_validate({"name": "mine", "groups": {"item": {"actions": ["buy"], "features": features}}})
+    >>> schema.vocabulary("item", "object_id"), schema.vocabulary("item", "shop_id")
+    ('item.object_id', 'shop')
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    timestamp_unit: Literal["s", "ms", "us", "ns"] = "s"
+    groups: dict[str, Group] = Field(min_length=1)
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_name_files(cls, groups: dict[str, Group]) -> dict[str, Group]:
+        for name in groups:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ValueError(
+                    f"{name!r} cannot name a group, because it names files; use only letters, digits, _ and -"
+                )
+        if len({name.lower() for name in groups}) < len(groups):
+            raise ValueError("two groups differ only in upper and lower case; rename one, for they name files")
+        return groups
+
+    @classmethod
+    def read(cls, path: str | Path) -> Schema:
+        """Read a `schema.yaml`. Raises EventLogError that lists every problem of the file."""
+        return cls.checked(_load_yaml(Path(path)))
+
+    @classmethod
+    def checked(cls, content: Any) -> Schema:
+        """Make a schema of what a `schema.yaml` holds. Raises EventLogError that lists every problem."""
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise EventLogError(_readable(error)) from None
+
+    def write(self, path: str | Path) -> None:
+        """Write a `schema.yaml`: beside its place first, then renamed, so that no half of it is ever seen."""
+        path = Path(path)
+        content = self.model_dump(mode="json", exclude_none=True)
+        # PyYAML would write U+0085 as it is, and read it as a line break
+        allow_unicode = "\x85" not in self.model_dump_json()
+        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            beside.write_text(
+                yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None),
+                encoding="utf-8",
+            )
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def vocabulary(self, group: str, feature: str) -> str:
+        """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""
+        return self.groups[group].features[feature].vocabulary or f"{group}.{feature}"
+
+
+def suggest(value: object, allowed: Iterable[str]) -> str:
+    """`; use one of a, b, c`, with the nearest of them pointed out when one is near.
+
+    >>> suggest("searches", ["search", "browse"])
+    'use one of search, browse (did you mean search?)'
+    """
+    allowed = list(allowed)
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    return f"use one of {', '.join(allowed)}" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def sound_part(path: Path) -> Schema | None:
+    """What is valid of a faulty schema, so that those groups' tables can be checked all the same.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "schema.yaml"
+    ...     _ = file.write_text("groups: {item: {actions: [buy], features: {price: {kind: continuous}}}, query: {}}")
+    ...     part = sound_part(file)
+    >>> list(part.groups)
+    ['item']
+    """
+    try:
+        content = _load_yaml(path)
+    except EventLogError:
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("groups"), dict):
+        return None
+    sound: dict[str, Any] = {"name": "sound part", "groups": {}}
+    # every part is tried alone; what fails is listed among the schema's problems already
+    for part in [{"timestamp_unit": content.get("timestamp_unit")}] + [
+        {"groups": {name: group}} for name, group in content["groups"].items()
+    ]:
+        try:
+            Schema.model_validate({"name": "one part", "groups": _ANY_GROUP} | part)
+        except ValidationError:
+            continue
+        new = part.pop("groups", {})
+        if not {name.lower() for name in new} & {name.lower() for name in sound["groups"]}:  # or both name one file
+            sound["groups"].update(new)
+        sound.update(part)
+    return Schema.model_validate(sound) if sound["groups"] else None
+
+
+_ANY_GROUP = {"any": {"actions": ["any"], "features": {OBJECT_ID: {"kind": "categorical"}}}}
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe YAML loader, which also refuses a key given twice instead of keeping the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, str(key_node.value))
+            if key in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} is given twice; keep one", key_node.start_mark
+                )
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load_yaml(path: Path) -> Any:
+    def fail(message: str) -> EventLogError:
+        return EventLogError([Problem(path.name, None, None, None, message)])
+
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise fail(f"the file is missing in {path.parent}; write one that describes the tables") from None
+    except UnicodeDecodeError as error:
+        raise fail(f"not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, character {mark.column + 1}: " if mark else ""
+        raise fail(f"not valid YAML: {place}{_shorten(str(error.problem), 300)}; correct that line") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise fail(f"not valid YAML: {' '.join(str(error).split())}; correct it") from None
+    except OSError as error:
+        raise fail(f"cannot be read ({error.strerror}); make it a readable file") from None
+
+
+def _readable(error: ValidationError) -> list[Problem]:
+    """Turn pydantic's errors into problems that name the place in the file, the value and the remedy."""
+    problems = []
+    for item in error.errors(include_url=False):
+        *parents, last = item["loc"] or ("the whole file",)
+        value, kind, context = item["input"], item["type"], item.get("ctx", {})
+        if kind == "value_error":
+            message = str(context["error"])
+        elif kind == "extra_forbidden":
+            message = f"unknown key; {suggest(last, _MODELS[len(parents)].model_fields)}"
+            value = None
+        elif kind == "missing":
+            message, value = "is missing; add it", None
+        elif kind in ("too_short", "string_too_short"):
+            message = "is empty; give at least one" if kind == "too_short" else "is empty; write some text"
+        elif kind == "literal_error":
+            message = "not allowed; " + suggest(value, re.findall(r"'(\w+)'", context["expected"]))
+        elif kind == "string_type":
+            message = "must be text; put it in quotes" if not isinstance(value, dict | list) else "must be text"
+        elif kind in ("dict_type", "model_type"):
+            message = "must be a mapping; write it as `key: value` lines"
+        elif kind in ("tuple_type", "list_type"):
+            message = "must be a list; write it as [first, second]"
+        else:
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]}; correct it"
+        place = ".".join(str(part) for part in (*parents, last) if part != "[key]")
+        problems.append(Problem(SCHEMA_FILE, place, None, value, message))
+    return problems
+
+
+# the model at a place such as ("groups", "item", "time"), by the length of that place
+_MODELS: dict[int, type[_Model]] = {0: Schema, 2: Group, 3: TimeScale, 4: Feature}
+
+
+def _shorten(text: str, length: int = 100) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 3] + "..."

@@ -1,0 +1,1 @@
+"""Beyond one process: devices, processes, shards."""

@@ -1,0 +1,111 @@
+"""Where and how a model computes: device, precision, compilation. What is learned is the ``Recipe``'s business."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from atrank_lib.fast import kernels
+from atrank_lib.model import Scores
+from atrank_lib.samples import Batch
+
+Device = Literal["cpu", "cuda", "auto"]
+Precision = Literal["float32", "bfloat16"]
+
+logger = logging.getLogger(__name__)
+
+
+class Execution(BaseModel):
+    """The machine's part of a training run. A run may change it from epoch to epoch: checkpoints do not depend on it.
+
+    ``bfloat16`` is *autocast*: products of matrices are computed with 8 bits of mantissa, weights, their gradients and
+    the loss stay float32. Evaluation is always float32.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Device = Field("cpu", description="auto: a GPU where there is one")
+    precision: Precision = "float32"
+    workers: int = Field(1, ge=1, description="threads that share every batch; on a CPU, as many as it has cores")
+    compiled: bool = Field(False, description="compile the perceptrons; meant for GPUs")
+
+    def place(self, number: int = 0) -> torch.device:
+        """The device of this machine's process ``number``: every process has a GPU of its own.
+
+        Raises:
+            ValueError: ``cuda`` is wanted and there is none, or fewer GPUs than processes.
+        """
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.device == "cpu" or (self.device == "auto" and not count):
+            return torch.device("cpu")
+        if not count:
+            raise ValueError(
+                f"device 'cuda': torch {torch.__version__} finds no GPU here; use --device cpu, or install a build of "
+                "torch with CUDA on a machine with a GPU"
+            )
+        if number >= count:
+            raise ValueError(
+                f"process {number} of this machine finds no GPU of its own, there are {count}; start at most {count} "
+                "processes a machine"
+            )
+        return torch.device("cuda", number)
+
+    def forward(self, model: nn.Module, batch: Batch, device: torch.device) -> Scores:
+        """The model's output for a batch, ready for a loss in float32."""
+        if self.precision == "float32":
+            return model(batch.to(device))
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            output = model(batch.to(device))
+        return output.float32()
+
+    def record(self, device: torch.device, compiled: bool) -> dict[str, Any]:
+        """Where an epoch was computed, for ``metrics.json``."""
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        own = device.type == "cpu" and self.precision == "float32" and kernels.ready(torch.empty(0))
+        return {
+            "device": name,
+            "workers": self.workers,
+            "precision": self.precision,
+            "compiled": compiled,
+            "kernels": own,
+        }
+
+
+def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:
+    """Compile in place the perceptrons, which work on packed rows of any number; none where nothing compiles here.
+
+    Looking up, lining up and padding stay as they are: their shapes follow from the data, and so each new batch would
+    be compiled again.
+    """
+    try:
+        torch.compile(torch.relu)(torch.zeros(2, device=device))
+    except Exception as error:  # no C++ compiler, no Triton, a Python that torch does not know yet: whatever it is
+        logger.warning("nothing can be compiled here, so training goes on without (%s)", first_line(error))
+        return []
+    layers: list[nn.Module] = [module for module in model.modules() if isinstance(module, nn.Sequential)]
+    limit = 4 * len(layers)  # versions: with and without gradient, in training and evaluation
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
+    for layer in layers:
+        layer.forward = torch.compile(_own_frame(layer.forward), dynamic=True)
+    return layers
+
+
+def plain_layers(layers: Iterable[nn.Module]) -> None:
+    """Undo ``compile_layers``: a copy of a compiled layer would compute with the weights of the original."""
+    for layer in layers:
+        del layer.forward
+
+
+def _own_frame(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same in a frame of this file: torch does not compile frames of its own files."""
+    return lambda x: forward(x)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -1,0 +1,172 @@
+"""Several processes train one model: each takes its share of every batch, gradients are summed, all take the same step.
+
+``torchrun`` and ``accelerate launch`` start the processes and tell each its rank through the environment. The batch
+of the recipe is the batch of all together, so the loss curve is that of one process, up to rounding (and up to
+dropout, whose noise is every process's own).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from atrank_lib.scale.execution import Execution, first_line
+
+
+class PeerError(RuntimeError):
+    """Another process failed, and says why itself."""
+
+
+@contextmanager
+def _exchanging() -> Iterator[None]:
+    """What the backends raise when a peer has gone, as an error that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        _undisturbed()
+        raise ConnectionError(
+            "a process that trains together with this one has ended or cannot be reached; was it killed, or out of "
+            f"memory? ({first_line(error)})"
+        ) from error
+
+
+def _undisturbed() -> None:
+    """From here on this process cleans up and ends; its launcher's request to end would come in between."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _stopped(*_: object) -> None:
+    _undisturbed()
+    raise ConnectionError("the launcher ends this process; another one has failed, or the job was stopped")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train together, as one of them sees it. Alone, nothing is exchanged."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0  # among those of the same machine
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and prints for all."""
+        return self.rank == 0
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """What ``samples.batches`` gives to this process."""
+        return self.rank, self.world
+
+    def share(self, samples: int) -> float:
+        """Which part of a batch of ``samples`` is this process's: the mean loss of its samples counts this much.
+
+        Shares differ in size where a batch does not divide evenly, so the mean of their means is not the mean of the
+        batch; the sum of the means, weighted so, is. A process without a sample has share 0.
+        """
+        return len(range(self.rank, samples, self.world)) / samples
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum over all processes, in place: the same bits in every process."""
+        if self.world > 1:
+            with _exchanging():
+                dist.all_reduce(value)
+        return value
+
+    def total(self, value: float) -> float:
+        """The sum of a number over all processes."""
+        return value if self.world == 1 else float(self.sum(torch.tensor(value, dtype=torch.float64)))
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum every ``.grad`` over the processes.
+
+        A parameter has a gradient afterwards if it has one in any process, as if there were only one.
+        """
+        if self.world == 1:
+            return
+        has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
+        flat = torch.cat([has, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters)])
+        used, *sums = self.sum(flat).split([len(has), *(p.numel() for p in parameters)])
+        for parameter, some, value in zip(parameters, used.tolist(), sums, strict=True):
+            parameter.grad = value.view_as(parameter) if some else None
+
+    def agree(self, settings: str) -> None:
+        """Wait for all processes, and make sure that they have the same settings.
+
+        Raises:
+            ValueError: another process has others: another log, say.
+        """
+        if self.world == 1:
+            return
+        digest = torch.frombuffer(bytearray(hashlib.sha256(settings.encode()).digest()), dtype=torch.uint8)
+        digests = [torch.empty_like(digest) for _ in range(self.world)]
+        with _exchanging():
+            dist.all_gather(digests, digest)
+        others = [rank for rank, found in enumerate(digests) if not torch.equal(found, digests[0])]
+        if others:
+            raise ValueError(
+                f"processes {others} were started with another log or other settings than process 0; give all the same "
+                "arguments and, on several machines, the same files"
+            )
+
+    def same_start(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give every process the first one's parameters."""
+        if self.world > 1:
+            with _exchanging():
+                for parameter in parameters:
+                    dist.broadcast(parameter.detach(), src=0)
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(on: Execution) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` or ``accelerate launch`` started with this one; alone without a launcher.
+
+    A failure in one process ends all: it keeps its error, the others raise ``PeerError``.
+
+    Raises:
+        ValueError: this process finds no device, or its launcher started no others.
+    """
+    if "WORLD_SIZE" not in os.environ and "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ:
+        raise ValueError(
+            "accelerate launch --cpu starts a single process, whatever --num_processes says; on CPUs use "
+            "`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N` with --device cpu"
+        )
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield ALONE
+        return
+    store, rank, world = next(dist.rendezvous("env://"))
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stopped)  # an error like any other, so that nothing partial is left behind
+    try:
+        me = Processes(rank, world, int(os.environ.get("LOCAL_RANK", rank)))
+        device = on.place(me.local_rank)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        with _exchanging():
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+        yield me
+        dist.barrier()  # nobody leaves while the first one still writes
+        dist.destroy_process_group()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+    except Exception:
+        _undisturbed()
+        if store.add("failures", 1) > 1:  # told before this process ends, which is what the others notice
+            raise PeerError("another process failed first; see its error") from None
+        raise

@@ -1,0 +1,104 @@
+"""Pairs of users and objects in a file, and their scores written beside them: `atrank score`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from atrank_lib.grouping import GroupedHistories, check_groups
+from atrank_lib.log.columns import Table, mask, table_from_file
+from atrank_lib.log.events import EventLogError
+
+SUFFIXES = (".parquet", ".csv")
+SCORE = "score"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A table of pairs, and what they are in a log: users, rows of the objects table, moments of ranking."""
+
+    table: pa.Table  # all columns of the file
+    users: Int[Tensor, " p"]
+    objects: Int[Tensor, " p"]
+    times: Int[Tensor, " p"] | None  # in the schema's timestamp_unit; None: the file names no moments
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def write(self, file: Path, scores: Float[Tensor, " p"]) -> None:
+        """Write the rows of the file as they came, with the column ``score``: beside the place, then renamed."""
+        check_suffix(file)
+        table = self.table.append_column(SCORE, pa.array(scores.numpy()))
+        beside = file.with_name(file.name + ".unfinished")
+        try:
+            if file.suffix == ".csv":
+                pyarrow.csv.write_csv(table, beside)
+            else:
+                pyarrow.parquet.write_table(table, beside)
+            beside.replace(file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def check_suffix(file: Path) -> None:
+    """Raise ValueError if the name does not say which kind of table it is.
+
+    >>> check_suffix(Path("pairs.csv"))  # says nothing
+    """
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{file}: the name of a table ends in {' or '.join(SUFFIXES)}")
+
+
+def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
+    """Read user_id, object_id and, where there is one, timestamp (the moment of ranking) of every row.
+
+    Raises:
+        ValueError: unknown group, or a file that is neither .parquet nor .csv.
+        EventLogError: every problem of the file, with its rows: a missing column or value, a user without behavior
+            in the log, an object that is not in the group's objects table, no row at all.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from data_scripts.simulate import MarketplaceConfig, simulate
+    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "pairs.csv"
+    ...     pd.DataFrame({"user_id": ["user1", "user0"], "object_id": ["item7", "item9"]}).to_csv(file, index=False)
+    ...     pairs = read_pairs(file, histories, "item")
+    >>> len(pairs), pairs.times is None, histories.user_ids[pairs.users.numpy()].tolist()
+    (2, True, ['user1', 'user0'])
+    """
+    check_groups(histories.schema, [group], "group")
+    check_suffix(file)
+    header = table_from_file(file, []).header or []
+    table = table_from_file(file, list(dict.fromkeys(["user_id", "object_id", *header])))
+    if SCORE in header:
+        table.note(SCORE, "the column is there already; rename it, or leave it out")
+    known_objects = pd.Index(histories.catalogs[group].object_ids, dtype="str")
+    users = _find(table, "user_id", histories.user_ids, "the log has no behavior of this user; leave the row out")
+    objects = _find(table, "object_id", known_objects, f"no object of group {group!r}; correct the id")
+    times = table.times("timestamp", histories.schema.timestamp_unit) if "timestamp" in header else None
+    if table.is_empty():
+        table.note(None, "there is no pair; write one row for each")
+    if table.problems:
+        raise EventLogError(table.problems)
+    content = pa.table({name: table.columns[name] for name in header})
+    return Pairs(content, users, objects, None if times is None else torch.from_numpy(times))
+
+
+def _find(table: Table, column: str, known: pd.Index, message: str) -> Int[Tensor, " p"]:
+    """The place of every value among the known ones; those that are not are noted."""
+    values = table.text(column, required=True)
+    if values is None:
+        return torch.empty(0, dtype=torch.long)
+    found = known.get_indexer(pd.Index(values.to_pandas(), dtype="str")).astype(np.int64)
+    table.report(column, (found < 0) & mask(values.is_valid()), values, message)
+    return torch.from_numpy(found)

@@ -1,0 +1,1 @@
+"""What the chapters need besides the library: claims, figure styles, checkers of exercises."""

@@ -1,0 +1,1 @@
+"""Tables, figures and searches of the book, as records in results/: `python -m experiments`."""
