@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 
 UNKNOWN = 0  # index 0 of every vocabulary: a value that training never showed; padding is a mask, never an id
+
+
+def key(name: str) -> str:
+    """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
+    names of its own attributes (``items``, ``type``).
+
+    >>> key("v1.items")
+    '[v1/items]'
+    """
+    return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"
 
 
 def ranges(starts: Int[Tensor, " b"], lengths: Int[Tensor, " b"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
@@ -47,9 +58,6 @@ class Ragged:
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         positions, _ = ranges(starts, lengths)
         return Ragged(self.values[positions], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
-
-    def to(self, device: torch.device | str) -> Ragged:
-        return Ragged(self.values.to(device), self.offsets.to(device))
 
 
 # what a model reads of some objects: indices, lists of indices, or (standardized value, is missing)
@@ -183,16 +191,10 @@ def _group_history(events: pd.DataFrame, users: pd.Index, objects: pd.DataFrame)
     )
 
 
-def _known_users(users: pd.Index, vocabularies: Vocabularies) -> Int[Tensor, " users"]:
-    return torch.from_numpy(pd.Index(vocabularies.users, dtype="str").get_indexer(users).astype(np.int64) + 1)
-
-
 @dataclass(frozen=True)
 class GroupedHistories:
     """Every user's behaviors, grouped by object type: the model's whole input, stored once.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> histories
     GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors)
     >>> item, user = histories.groups["item"], histories.user("user0")
@@ -205,8 +207,6 @@ class GroupedHistories:
     groups: dict[str, GroupHistory]
     tables: dict[str, pd.DataFrame]  # the log's objects tables
     vocabularies: Vocabularies
-    catalogs: dict[str, Catalog]
-    users: Int[Tensor, " users"]  # index of every user in the vocabularies' users
 
     @classmethod
     def from_log(cls, log: EventLog, vocabularies: Vocabularies | None = None) -> GroupedHistories:
@@ -214,10 +214,18 @@ class GroupedHistories:
         users = pd.Index(np.unique(np.concatenate([e["user_id"].unique() for e in log.events.values()])), dtype="str")
         groups = {g: _group_history(log.events[g], users, log.objects[g]) for g in log.schema.groups}
         vocabularies = vocabularies or Vocabularies.from_objects(log.schema, log.objects, users)
-        catalogs = {g: _catalog(log.schema, g, log.objects[g], vocabularies) for g in log.schema.groups}
-        return cls(
-            log.schema, users, groups, dict(log.objects), vocabularies, catalogs, _known_users(users, vocabularies)
-        )
+        return cls(log.schema, users, groups, dict(log.objects), vocabularies)
+
+    @cached_property
+    def catalogs(self) -> dict[str, Catalog]:
+        """The objects of every group, in the indices of the vocabularies."""
+        return {g: _catalog(self.schema, g, self.tables[g], self.vocabularies) for g in self.groups}
+
+    @cached_property
+    def users(self) -> Int[Tensor, " users"]:
+        """Index of every user in the vocabularies' users."""
+        known = pd.Index(self.vocabularies.users, dtype="str")
+        return torch.from_numpy(known.get_indexer(self.user_ids).astype(np.int64) + 1)
 
     def __len__(self) -> int:
         """Number of users."""
@@ -225,9 +233,7 @@ class GroupedHistories:
 
     def encode(self, vocabularies: Vocabularies) -> GroupedHistories:
         """The same histories, seen by a model that knows only ``vocabularies``."""
-        catalogs = {g: _catalog(self.schema, g, self.tables[g], vocabularies) for g in self.groups}
-        known = _known_users(self.user_ids, vocabularies)
-        return replace(self, vocabularies=vocabularies, catalogs=catalogs, users=known)
+        return replace(self, vocabularies=vocabularies)
 
     def vocabularies_of(
         self, seen: Mapping[str, Bool[Tensor, " objects"]], users: Int[Tensor, " m"] | None = None
@@ -253,8 +259,7 @@ class GroupedHistories:
 def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, ...]:
     """``names`` as a tuple, each once, or ``ValueError`` when one is not a group of the schema.
 
-    >>> from data_scripts.marketplace import SCHEMA
-    >>> check_groups(SCHEMA, ["item", "query", "item"], "targets")
+    >>> check_groups(histories.schema, ["item", "query", "item"], "targets")
     ('item', 'query')
     """
     names = tuple(dict.fromkeys(names))

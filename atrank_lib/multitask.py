@@ -7,7 +7,7 @@ equal numbers, weights of the tasks' losses, steps that see all tasks at once, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.embedding import key
-from atrank_lib.log.events import EventLog
+from atrank_lib.grouping import key
 from atrank_lib.log.schema import Schema
 from atrank_lib.samples import Samples, TaskSamples
 
@@ -42,8 +41,7 @@ def modes(schema: Schema, targets: Sequence[str] | None = None) -> tuple[Mode, .
     Args:
         targets: groups to predict; all by default. With one group in all, there is one mode.
 
-    >>> from data_scripts.marketplace import SCHEMA
-    >>> [mode.name for mode in modes(SCHEMA)][:4], len(modes(SCHEMA))
+    >>> [mode.name for mode in modes(histories.schema)][:4], len(modes(histories.schema))
     (['item2item', 'query2query', 'coupon2coupon', 'all2item'], 7)
     """
     everything = tuple(schema.groups)
@@ -56,61 +54,11 @@ def modes(schema: Schema, targets: Sequence[str] | None = None) -> tuple[Mode, .
     return tuple(found)
 
 
-def predictable(log: EventLog, least: int = 1) -> tuple[str, ...]:
-    """Groups with at least ``least`` training samples under the protocol ``validated``: the others are history alone.
-
-    A user's first behavior of a group has nothing before it, the last one is the test, the one before validates, so a
-    user with ``n`` behaviors has ``n - 3`` training samples.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> predictable(simulate(MarketplaceConfig(users=40)).log, least=300)
-    ('item', 'query')
-    """
-    found = []
-    for group, events in log.events.items():
-        lengths = events["user_id"].value_counts().to_numpy()
-        if (lengths - 3).clip(min=0).sum() >= least:
-            found.append(group)
-    return tuple(found)
-
-
-def unshared(log: EventLog) -> EventLog:
-    """The log with a vocabulary of its own for every feature: no embedding is shared between groups.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> log = simulate(MarketplaceConfig(users=40)).log
-    >>> log.schema.vocabulary("coupon", "shop_id"), unshared(log).schema.vocabulary("coupon", "shop_id")
-    ('shop', 'coupon.shop_id')
-    """
-    groups = {
-        name: group.model_copy(
-            update={"features": {f: spec.model_copy(update={"vocabulary": None}) for f, spec in group.features.items()}}
-        )
-        for name, group in log.schema.groups.items()
-    }
-    return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects)
-
-
-def one_time_scale(log: EventLog) -> EventLog:
-    """The log with the time scale of its first group for all groups: time is not encoded by group any more.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> log = one_time_scale(simulate(MarketplaceConfig(users=40)).log)
-    >>> len({group.time for group in log.schema.groups.values()})
-    1
-    """
-    first = next(iter(log.schema.groups.values())).time
-    groups = {name: group.model_copy(update={"time": first}) for name, group in log.schema.groups.items()}
-    return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects)
-
-
 def remix(tasks: Mapping[str, Samples], mix: Mix, generator: torch.Generator) -> TaskSamples:
     """The samples of one epoch. ``proportional``: every sample once. ``uniform``: the same number of every task, as
     many in all; a small task's samples come again, of a large task a random part is taken.
 
-    >>> from atrank_lib import GroupedHistories, split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> tasks = split(GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)).train
+    >>> tasks = split(histories).train
     >>> epoch = remix(tasks, "uniform", torch.Generator().manual_seed(0))
     >>> {name: (len(samples), len(epoch[name])) for name, samples in tasks.items()}
     {'item': (750, 422), 'query': (311, 422), 'coupon': (207, 422)}
@@ -141,7 +89,7 @@ def turns(counts: Mapping[str, int]) -> list[list[str]]:
 
 
 class TaskWeights(nn.Module):
-    """Weights of the tasks' losses; of ``tasks`` only the numbers of samples matter.
+    """Weights of the tasks' losses; ``tasks`` has the number of samples of each.
 
     - a mapping: fixed weights; 1 for a task that is not named;
     - ``equal``: ``N / (T n_t)`` for a task with ``n_t`` of all ``N`` samples, so that ``T`` tasks count alike;
@@ -151,15 +99,15 @@ class TaskWeights(nn.Module):
         ValueError: a weight for a group that is no task, or one that is not positive.
     """
 
-    def __init__(self, tasks: Mapping[str, Sized], weights: Weights | None = None) -> None:
+    def __init__(self, tasks: Mapping[str, int], weights: Weights | None = None) -> None:
         super().__init__()
         self.fixed = dict.fromkeys(tasks, 1.0)
         self.learned = nn.ParameterDict()
         if weights == "uncertainty":
             self.learned.update({key(name): nn.Parameter(torch.zeros(())) for name in tasks})
         elif weights == "equal":
-            total = sum(map(len, tasks.values()))
-            self.fixed = {name: total / (len(tasks) * max(len(samples), 1)) for name, samples in tasks.items()}
+            total = sum(tasks.values())
+            self.fixed = {name: total / (len(tasks) * max(count, 1)) for name, count in tasks.items()}
         elif weights is not None:
             wrong = {name: w for name, w in weights.items() if name not in tasks or not w > 0}
             if wrong:

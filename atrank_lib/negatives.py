@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -9,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Samples
+from atrank_lib.samples import Samples, Split, TaskSamples
 
 Popularity = Literal["uniform", "popularity"]
 
@@ -25,8 +27,6 @@ class NegativeSampler:
     Raises:
         ValueError: a user of ``users`` has touched every object that could be drawn.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> drawn = NegativeSampler(histories, "item").draw(torch.tensor([0, 1]), 3, torch.Generator().manual_seed(0))
     >>> own = histories.groups["item"]
     >>> drawn.shape, bool(torch.isin(drawn[0], own.objects[: own.offsets[1]]).any())  # never what the user touched
@@ -44,7 +44,7 @@ class NegativeSampler:
             raise ValueError(f"negatives {kind!r}; use 'uniform' or 'popularity'")
         if kind == "popularity" and training is None:
             raise ValueError("negatives 'popularity' are weighted by training targets: give `training`")
-        own, n = histories.groups[group], len(histories.catalogs[group])
+        own, n = histories.groups[group], len(histories.tables[group])
         if kind == "popularity" and training is not None:
             weights = training if isinstance(training, Tensor) else torch.bincount(training.objects, minlength=n)
         else:
@@ -84,9 +84,6 @@ def draw_candidates(
 ) -> Int[Tensor, "s c"]:
     """The target of every sample in column 0, then ``negatives`` objects that its user never touched.
 
-    >>> from atrank_lib.samples import split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> samples = split(histories).test["item"]
     >>> drawn = draw_candidates(samples, NegativeSampler(histories, "item"), 4, torch.Generator().manual_seed(0))
     >>> drawn.shape, bool((drawn[:, 0] == samples.objects).all())
@@ -95,3 +92,29 @@ def draw_candidates(
     if negatives < 1:
         raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
     return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some users with all their behaviors, what is predicted of them, and who draws negatives for them.
+
+    A log in memory is one part. Of a larger one ``number`` is the part's, and ``popularity`` says how often each object
+    of a group is a training target in *all* parts.
+
+    >>> drawn = Part(histories, split(histories)).draw(split(histories).test, 1, "uniform", torch.Generator())
+    >>> drawn["item"].shape
+    torch.Size([40, 2])
+    """
+
+    histories: GroupedHistories
+    split: Split
+    number: int = 0
+    popularity: Mapping[str, Int[Tensor, " objects"]] | None = None
+
+    def draw(
+        self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "s c"]]:
+        """``draw_candidates`` for every task."""
+        weights = self.popularity or self.split.train
+        samplers = {name: NegativeSampler(self.histories, name, kind, weights[name]) for name in tasks}
+        return {n: draw_candidates(s, samplers[n], negatives, generator) for n, s in tasks.items()}

@@ -8,17 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.embedding import key
-from atrank_lib.fast.kernels import Linear, Perceptron
+from atrank_lib.grouping import key
 
 
-def perceptron(inputs: int, outputs: int) -> nn.Sequential:
+class Perceptron(nn.Sequential):
     """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function".
 
-    >>> perceptron(3, 2)(torch.randn(5, 3)).shape
+    >>> Perceptron(3, 2)(torch.randn(5, 3)).shape
     torch.Size([5, 2])
     """
-    return Perceptron(inputs, outputs)
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
 
 
 def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
@@ -44,18 +45,14 @@ def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
 class GroupProjection(nn.Module):
     """Eq. 1: ``S = concat_i F_{M_i}(u_bg_i)``: each group has its own map into the overall space ``d = s_all``.
 
-    ``linear=True`` leaves the relu out, as the original code does.
-
     >>> projection = GroupProjection({"item": 6, "query": 2}, hidden=4)
     >>> projection({"item": torch.randn(3, 6), "query": torch.randn(1, 2)}).shape  # behaviors of both, end to end
     torch.Size([4, 4])
     """
 
-    def __init__(self, sizes: Mapping[str, int], hidden: int, linear: bool = False) -> None:
+    def __init__(self, sizes: Mapping[str, int], hidden: int) -> None:
         super().__init__()
-        self.maps = nn.ModuleDict(
-            {key(group): Linear(b, hidden) if linear else perceptron(b, hidden) for group, b in sizes.items()}
-        )
+        self.maps = nn.ModuleDict({key(group): Perceptron(b, hidden) for group, b in sizes.items()})
 
     def forward(self, groups: Mapping[str, Float[Tensor, "_ _"]]) -> Float[Tensor, "n d"]:
         return torch.cat([self.maps[key(name)](u) for name, u in groups.items()], dim=0)
@@ -78,7 +75,7 @@ class SemanticProjection(nn.Module):
     def __init__(self, hidden: int, sizes: Sequence[int]) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        self.map = perceptron(hidden, sum(sizes))
+        self.map = Perceptron(hidden, sum(sizes))
 
     def forward(self, s: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         return self.map(s)

@@ -1,4 +1,4 @@
-"""Samples and batches: which behavior is predicted from which history.
+"""Samples: which behavior is predicted from which history.
 
 A sample never copies a history. It is a user, a time, and one cut position per group: the history of group
 ``i`` is ``[offsets_i[user], ends_i)`` in the flat tensors of ``GroupedHistories``. It holds everything strictly
@@ -8,7 +8,7 @@ of *another* group with the target's timestamp is not history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.grouping import Features, GroupedHistories, check_groups, ranges
+from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.log.events import EventLog
 
 Protocol = Literal["paper", "validated", "global_time"]
 
@@ -42,14 +43,10 @@ class Samples:
         return len(self.users)
 
     def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
-        return Samples(
-            self.target_group,
-            self.users[index],
-            self.times[index],
-            self.ends[index],
-            self.objects[index],
-            self.positions[index],
-        )
+        return Samples(self.target_group, *(part[index] for part in self.tensors()))
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.users, self.times, self.ends, self.objects, self.positions
 
 
 TaskSamples = dict[str, Samples]  # one entry for each target group
@@ -59,8 +56,6 @@ TaskSamples = dict[str, Samples]  # one entry for each target group
 class Split:
     """The samples of a protocol; ``validation`` is empty under ``paper``, which has none.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> parts = split(histories, "paper", ["item"])
     >>> len(parts.train["item"]), len(parts.validation["item"]), len(parts.test["item"])
     (790, 0, 40)
@@ -69,19 +64,6 @@ class Split:
     train: TaskSamples
     validation: TaskSamples
     test: TaskSamples
-
-
-def _cut_before(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Int[Tensor, "s groups"]:
-    """Cut positions of every group, strictly before the targets at ``positions``."""
-    own = histories.groups[target]
-    users = torch.searchsorted(own.offsets, positions, right=True) - 1
-    return torch.stack(
-        [
-            positions if name == target else _ends_before(histories, name, users, own.timestamps[positions])
-            for name in histories.groups
-        ],
-        dim=1,
-    )
 
 
 def _ends_before(
@@ -101,8 +83,6 @@ def _ends_before(
 def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
     """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> end = histories.groups["item"].timestamps.max() + 1
     >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
     >>> samples.ends.shape, samples.objects.tolist()
@@ -114,16 +94,13 @@ def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], t
     return Samples(group, users, times, ends, nothing, nothing)
 
 
-def _samples(histories: GroupedHistories, group: str, positions: Int[Tensor, " s"]) -> Samples:
-    own = histories.groups[group]
-    return Samples(
-        target_group=group,
-        users=torch.searchsorted(own.offsets, positions, right=True) - 1,
-        times=own.timestamps[positions],
-        ends=_cut_before(histories, group, positions),
-        objects=own.objects[positions].long(),
-        positions=positions,
-    )
+def _samples(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Samples:
+    """The behaviors at ``positions`` of the group ``target``, each with all that is strictly before it."""
+    own = histories.groups[target]
+    users = torch.searchsorted(own.offsets, positions, right=True) - 1
+    times = own.timestamps[positions]
+    ends = [positions if name == target else _ends_before(histories, name, users, times) for name in histories.groups]
+    return Samples(target, users, times, torch.stack(ends, dim=1), own.objects[positions].long(), positions)
 
 
 def split(
@@ -144,8 +121,6 @@ def split(
     Raises:
         ValueError: an unknown protocol or target group, or a target group without a training or test sample.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> {name: len(samples) for name, samples in split(histories, "validated").test.items()}
     {'item': 40, 'query': 40, 'coupon': 40}
     """
@@ -153,7 +128,7 @@ def split(
     cuts = time_cuts([histories.groups[g].timestamps for g in targets], fractions)
     found = cut(histories, protocol, targets, cuts)
     longest = {name: int(histories.groups[name].offsets.diff().max()) for name in targets}
-    require_samples({g: (len(found.train[g]), len(found.test[g])) for g in targets}, protocol, longest)
+    require_samples({g: (len(found.train[g]), len(found.test[g])) for g in targets}, protocol, longest, cuts)
     return found
 
 
@@ -168,27 +143,28 @@ def time_cuts(times: Sequence[Int[Tensor, " _"]], fractions: tuple[float, float]
     return first, second
 
 
-def require_samples(sizes: Mapping[str, tuple[int, int]], protocol: Protocol, longest: Mapping[str, int]) -> None:
+def require_samples(
+    sizes: Mapping[str, tuple[int, int]], protocol: Protocol, longest: Mapping[str, int], cuts: tuple[int, int] = (0, 1)
+) -> None:
     """``ValueError`` for a group whose ``sizes``, the numbers of training and test samples, hold a 0.
 
-    ``longest`` is the most behaviors that a user has in each group.
-
-    >>> require_samples({"item": (790, 40)}, "paper", {"item": 25})
+    ``longest`` is the most behaviors that a user has in each group, ``cuts`` are the moments of ``global_time``.
     """
     for group, counts in sizes.items():
-        for size, name in zip(counts, ("training", "test"), strict=True):
-            if size == 0:
-                raise ValueError(
-                    f"group {group!r} has no {name} sample under protocol {protocol!r}: its users have at most "
-                    f"{longest[group]} behaviors of this group; give longer histories or other targets"
-                )
+        for size, part in zip(counts, ("training", "test"), strict=True):
+            if size:
+                continue
+            cause = f"its users have at most {longest[group]} behaviors of this group; give longer histories"
+            if protocol == "global_time":
+                cause = f"the moments that cut are {cuts[0]} and {cuts[1]}"
+                cause += ", all times are equal or nearly so" * (cuts[0] == cuts[1]) + "; choose another protocol"
+            text = f"group {group!r} has no {part} sample under protocol {protocol!r}"
+            raise ValueError(f"{text}: {cause}, or other targets")
 
 
 def cut(histories: GroupedHistories, protocol: Protocol, targets: Sequence[str], cuts: tuple[int, int]) -> Split:
     """``split`` at given moments (``cuts``, used by ``global_time`` alone); a group may come out without samples.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> {name: len(samples) for name, samples in cut(histories, "global_time", ["item"], (0, 0)).test.items()}
     {'item': 830}
     """
@@ -216,8 +192,6 @@ def cut(histories: GroupedHistories, protocol: Protocol, targets: Sequence[str],
 def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str, Bool[Tensor, " objects"]]:
     """Which objects of every group occur in the histories or targets of (training) ``samples``.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> seen = seen_objects(histories, split(histories).train)
     >>> bool(seen["item"].any()), bool(seen["item"].all()), len(seen["item"])
     (True, False, 1000)
@@ -229,180 +203,19 @@ def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str,
             ends = task.ends[:, number] + (1 if task.target_group == name else 0)
             last.scatter_reduce_(0, task.users, ends, "amax")
         known = torch.arange(len(group.timestamps)) < last[group.users()]
-        seen[name] = torch.zeros(len(histories.catalogs[name]), dtype=torch.bool)
+        seen[name] = torch.zeros(len(histories.tables[name]), dtype=torch.bool)
         seen[name][group.objects[known].long()] = True
     return seen
 
 
-@dataclass(frozen=True)
-class GroupBatch:
-    """The history behaviors of one group in a batch, packed: no padding, ``n_i`` behaviors of all samples."""
+def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
+    """Group a log and cut it into samples; the vocabularies hold only what training shows.
 
-    features: Features
-    actions: Int[Tensor, " n_i"]
-    elapsed: Int[Tensor, " n_i"]  # time from the behavior to the moment of ranking, in the schema's timestamp_unit
-    positions: Int[Tensor, " n_i"]  # where it lies in the flat tensors of its group
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """``c`` objects to score for each of ``b`` samples; features hold them row by row."""
-
-    group: str
-    features: Features
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Histories and candidates of ``b`` samples.
-
-    ``slots`` says where each packed behavior (groups end to end, in the schema's order) sits in a padded
-    ``[b, length]`` table: ``sample * length + place``. ``length`` is at least 1. ``users`` are indices of the
-    vocabularies' users.
+    >>> known, parts = prepare(log, "validated", ["item"])
+    >>> len(parts.test["item"]), known.vocabularies.size("item.object_id") < 1 + 1_000
+    (40, True)
     """
-
-    histories: dict[str, GroupBatch]
-    slots: Int[Tensor, " n"]
-    size: int
-    length: int
-    users: Int[Tensor, " b"]
-    candidates: Candidates
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-
-        def move(features: Features) -> Features:
-            return {name: f.to(device) for name, f in features.items()}
-
-        return Batch(
-            {
-                name: GroupBatch(move(g.features), g.actions.to(device), g.elapsed.to(device), g.positions)
-                for name, g in self.histories.items()
-            },
-            self.slots.to(device),
-            self.size,
-            self.length,
-            self.users.to(device),
-            Candidates(self.candidates.group, move(self.candidates.features), self.candidates.shape),
-        )
-
-
-def build_batch(
-    histories: GroupedHistories,
-    samples: Samples,
-    candidates: Int[Tensor, "b c"],
-    groups: Sequence[str] | None = None,
-    max_length: int | None = None,
-) -> Batch:
-    """Look up everything the model needs for ``samples``, by indexing alone.
-
-    ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
-    ``max_length`` keeps only the latest behaviors of every group.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> samples = split(histories).test["item"][:2]
-    >>> batch = build_batch(histories, samples, samples.objects[:, None], groups=["item"])
-    >>> batch.size, batch.candidates.shape, len(batch.slots) == int(history_lengths(samples, histories, ["item"]).sum())
-    (2, (2, 1), True)
-    """
-    number = {name: i for i, name in enumerate(histories.groups)}
-    used = check_groups(histories.schema, tuple(number) if groups is None else groups, "history groups")
-    parts, owners, places = {}, [], []
-    filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
-    for name in (g for g in number if g in used):
-        group = histories.groups[name]
-        ends = samples.ends[:, number[name]].long()
-        starts = group.offsets[samples.users]
-        if max_length is not None:
-            starts = torch.maximum(starts, ends - max_length)
-        lengths = ends - starts
-        positions, owner = ranges(starts, lengths)
-        parts[name] = GroupBatch(
-            features=histories.catalogs[name].take(group.objects[positions].long()),
-            actions=group.actions[positions].long(),
-            elapsed=samples.times[owner] - group.timestamps[positions],
-            positions=positions,
-        )
-        owners.append(owner)
-        places.append(positions + (filled - starts)[owner])
-        filled = filled + lengths
-    length = max(int(filled.max()), 1) if len(samples) else 1
-    target = samples.target_group
-    return Batch(
-        histories=parts,
-        slots=torch.cat(owners) * length + torch.cat(places),
-        size=len(samples),
-        length=length,
-        users=histories.users[samples.users],
-        candidates=Candidates(
-            target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])
-        ),
-    )
-
-
-def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
-    """Number of history behaviors of every sample, over ``groups``.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> samples = split(histories).test["item"][:3]
-    >>> history_lengths(samples, histories, ["item", "query"]).tolist()
-    [28, 13, 25]
-    """
-    total = torch.zeros(len(samples), dtype=torch.long)
-    for number, (name, group) in enumerate(histories.groups.items()):
-        if name in groups:
-            total += samples.ends[:, number] - group.offsets[samples.users]
-    return total
-
-
-def batches(
-    histories: GroupedHistories,
-    tasks: Mapping[str, Samples],
-    candidates: Mapping[str, Int[Tensor, "s c"]],
-    batch_size: int,
-    *,
-    generator: torch.Generator | None = None,
-    groups: Sequence[str] | None = None,
-    max_length: int | None = None,
-    pool: int = 50,
-    part: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[str, Int[Tensor, " b"], Batch]]:
-    """All samples once, in batches of one task: its target group, the samples' numbers, and the batch.
-
-    Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
-    shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
-    together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
-
-    ``part = (rank, world)`` is for one of ``world`` processes. In training it gets the numbers of every whole batch
-    and every ``world``-th of its samples (the first, if that leaves none); in evaluation every ``world``-th batch.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> tasks = {"item": split(histories).test["item"]}
-    >>> rows = {"item": tasks["item"].objects[:, None]}
-    >>> [(name, len(index)) for name, index, batch in batches(histories, tasks, rows, batch_size=16)]
-    [('item', 16), ('item', 16), ('item', 8)]
-    """
-    rank, world = part
-    used = tuple(histories.groups if groups is None else groups)
-    plan: list[tuple[str, Tensor]] = []
-    for name, samples in tasks.items():
-        lengths = history_lengths(samples, histories, used)
-        if generator is None:
-            order = lengths.argsort(stable=True)
-        else:
-            shuffled = torch.randperm(len(samples), generator=generator)
-            pools = shuffled.split(pool * batch_size)
-            order = torch.cat([part[lengths[part].argsort(stable=True)] for part in pools])
-        plan.extend((name, part) for part in order.split(batch_size) if len(part))
-    if generator is None:
-        turns: Sequence[int] = range(rank, len(plan), world)
-    else:
-        turns = torch.randperm(len(plan), generator=generator).tolist()
-    for turn in turns:
-        name, index = plan[turn]
-        mine = index if generator is None or world == 1 else index[rank if rank < len(index) else 0 :: world]
-        yield name, index, build_batch(histories, tasks[name][mine], candidates[name][mine], used, max_length)
+    histories = GroupedHistories.from_log(log, Vocabularies({}, {}))
+    parts = split(histories, protocol, targets)
+    users = torch.cat([samples.users for samples in parts.train.values()])
+    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train), users)), parts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -13,12 +12,13 @@ from torch import Tensor
 from atrank_lib.evaluation import AverageUserAUC, Evaluation, user_aucs
 from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.parts import Part, Parts
+from atrank_lib.negatives import Part
+from atrank_lib.ranking import Model
 from atrank_lib.samples import Protocol, cut, require_samples, seen_objects, time_cuts
 
 
 @dataclass(frozen=True)
-class Shards(Parts):
+class Shards(Sequence[Part]):
     """The shards of a log as `fit` goes through them; make one with `survey`.
 
     vocabularies: of what all shards together show in training; cuts: the moments of the protocol ``global_time``;
@@ -63,19 +63,24 @@ class Shards(Parts):
                 tests[name] += len(parts.test[name])
                 longest[name] = max(longest[name], int(histories.groups[name].offsets.diff().max()))
         totals = {name: (sum(size[name] for size in sizes), tests[name]) for name in names}
-        require_samples(totals, protocol, longest)
+        require_samples(totals, protocol, longest, cuts)
         tables = {name: table[seen[name].numpy()] for name, table in log.objects.items()}
         vocabularies = Vocabularies.from_objects(log.schema, tables, sorted(users))
         return cls(log, protocol, names, cuts, vocabularies, tuple(sizes), popularity)
 
-    def load(self, number: int) -> Part:
+    def __len__(self) -> int:
+        return self.log.shards
+
+    def __getitem__(self, number: int) -> Part:  # type: ignore[override]  # no slices: a shard is loaded when asked for
+        if not 0 <= number < len(self):
+            raise IndexError(number)
         histories = GroupedHistories.from_log(self.log.shard(number), self.vocabularies)
         return Part(histories, cut(histories, self.protocol, self.targets, self.cuts), number, self.popularity)
 
-    def evaluate(self, model: Any, *, negatives: int = 1, seed: int = 0) -> Evaluation:
+    def evaluate(self, model: Model, *, negatives: int = 1, seed: int = 0) -> Evaluation:
         """`evaluation.evaluate` on the test samples of all shards; negatives follow from `seed` and the shard."""
         found: dict[str, list[AverageUserAUC]] = {}
-        for part in self.in_order():
+        for part in self:
             aucs = user_aucs(model, part.histories, part.split.test, negatives=negatives, seed=seed + part.number)
             for name, auc in aucs.items():
                 found.setdefault(name, []).append(auc)
