@@ -13,11 +13,10 @@ from jaxtyping import Float, Float64, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from atrank_lib.batches import batches
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Samples
+from atrank_lib.samples import Samples, batches
 
 PAIRS = 2**17  # scored at a time: some 100 MB of float32 at the paper's sizes
 

@@ -1,4 +1,4 @@
-"""Samples: which behavior is predicted from which history.
+"""Samples and batches: which behavior is predicted from which history.
 
 A sample never copies a history. It is a user, a time, and one cut position per group: the history of group
 ``i`` is ``[offsets_i[user], ends_i)`` in the flat tensors of ``GroupedHistories``. It holds everything strictly
@@ -8,7 +8,7 @@ of *another* group with the target's timestamp is not history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,8 +16,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
-from atrank_lib.log.events import EventLog
+from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing, ranges
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import Log, check_groups
+from atrank_lib.log.vocabularies import Vocabularies
 
 Protocol = Literal["paper", "validated", "global_time"]
 
@@ -66,7 +68,7 @@ class Split:
     test: TaskSamples
 
 
-def _ends_before(
+def ends_before(
     histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]
 ) -> Int[Tensor, " s"]:
     """Position of each user's first behavior of ``group`` that is not earlier than ``times``."""
@@ -80,26 +82,12 @@ def _ends_before(
     return low
 
 
-def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
-    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
-
-    >>> end = histories.groups["item"].timestamps.max() + 1
-    >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
-    >>> samples.ends.shape, samples.objects.tolist()
-    (torch.Size([2, 3]), [-1, -1])
-    """
-    check_groups(histories.schema, [group], "target group")
-    ends = torch.stack([_ends_before(histories, name, users, times) for name in histories.groups], dim=1)
-    nothing = torch.full_like(users, -1)
-    return Samples(group, users, times, ends, nothing, nothing)
-
-
 def _samples(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Samples:
     """The behaviors at ``positions`` of the group ``target``, each with all that is strictly before it."""
     own = histories.groups[target]
     users = torch.searchsorted(own.offsets, positions, right=True) - 1
     times = own.timestamps[positions]
-    ends = [positions if name == target else _ends_before(histories, name, users, times) for name in histories.groups]
+    ends = [positions if name == target else ends_before(histories, name, users, times) for name in histories.groups]
     return Samples(target, users, times, torch.stack(ends, dim=1), own.objects[positions].long(), positions)
 
 
@@ -208,7 +196,7 @@ def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str,
     return seen
 
 
-def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
+def prepare(log: Log, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
     """Group a log and cut it into samples; the vocabularies hold only what training shows.
 
     >>> known, parts = prepare(log, "validated", ["item"])
@@ -219,3 +207,106 @@ def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = N
     parts = split(histories, protocol, targets)
     users = torch.cat([samples.users for samples in parts.train.values()])
     return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train), users)), parts
+
+
+def build_batch(
+    histories: GroupedHistories,
+    samples: Samples,
+    candidates: Int[Tensor, "b c"],
+    groups: Sequence[str] | None = None,
+    max_length: int | None = None,
+) -> Batch:
+    """Look up everything the model needs for ``samples``, by indexing alone.
+
+    ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
+    ``max_length`` keeps only the latest behaviors of every group.
+
+    >>> samples = split(histories).test["item"][:2]
+    >>> batch = build_batch(histories, samples, samples.objects[:, None], groups=["item"])
+    >>> batch.size, batch.candidates.shape, batch.packing.lengths.tolist()
+    (2, (2, 1), [20, 9])
+    """
+    used = check_groups(histories.schema, tuple(histories.groups) if groups is None else groups, "history groups")
+    parts, owners, places = {}, [], []
+    filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
+    for number, (name, group) in enumerate(histories.groups.items()):
+        if name not in used:
+            continue
+        ends, starts = samples.ends[:, number].long(), group.offsets[samples.users]
+        if max_length is not None:
+            starts = torch.maximum(starts, ends - max_length)
+        positions, owner = ranges(starts, ends - starts)
+        parts[name] = GroupBatch(
+            features=histories.catalogs[name].take(group.objects[positions].long()),
+            actions=group.actions[positions].long(),
+            elapsed=samples.times[owner] - group.timestamps[positions],
+            positions=positions,
+        )
+        owners.append(owner)
+        places.append(positions + (filled - starts)[owner])
+        filled = filled + ends - starts
+    target, longest = samples.target_group, max(int(filled.max()), 1) if len(samples) else 1
+    return Batch(
+        parts,
+        Packing(torch.cat(owners), torch.cat(places), filled, longest),
+        histories.users[samples.users],
+        Candidates(target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])),
+    )
+
+
+def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
+    """Number of history behaviors of every sample, over ``groups``.
+
+    >>> samples = split(histories).test["item"][:3]
+    >>> history_lengths(samples, histories, ["item", "query"]).tolist()
+    [28, 13, 25]
+    """
+    total = torch.zeros(len(samples), dtype=torch.long)
+    for number, (name, group) in enumerate(histories.groups.items()):
+        if name in groups:
+            total += samples.ends[:, number] - group.offsets[samples.users]
+    return total
+
+
+def batches(
+    histories: GroupedHistories,
+    tasks: Mapping[str, Samples],
+    candidates: Mapping[str, Int[Tensor, "s c"]],
+    batch_size: int,
+    *,
+    generator: torch.Generator | None = None,
+    groups: Sequence[str] | None = None,
+    max_length: int | None = None,
+    pool: int = 50,
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[tuple[str, Int[Tensor, " b"], Batch]]:
+    """All samples once, in batches of one task: its target group, the samples' numbers, and the batch.
+
+    Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
+    shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
+    together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
+
+    ``part = (i, k)`` is the ``i``-th of ``k`` shares: in training of every batch (every ``k``-th of its samples; the
+    first, if that leaves none; the numbers are the whole batch's), in evaluation every ``k``-th batch.
+
+    >>> tasks = {"item": split(histories).test["item"]}
+    >>> rows = {"item": tasks["item"].objects[:, None]}
+    >>> [(name, len(index)) for name, index, batch in batches(histories, tasks, rows, batch_size=16)]
+    [('item', 16), ('item', 16), ('item', 8)]
+    """
+    share, shares = part
+    used = tuple(histories.groups if groups is None else groups)
+    plan: list[tuple[str, Tensor]] = []
+    for name, samples in tasks.items():
+        lengths = history_lengths(samples, histories, used)
+        if generator is None:
+            order = lengths.argsort(stable=True)
+        else:
+            pools = torch.randperm(len(samples), generator=generator).split(pool * batch_size)
+            order = torch.cat([some[lengths[some].argsort(stable=True)] for some in pools])
+        plan.extend((name, some) for some in order.split(batch_size) if len(some))
+    turns = range(share, len(plan), shares) if generator is None else torch.randperm(len(plan), generator=generator)
+    for turn in turns:
+        name, index = plan[int(turn)]
+        mine = index if generator is None or shares == 1 else index[share if share < len(index) else 0 :: shares]
+        yield name, index, build_batch(histories, tasks[name][mine], candidates[name][mine], used, max_length)

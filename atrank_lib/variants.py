@@ -19,9 +19,11 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.batches import Features
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.grouping import Features, Vocabularies, key
+from atrank_lib.log.contract import key
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
 from atrank_lib.projection import GroupProjection, Perceptron
 from atrank_lib.ranking import Targets

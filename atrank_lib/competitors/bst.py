@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import pad
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Scores
 
 HEADS = 8

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import pad
 from atrank_lib.batches import Batch
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.vocabularies import Vocabularies
 
 WIDTHS, MAPS = range(1, 11), 32  # the paper's: "ten kinds of window sizes from one to ten", 32 maps each
 

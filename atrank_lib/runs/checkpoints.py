@@ -38,10 +38,8 @@ class Checkpoints:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         save_weights(steps.averaged, beside / "weights.safetensors")
-        if steps.average is not None:
-            save_weights(training.model, beside / "training.safetensors")
-        if len(steps.weights.learned):
-            save_weights(steps.weights, beside / "tasks.safetensors")
+        for name, module in steps.kept().items():
+            save_weights(module, beside / f"{name}.safetensors")
         save_file(_flatten(steps.optimizer), beside / "optimizer.safetensors")
         (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
         beside.rename(self.path(epoch))
@@ -52,10 +50,8 @@ class Checkpoints:
         """Go back to the last epoch on disk; a finished run goes on when it is given more epochs."""
         steps, folder = training.steps, self.path(self.latest())
         load_weights(steps.averaged, folder / "weights.safetensors")
-        if steps.average is not None:
-            load_weights(training.model, folder / "training.safetensors")
-        if len(steps.weights.learned):
-            load_weights(steps.weights, folder / "tasks.safetensors")
+        for name, module in steps.kept().items():
+            load_weights(module, folder / f"{name}.safetensors")
         per_parameter: dict[int, dict[str, Tensor]] = {}
         for name, value in load_file(folder / "optimizer.safetensors").items():
             number, part = name.split(".", 1)

@@ -15,17 +15,24 @@ import torch
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
 from atrank_lib.evaluation import Evaluation, evaluate
-from atrank_lib.fast import speed_up
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.fast.layers import speed_up
+from atrank_lib.fast.row_updates import RowSteps
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model
 from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights, write_text
 from atrank_lib.runs.models import MODELS
 from atrank_lib.samples import Protocol, prepare, split
-from atrank_lib.scale import ALONE, Execution, Processes, ScaledSteps, Shards
+from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.processes import ALONE, Processes
+from atrank_lib.scale.shards import Shards
+from atrank_lib.scale.steps import ScaledSteps
+from atrank_lib.tasks import TaskRecipe
 from atrank_lib.training import FitResult, Recipe, Training
 
 LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
@@ -51,7 +58,7 @@ class RunConfig(BaseModel):
     histories: tuple[str, ...]
     targets: tuple[str, ...]
     protocol: Protocol = "validated"
-    recipe: Recipe
+    recipe: TaskRecipe
     seed: int = 0
     data_name: str
     data_fingerprint: str
@@ -169,7 +176,7 @@ def train_run(
         histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
         targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
         protocol=protocol,
-        recipe=recipe,
+        recipe=recipe.model_dump(),  # type: ignore[arg-type]  # of any recipe
         seed=seed,
         data_name=log.schema.name,
         data_fingerprint=log.fingerprint(),
@@ -192,7 +199,7 @@ def train_run(
             parts,
             recipe,
             seed=seed,
-            steps=partial(ScaledSteps, on=on, processes=processes),
+            steps=partial(RunSteps, on=on, processes=processes),
             sizes=sizes,
         )
         trained = _follow(training, Checkpoints(out), max_steps, progress and processes.first, processes.first)
@@ -207,6 +214,10 @@ def train_run(
         save_weights(network, beside)
         beside.replace(out / "model.safetensors")
     return trained
+
+
+class RunSteps(ScaledSteps, RowSteps):
+    """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
 
 
 def _follow(

@@ -10,8 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing
-from atrank_lib.grouping import Features, Ragged
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
 from atrank_lib.ranking import Model, Scores
 
 Device = Literal["cpu", "cuda", "auto"]

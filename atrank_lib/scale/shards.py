@@ -10,8 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from atrank_lib.evaluation import AverageUserAUC, Evaluation, user_aucs
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model
 from atrank_lib.samples import Protocol, cut, require_samples, seen_objects, time_cuts

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from atrank_lib.attention import SpaceAttention, join_spaces, split_spaces
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
 from atrank_lib.embedding import ObjectEmbedding
 from atrank_lib.fast.layers import plain, replaced
-from atrank_lib.grouping import Features, Ragged, check_groups
+from atrank_lib.log.contract import check_groups
 from atrank_lib.model import ATRank, Encoding
 from atrank_lib.time_encoding import TimeEncoding
 
