@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -87,6 +87,26 @@ class Packing:
     def mask(self) -> Bool[Tensor, "b t"]:
         """Which places of a padded table ``[b, longest]`` hold a behavior."""
         return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
+
+    @cached_property
+    def visible(self) -> Bool[Tensor, "b t"]:
+        """What attention may look at: behaviors and, of a sample without any, its first empty place, whose value is
+        zero, and so is the result; a softmax over nothing would be NaN."""
+        first = torch.arange(self.longest, device=self.lengths.device) == 0
+        return self.mask | ((self.lengths == 0)[:, None] & first)
+
+    @cached_property
+    def _slots(self) -> Int[Tensor, " n"]:
+        return self.owner * self.longest + self.place
+
+    def pad(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "b t d"]:
+        """A sample's behaviors side by side; empty places hold zeros."""
+        table = x.new_zeros(len(self.lengths) * self.longest, x.shape[1]).index_copy(0, self._slots, x)
+        return table.view(len(self.lengths), self.longest, x.shape[1])
+
+    def pack(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "n d"]:
+        """The inverse of ``pad``."""
+        return x.flatten(0, 1).index_select(0, self._slots)
 
     @cached_property
     def offsets(self) -> Int[Tensor, " b_plus_1"]:

@@ -7,14 +7,13 @@ user (compressed sparse rows): the behaviors of user ``u`` are ``[offsets[u], of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from atrank_lib.batches import Features, Ragged
@@ -133,20 +132,11 @@ class GroupedHistories:
         """The same histories, seen by a model that knows only ``vocabularies``."""
         return replace(self, vocabularies=vocabularies)
 
-    def vocabularies_of(
-        self, seen: Mapping[str, Bool[Tensor, " objects"]], users: Int[Tensor, " m"] | None = None
-    ) -> Vocabularies:
-        """Vocabularies of ``users``, and of the objects marked ``seen`` in each group (``samples.seen_objects``)."""
-        tables = {g: table[seen[g].numpy()] for g, table in self.tables.items()}
-        names = () if users is None else self.user_ids[users.unique().numpy()]
-        return Vocabularies.from_objects(self.schema, tables, names)
-
     def user(self, user_id: str) -> int:
         """Number of a user; ``KeyError`` with a remedy when the log has no such user."""
         if user_id not in self.user_ids:
-            raise KeyError(
-                f"user {user_id!r} has no behavior in this log; its first users are {list(self.user_ids[:3])}"
-            )
+            first = list(self.user_ids[:3])
+            raise KeyError(f"user {user_id!r} has no behavior in this log; its first users are {first}")
         return int(self.user_ids.get_indexer(pd.Index([user_id], dtype="str"))[0])
 
     def __repr__(self) -> str:

@@ -12,15 +12,13 @@ from typing import Literal
 
 from atrank_lib.log.schema import Schema
 
-Kind = Literal["one2one", "all2one", "all2all"]
-
 
 @dataclass(frozen=True)
 class Mode:
     """What a model reads and what it predicts; ``name`` is the paper's, such as ``all2item``."""
 
     name: str
-    kind: Kind
+    kind: Literal["one2one", "all2one", "all2all"]
     histories: tuple[str, ...]
     targets: tuple[str, ...]
 
@@ -28,8 +26,7 @@ class Mode:
 def modes(schema: Schema, targets: Sequence[str] | None = None) -> tuple[Mode, ...]:
     """Every training mode of a schema: with ``G`` groups, ``G`` one2one, ``G`` all2one and one all2all.
 
-    Args:
-        targets: groups to predict; all by default. With one group in all, there is one mode.
+    ``targets`` are the groups to predict, all by default. With one group in all, there is one mode.
 
     >>> [mode.name for mode in modes(histories.schema)][:4], len(modes(histories.schema))
     (['item2item', 'query2query', 'coupon2coupon', 'all2item'], 7)

@@ -1,6 +1,6 @@
 """Learning several tasks in other ways than the paper, which shuffles batches of single tasks.
 
-Batches in equal numbers, weights of the tasks' losses, steps that see all tasks at once, and gradients without conflicts.
+Batches in equal numbers, weights of the losses, steps that see all tasks at once, gradients without conflicts.
 """
 
 from __future__ import annotations

@@ -25,8 +25,6 @@ from atrank_lib.samples import Split, TaskSamples, batches
 class Recipe(BaseModel):
     """How to train: optimizer, learning rate and its decay, batch size, regularization.
 
-    >>> Recipe(optimizer="sgd", learning_rate=1.0).model_dump(include={"optimizer", "learning_rate", "batch_size"})
-    {'optimizer': 'sgd', 'learning_rate': 1.0, 'batch_size': 512}
     >>> RECIPES["modern"].model_copy(update={"epochs": 3}).epochs
     3
     """
@@ -66,19 +64,14 @@ RECIPES: dict[RecipeName, Recipe] = {
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Learning rate of the step numbered ``step`` from 0.
 
-    >>> recipe = Recipe(learning_rate=1.0, decay_rate=0.1, decay_steps=100)
-    >>> learning_rate(recipe, 0), learning_rate(recipe, 100)
-    (1.0, 0.1)
+    >>> learning_rate(Recipe(learning_rate=1.0, decay_rate=0.1, decay_steps=100), 100)
+    0.1
     """
     return recipe.learning_rate * recipe.decay_rate ** (step / recipe.decay_steps)
 
 
 class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``.
-
-    >>> FitResult(epochs=[{"epoch": 1, "loss": 0.6}], best_epoch=1, steps=40).model_dump_json()
-    '{"epochs":[{"epoch":1,"loss":0.6}],"best_epoch":1,"steps":40,"finished":false}'
-    """
+    """What training did: one entry per epoch, as written to ``metrics.json``."""
 
     epochs: list[dict[str, Any]] = []
     best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
@@ -98,13 +91,10 @@ Turn = list[tuple[str, int, Batch]]  # what one step learns from: for each task,
 
 
 class Steps:
-    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``tasks``, ``fast``, ``scale``).
+    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``tasks``, ``fast``, ...).
 
-    ``averaged`` is what is evaluated: the model, or a copy whose weights follow it (``Recipe.average``). A way that is
-    given only a share of every batch says in ``part`` which, and in ``share`` how much its mean loss counts.
-
-    Args:
-        tasks: training samples of every target group.
+    ``averaged`` is what is evaluated: the model, or a copy whose weights follow it (``Recipe.average``). ``part`` says
+    what share of every batch it is given, ``tasks`` how many training samples every target group has.
     """
 
     part: tuple[int, int] = (0, 1)
@@ -119,7 +109,7 @@ class Steps:
         self.leading, self.following = list(model.parameters()), list(self.averaged.parameters())
 
     def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
-        """What each step of an epoch learns from: a batch of one task, in random order, with negatives from ``drawing``."""
+        """What each step learns from: a batch of one task, in random order, with negatives from ``drawing``."""
         drawn = part.draw(part.split.train, self.recipe.negatives, self.recipe.negative_kind, drawing)
         return self.batches(part, part.split.train, drawn, generator)
 
@@ -127,12 +117,9 @@ class Steps:
         self, part: Part, tasks: TaskSamples, candidates: Mapping[str, Tensor], generator: torch.Generator
     ) -> Iterator[Turn]:
         """All samples of some tasks once."""
-        groups, longest = self.model.histories, self.recipe.max_length
-        for name, index, batch in batches(
-            part.histories, tasks, candidates, self.recipe.batch_size,
-            generator=generator, groups=groups, max_length=longest, part=self.part,
-        ):  # fmt: skip
-            yield [(name, len(index), batch)]
+        groups, longest, size = self.model.histories, self.recipe.max_length, self.recipe.batch_size
+        plan = batches(part.histories, tasks, candidates, size, generator, groups, longest, part=self.part)
+        yield from ([(name, len(index), batch)] for name, index, batch in plan)
 
     def count(self, sizes: Mapping[str, int]) -> int:
         """Steps of an epoch over so many samples of each task."""
@@ -143,7 +130,7 @@ class Steps:
         return self.leading
 
     def kept(self) -> dict[str, nn.Module]:
-        """Whose weights are needed to go on later, besides those that are evaluated."""
+        """What is needed to go on later, besides the weights that are evaluated."""
         return {} if self.average is None else {"training": self.model}
 
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
@@ -181,7 +168,7 @@ class Steps:
         torch.stack(losses).sum().backward()
 
     def move(self, rate: float) -> float | None:
-        """Move the weights by their gradients, and the average after them; returns what share of itself that kept.
+        """Move the weights by their gradients, and after them the average, which keeps a share of itself: returned.
 
         It is small in the first steps, so that the start is forgotten.
         """
@@ -208,15 +195,12 @@ class Steps:
         """The entry of an epoch, with what is to be said of its steps."""
         return entry
 
-    def end(self) -> None:
-        """After the last epoch."""
-
 
 class Training:
-    """A model on its way, epoch by epoch: what ``fit`` goes through.
+    """What ``fit`` goes through, epoch by epoch. All randomness of one follows from ``seed`` and its number.
 
-    All randomness of an epoch follows from ``seed`` and the epoch's number. A log in memory is one part; of a larger
-    one ``parts`` are loaded as they are asked for, and ``sizes`` has the training samples of every task in each.
+    A log in memory is one part; of a larger one ``parts`` are loaded as they are asked for, and ``sizes`` has the
+    training samples of every task in each.
     """
 
     def __init__(
@@ -251,12 +235,8 @@ class Training:
         start = (self.seed + 1) * 1_000_003 + number
         generator = torch.Generator().manual_seed(start)
         began, began_cpu = time.perf_counter(), time.process_time()
-        bar = tqdm(
-            desc=f"epoch {number}",
-            total=sum(map(self.steps.count, self.sizes)),
-            leave=False,
-            disable=None if progress else True,
-        )
+        total = sum(map(self.steps.count, self.sizes))
+        bar = tqdm(desc=f"epoch {number}", total=total, leave=False, disable=None if progress else True)
         self.model.train()
         with torch.random.fork_rng(), bar:
             torch.manual_seed(start + (self.steps.part[0] << 40))  # dropout
@@ -303,12 +283,10 @@ class Training:
             self.best = {name: value.detach().clone() for name, value in self.steps.averaged.named_parameters()}
 
     def goes_on(self, max_steps: int | None = None) -> bool:
-        """Whether there is another epoch to come."""
         return not self.result.finished and (max_steps is None or self.result.steps < max_steps)
 
     def finish(self) -> FitResult:
         """Leave the model with the weights of its best epoch."""
-        self.steps.end()
         self.model.load_state_dict(self.best, strict=False)
         return self.result
 
@@ -328,12 +306,8 @@ def fit(
 
     One epoch sees every training sample of every target group once, with negatives drawn anew. After each epoch
     the validation AUC is measured on fixed negatives; without a validation set the last epoch is the best. Nothing is
-    written; ``runs.train_run`` keeps what it trains on disk.
-
-    Args:
-        recipe: a ``Recipe``, or the name of one in ``RECIPES``.
-        max_steps: stop after this many steps, also in the middle of an epoch.
-        steps: how a step is taken; another way, such as ``fast.RowSteps``, finds the same weights.
+    written to disk (``runs.train_run`` does that). ``max_steps`` stops in the middle of an epoch too, ``recipe`` may be
+    the name of one of ``RECIPES``, ``steps`` says how a step is taken.
 
     Raises:
         ValueError: unknown recipe, or no training samples.
@@ -344,20 +318,11 @@ def fit(
     >>> result.steps, result.epochs[0]["loss"] > 0
     (3, True)
     """
-    training = Training(model, [Part(histories, split)], named_recipe(recipe), seed=seed, steps=steps)
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
+        recipe = RECIPES[recipe]
+    training = Training(model, [Part(histories, split)], recipe, seed=seed, steps=steps)
     while training.goes_on(max_steps):
         training.epoch(max_steps, progress)
     return training.finish()
-
-
-def named_recipe(recipe: Recipe | str) -> Recipe:
-    """A recipe by its name; one that is a recipe already stays.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
-    return RECIPES[recipe]

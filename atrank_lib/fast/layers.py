@@ -31,7 +31,7 @@ def speed_up(model: M) -> M:
         maps = module.maps.values() if isinstance(module, GroupProjection) else ()
         for linear in [module.keys] if isinstance(module, SpaceAttention) else maps:
             if type(linear) is nn.Linear:
-                linear.__class__ = FasterLinear
+                linear.__class__ = FasterLinear  # type: ignore[assignment]
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 import pandas as pd
@@ -14,9 +14,14 @@ from atrank_lib.log.schema import Schema
 class Log(Protocol):
     """Tables of a valid log, by group: events (user_id, timestamp, action, object_id), and objects with features."""
 
-    schema: Schema
-    events: dict[str, pd.DataFrame]
-    objects: dict[str, pd.DataFrame]
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def events(self) -> Mapping[str, pd.DataFrame]: ...
+
+    @property
+    def objects(self) -> Mapping[str, pd.DataFrame]: ...
 
 
 def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, ...]:

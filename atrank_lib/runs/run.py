@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
@@ -176,7 +176,7 @@ def train_run(
         histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
         targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
         protocol=protocol,
-        recipe=recipe.model_dump(),  # type: ignore[arg-type]  # of any recipe
+        recipe=TaskRecipe.model_validate(recipe.model_dump()),
         seed=seed,
         data_name=log.schema.name,
         data_fingerprint=log.fingerprint(),
@@ -232,6 +232,7 @@ def _follow(
             if whole:
                 checkpoints.save(training)
             checkpoints.write_metrics(training.result)
+    cast(RunSteps, training.steps).release()
     return training.finish()
 
 

@@ -82,5 +82,6 @@ class ScaledSteps(TaskSteps):
             "processes": self.processes.world,
         }
 
-    def end(self) -> None:
+    def release(self) -> None:
+        """Undo the compilation, before the weights of the best epoch are put in."""
         plain_layers(self.compiled)
