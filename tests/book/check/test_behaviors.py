@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from atrank_book.check import behaviors as check
 from sklearn.metrics import roc_auc_score
+
+from atrank_book.check import behaviors as check
 
 
 def per_user(user_ids, scores, labels, tie=0.5):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from atrank_book.check import ranking
 from torch.nn.functional import logsigmoid
 
+from atrank_book.check import ranking
 from atrank_lib.ranking import pairwise_loss, pointwise_loss
 
 INF = float("-inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from atrank_book.check import multitask
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 import torch
+
 from atrank_book.check import grouping as check
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from atrank_book.check import honest
 from scipy.stats import binom
 
+from atrank_book.check import honest
 from atrank_lib.evaluation import recall_at
 
 

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 import torch
+
 from atrank_book.check import scaling
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from atrank_book.check import projection as check
 
+from atrank_book.check import projection as check
 from atrank_lib import GroupProjection, SemanticProjection
 
 

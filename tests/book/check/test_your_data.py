@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+
 from atrank_book.check import your_data as check
 
 MUSIC = """

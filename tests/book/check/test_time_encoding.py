@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from atrank_book.check import time_encoding as check
 
 
