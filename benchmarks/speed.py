@@ -34,9 +34,10 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from atrank_lib import EventLog, Recipe, Schema, fit, kernels
+from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.competitors import CNN, BiLSTM
 from atrank_lib.competitors.cnn import WIDTHS
+from atrank_lib.fast import kernels
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.runs import MODELS, prepare, versions
 from atrank_lib.runs.checkpoints import write_text

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 from atrank_lib.grouping import ranges
 
 Offsets = Callable[[Int[Tensor, " users"]], Int[Tensor, " users_plus_1"]]
