@@ -53,7 +53,8 @@ import torch
 from atrank_book import check
 from atrank_book.figures import FAINT, INK, direct_label, group_color
 from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, split
-from atrank_lib.grouping import UNKNOWN, Ragged, ranges
+from atrank_lib.log.vocabularies import UNKNOWN
+from atrank_lib.batches import Ragged, ranges
 from atrank_lib.samples import history_lengths
 from data_scripts.simulate import MarketplaceConfig, simulate
 

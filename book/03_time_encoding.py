@@ -68,7 +68,7 @@ from atrank_lib import (
 from atrank_lib.embedding import shared_tables
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.runs import prepare
-from atrank_lib.samples import GroupBatch
+from atrank_lib.batches import GroupBatch
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]

@@ -56,7 +56,7 @@ from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.layout import Layout
 from atrank_lib.ranking import pairwise_loss, pointwise_loss, top_objects
 from atrank_lib.runs import prepare
-from atrank_lib.samples import Candidates
+from atrank_lib.batches import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import recorded_runs
 

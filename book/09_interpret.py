@@ -55,7 +55,7 @@ from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, evaluate, fit,
 from atrank_lib.evaluation import average_user_auc, fixed_candidates
 from atrank_lib.layout import Layout
 from atrank_lib.runs import prepare
-from atrank_lib.samples import Candidates
+from atrank_lib.batches import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 from experiments.reproduce import PAPER_TABLE_4
