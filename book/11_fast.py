@@ -49,6 +49,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from atrank_lib.layout import Layout
+from atrank_lib.workers import Workers
 from IPython.display import Markdown
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -60,13 +62,10 @@ from atrank_book.figures import FAINT, INK, group_color, model_color, space_colo
 from atrank_lib import ATRank, ATRankConfig, Recipe, fit
 from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
-from atrank_lib.layout import Layout
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.runs import prepare
-from atrank_lib.samples import batches, build_batch, history_lengths
+from atrank_lib.samples import batches, build_batch, history_lengths, prepare
 from atrank_lib.scale.execution import Execution
-from atrank_lib.workers import Workers
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 
