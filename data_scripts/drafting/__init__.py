@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from atrank_lib.log.events import KINDS, EventLog
-from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE, EventLogError, Problem, Schema, TimeScale
+from atrank_lib.log import EventLog, EventLogError, Problem, Schema, TimeScale
+from atrank_lib.log.checks import TABLES
+from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE
 from data_scripts.drafting.guesses import candidates, key_of, words
 from data_scripts.drafting.raw import Hints, RawGroup, read_raw
 from data_scripts.drafting.text import Whys, schema_text
@@ -54,7 +55,7 @@ class Draft:
         folder = Path(folder)
         names = [SCHEMA_FILE]
         for group, sources in self.sources.items():
-            for kind, source in zip(KINDS, sources, strict=True):
+            for kind, source in zip(TABLES, sources, strict=True):
                 if source is None or source.resolve() not in self.kept or source.resolve().parent != folder.resolve():
                     names.append(f"{group}.{kind}.parquet")
         self._refuse(folder, names, overwrite)
@@ -138,7 +139,7 @@ def draft(
     try:
         log = EventLog.from_tables(schema, events, objects)
     except EventLogError as error:
-        by_name = {f"{raw.name}.{kind}": raw for raw in groups for kind in KINDS}
+        by_name = {f"{raw.name}.{kind}": raw for raw in groups for kind in TABLES}
         problems += [by_name[p.table].in_raw_words(p) if p.table in by_name else p for p in error.problems]
     if problems:
         raise EventLogError(problems)

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from atrank_lib.log.columns import Table, mask
+from atrank_lib.log.columns import CheckedTable, mask
 from data_scripts.drafting.times import is_time
 
 # words in a column's name that speak for a role; the columns of the event log's contract are among them
@@ -43,7 +43,7 @@ def words(column: str) -> list[str]:
     return [part.lower() for part in parts if part]
 
 
-def candidates(role: str, table: Table, taken: Iterable[str]) -> list[str]:
+def candidates(role: str, table: CheckedTable, taken: Iterable[str]) -> list[str]:
     """Columns that may play a role, by name and content; only the best, so several are a tie."""
     known, ranks = set(WORDS[role].split()), {}
     for column, array in table.columns.items():
@@ -63,7 +63,7 @@ def _may_be(role: str, array: pa.Array) -> bool:
     return role != "action" or (pc.count_distinct(array).as_py() <= MOST_ACTIONS and not is_time(array))
 
 
-def key_of(values: pa.Array, table: Table) -> str | None:
+def key_of(values: pa.Array, table: CheckedTable) -> str | None:
     """The column of an objects table that holds the ids of the events: it never repeats, and covers most of them."""
     wanted = pc.unique(values.cast(pa.large_string()).drop_null())
     best, most = None, 0.5

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from atrank_lib.log.columns import Table, table_from_file
-from atrank_lib.log.schema import OBJECT_ID, Problem
+from atrank_lib.log import Problem
+from atrank_lib.log.columns import CheckedTable
+from atrank_lib.log.files import table_from_file
+from atrank_lib.log.schema import OBJECT_ID
 from data_scripts.drafting.guesses import CONTRACT, Kind, candidates, guess_kind, key_of, separator_of, split
 from data_scripts.drafting.times import RawTimes, is_time, read_times
 
@@ -49,9 +51,9 @@ class Hints:
     name: str | None = None
 
 
-def read_raw(path: Path) -> Table:
+def read_raw(path: Path) -> CheckedTable:
     """All columns of a CSV or Parquet file; what stands in the way is noted in the table's problems."""
-    table = Table(path.name, None)
+    table = CheckedTable(path.name, None)
     if not path.exists():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
         table.note(None, f"the file is missing in {path.parent}; name another" + (f" ({near[0]}?)" if near else ""))
@@ -190,7 +192,7 @@ class RawGroup:
                 message = f"not a kind; use --kind {column}=KIND with one of {', '.join(KINDS)}"
                 table.problems.append(Problem(table.name, column, None, hinted, message))
 
-    def describers(self) -> dict[str, Table]:
+    def describers(self) -> dict[str, CheckedTable]:
         """The columns that describe objects, each with its table."""
         if self.objects is not None:
             return {column: self.objects for column in self.objects.columns if column != self.key}
@@ -199,7 +201,7 @@ class RawGroup:
     def _describe_by_events(self) -> None:
         """One row an object of the columns of the events that are said to describe it: its first value."""
         about = self.events.columns[self.columns["object"]].cast(pa.large_string()).to_pandas()
-        self._described: dict[str, Table] = {}
+        self._described: dict[str, CheckedTable] = {}
         for column in self.hints.features:
             if column not in self.events.columns:
                 self._no_column(self.events, column, "--feature")
@@ -219,7 +221,7 @@ class RawGroup:
             places = pd.Series(filled.drop_duplicates("object").index, rows)
             ids = self.object_ids()
             where = places.reindex(ids)
-            part = Table(self.events.name, self.events.header)
+            part = CheckedTable(self.events.name, self.events.header)
             part.is_text = self.events.is_text
             part.rows = np.array(where.fillna(0), np.int64)
             part.columns[column] = array.take(pa.array(where, pa.int64(), from_pandas=True))
@@ -230,7 +232,7 @@ class RawGroup:
         about = self.events.columns[self.columns["object"]].cast(pa.large_string()).to_pandas()
         return list(about[about.fillna("") != ""].unique())
 
-    def _no_column(self, table: Table, column: str, option: str) -> None:
+    def _no_column(self, table: CheckedTable, column: str, option: str) -> None:
         near = difflib.get_close_matches(column, table.header or [], n=1)
         has = f" (the table has: {', '.join(table.header or [])})"
         message = f"there is no such column{f', but {near[0]!r}' if near else ''}; correct {option}{has}"
@@ -329,7 +331,7 @@ class RawGroup:
             say("  what of these describes the object, and not the event, may come along with --feature COLUMN")
 
 
-def _text(table: Table, column: str) -> pd.Series | None:
+def _text(table: CheckedTable, column: str) -> pd.Series | None:
     array = table.columns[column]
     if pa.types.is_boolean(array.type):
         table.columns[column] = array.cast(pa.large_string())
@@ -337,7 +339,7 @@ def _text(table: Table, column: str) -> pd.Series | None:
     return None if text is None else pd.Series(pd.array(text, dtype="str"))
 
 
-def _tokens(table: Table, column: str, separator: str | None) -> list[list[str]] | None:
+def _tokens(table: CheckedTable, column: str, separator: str | None) -> list[list[str]] | None:
     array = table.columns[column]
     if not pa.types.is_large_string(array.type):
         return table.tokens(column)
