@@ -40,8 +40,8 @@ from atrank_lib.competitors import CNN, BiLSTM
 from atrank_lib.competitors.cnn import WIDTHS
 from atrank_lib.fast import kernels
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.writing import write_text
 from atrank_lib.runs import MODELS, prepare, versions
-from atrank_lib.runs.checkpoints import write_text
 from atrank_lib.samples import Split, batches
 from experiments.provenance import commit, hardware
 

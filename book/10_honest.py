@@ -48,6 +48,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from experiments.summary import paired_difference
 
 from atrank_book import check
 from atrank_book.figures import FAINT, INK, direct_label, group_color
@@ -60,7 +61,6 @@ from atrank_lib.serve.full_ranking import ndcg_at, recall_at, score_all
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import recorded_runs, unpack
-from experiments.summary import paired_difference
 
 # %% [markdown]
 # ## One negative is a coin

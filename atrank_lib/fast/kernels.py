@@ -19,7 +19,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
@@ -30,6 +29,8 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from atrank_lib.log.writing import writing_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,9 @@ def build(folder: Path, compiler: str) -> Path:
     library = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            new = Path(beside) / library.name
-            command = [compiler, *_FLAGS, "-o", str(new), str(_SOURCE), "-lm"]
+        with writing_file(library) as beside:
+            command = [compiler, *_FLAGS, "-o", str(beside), str(_SOURCE), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-            new.replace(library)
     return library
 
 
