@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from atrank_lib.layout import Layout
+from torch import Tensor
 
 HIDDEN = 6
 LENGTHS = (3, 0, 1, 5)  # behaviors of each sample

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from atrank_lib.recipes import Recipe
 from safetensors.torch import load_file
 from torch import Tensor
 from typer.testing import CliRunner
@@ -25,7 +26,6 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import train_run
 from atrank_lib.runs.checkpoints import Checkpoints
 from atrank_lib.samples import batches, split

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from atrank_lib.recipes import Recipe
 from torch import Tensor
 from torch._dynamo.utils import counters
 
@@ -20,7 +21,6 @@ from atrank_lib.evaluation import evaluate
 from atrank_lib.interpret import attention, erasure
 from atrank_lib.log.events import EventLog
 from atrank_lib.ranking import top_objects
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import MODELS, load_run, prepare, train_run
 from atrank_lib.samples import split
 from atrank_lib.scale.execution import Execution, compile_layers, plain_layers

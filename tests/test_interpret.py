@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from atrank_lib.layout import Layout
+from atrank_lib.recipes import Recipe
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
@@ -19,10 +21,8 @@ from atrank_lib import interpret
 from atrank_lib.cli import app
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.layout import Layout
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import load_run, prepare, train_run
 from atrank_lib.samples import Samples, build_batch, split
 from data_scripts.marketplace import MarketplaceConfig

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 import torch
+from atrank_lib.layout import Layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.fast import kernels
-from atrank_lib.layout import Layout
 
 HERE = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 needs_compiler = pytest.mark.skipif(HERE is None, reason="no C compiler here")

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from atrank_lib.recipes import Recipe
 from safetensors.torch import load_file
 
 from atrank_lib.evaluation import evaluate
@@ -16,7 +17,6 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRankConfig
 from atrank_lib.ranking import top_objects
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import RunError, load_run, prepare, train_run, versions
 from atrank_lib.runs.checkpoints import FitResult
 from atrank_lib.samples import build_batch, moments, seen_objects, split

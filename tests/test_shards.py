@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from atrank_lib.parts import Part, Whole
+from atrank_lib.recipes import Recipe
 from typer.testing import CliRunner
 
 from atrank_lib.cli import app
@@ -21,8 +23,6 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog, EventLogError
 from atrank_lib.log.sharded import ShardedLog, read_log, shard_of
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.parts import Part, Whole
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import load_run, prepare, train_run
 from atrank_lib.samples import Protocol, Samples
 from atrank_lib.scale.shards import Shards

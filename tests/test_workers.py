@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from atrank_lib.noise import Dropout, drawn_from
+from atrank_lib.workers import Workers, part
 from torch import nn
 
 from atrank_lib import ATRank, Recipe, fit
 from atrank_lib.model import ATRankConfig
 from atrank_lib.negatives import NegativeSampler, draw_candidates
-from atrank_lib.noise import Dropout, drawn_from
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import batches
 from atrank_lib.scale.execution import Execution
-from atrank_lib.workers import Workers, part
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 SIZES = {"embedding_size": 8, "hidden": 16, "spaces": 2}

@@ -10,13 +10,13 @@ import os
 import sys
 from pathlib import Path
 
+from atrank_lib.recipes import Recipe
 from safetensors.torch import save_file
 
 import atrank_lib.training as training
 from atrank_lib.cli.errors import plain_errors
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import prepare, train_run
 from atrank_lib.scale.execution import Execution
 from atrank_lib.scale.processes import joined

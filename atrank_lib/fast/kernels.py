@@ -19,7 +19,6 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
@@ -30,6 +29,8 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from atrank_lib.log.writing import writing_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,9 @@ def build(folder: Path, compiler: str) -> Path:
     library = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            new = Path(beside) / library.name
-            command = [compiler, *_FLAGS, "-o", str(new), str(_SOURCE), "-lm"]
+        with writing_file(library) as beside:
+            command = [compiler, *_FLAGS, "-o", str(beside), str(_SOURCE), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-            new.replace(library)
     return library
 
 
@@ -222,35 +221,6 @@ def layers(
     found = _Layers.apply(x.reshape(-1, x.shape[-1]).contiguous(), tuple(relu), *parameters)
     found = (found,) if len(linears) == 1 else found
     return tuple(y.view(*x.shape[:-1], -1) for y in found) if x.dim() != 2 else found
-
-
-class Linear(nn.Linear):
-    """``nn.Linear`` through ``layers``.
-
-    >>> Linear(16, 32)(torch.randn(3, 16)).shape
-    torch.Size([3, 32])
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return layers(input, [self], [False])[0] if ready(input) else super().forward(input)
-
-
-class Perceptron(nn.Sequential):
-    """A linear layer and a relu, in one go.
-
-    >>> bool((Perceptron(16, 32)(torch.randn(3, 16)) >= 0).all())
-    True
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not ready(input):
-            return super().forward(input)
-        linear, _ = self
-        assert isinstance(linear, nn.Linear)
-        return layers(input, [linear], [True])[0]
 
 
 class _Attention(torch.autograd.Function):

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
-from atrank_lib.multitask import TaskWeights
-
-
-class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``.
-
-    >>> FitResult(epochs=[{"epoch": 1, "loss": 0.6}], best_epoch=1, steps=40).model_dump_json()
-    '{"epochs":[{"epoch":1,"loss":0.6}],"best_epoch":1,"steps":40,"finished":false}'
-    """
-
-    epochs: list[dict[str, Any]] = []
-    best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
-    steps: int = 0
-    finished: bool = False  # all epochs done, or patience used up; not when max_steps cut training short
+from atrank_lib.training import FitResult, Training
 
 
 class Checkpoints:
@@ -47,52 +31,38 @@ class Checkpoints:
         """The last complete epoch on disk; 0 when there is none."""
         return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
 
-    def save(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        result: FitResult,
-        weights: TaskWeights,
-        average: AveragedModel | None = None,
-    ) -> None:
-        epoch = len(result.epochs)
+    def save(self, training: Training) -> None:
+        """Keep the epoch that has just ended."""
+        steps, epoch = training.steps, len(training.result.epochs)
         beside = self.folder / f"unfinished-{epoch:04d}"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        save_weights(model if average is None else average.module, beside / "weights.safetensors")
-        if average is not None:
-            save_weights(model, beside / "training.safetensors")
-        if len(weights.learned):
-            save_weights(weights, beside / "tasks.safetensors")
-        save_file(_flatten(optimizer), beside / "optimizer.safetensors")
-        (beside / "state.json").write_text(result.model_dump_json(indent=1))
+        save_weights(steps.averaged, beside / "weights.safetensors")
+        for name, module in steps.kept().items():
+            save_weights(module, beside / f"{name}.safetensors")
+        save_file(_flatten(steps.optimizer), beside / "optimizer.safetensors")
+        (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
         beside.rename(self.path(epoch))
         for name in self.RESUMING:
             (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
-    def load(
-        self,
-        epoch: int,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        weights: TaskWeights,
-        average: AveragedModel | None = None,
-    ) -> FitResult:
-        load_weights(model if average is None else average.module, self.path(epoch) / "weights.safetensors")
-        if average is not None:
-            load_weights(model, self.path(epoch) / "training.safetensors")
-        if len(weights.learned):
-            load_weights(weights, self.path(epoch) / "tasks.safetensors")
-        state = load_file(self.path(epoch) / "optimizer.safetensors")
+    def restore(self, training: Training) -> None:
+        """Go back to the last epoch on disk; a finished run goes on when it is given more epochs."""
+        steps, folder = training.steps, self.path(self.latest())
+        load_weights(steps.averaged, folder / "weights.safetensors")
+        for name, module in steps.kept().items():
+            load_weights(module, folder / f"{name}.safetensors")
         per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
+        for name, value in load_file(folder / "optimizer.safetensors").items():
             number, part = name.split(".", 1)
             per_parameter.setdefault(int(number), {})[part] = value
-        optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
-        result = FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
-        if average is not None:
-            average.n_averaged.fill_(result.steps)
-        return result
+        groups = steps.optimizer.state_dict()["param_groups"]
+        steps.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+        training.result = FitResult.model_validate_json((folder / "state.json").read_text())
+        training.result.judge(training.recipe)
+        training.best = load_file(self.path(training.result.best_epoch) / "weights.safetensors")
+        if steps.average is not None:
+            steps.average.n_averaged.fill_(training.result.steps)
 
     def write_metrics(self, result: FitResult) -> None:
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -122,8 +92,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     weights, wanted = load_file(path), {name for name, _ in model.named_parameters()}
     if weights.keys() != wanted:
+        weights = _renamed(weights, wanted)
+    if weights.keys() != wanted:
         raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
     model.load_state_dict(weights, strict=False)  # shared parameters have further names
+
+
+def _renamed(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Weights under the names of today: parts of ``f`` stood beside it before 0.2, and are inside of it now."""
+    moved = {old: [new for new in wanted if new.endswith("." + old)] for old in weights.keys() - wanted}
+    return {moved[name][0] if len(moved.get(name, [])) == 1 else name: value for name, value in weights.items()}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,45 +7,33 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
-from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.evaluation import Evaluation, evaluate
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.fast.layers import speed_up
+from atrank_lib.fast.row_updates import RowSteps
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.model import ATRank
-from atrank_lib.recipes import Recipe
-from atrank_lib.runs.checkpoints import Checkpoints, FitResult, load_weights, save_weights, write_text
-from atrank_lib.samples import Protocol, Split, seen_objects, split
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.negatives import Part
+from atrank_lib.ranking import Model
+from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights, write_text
+from atrank_lib.runs.models import MODELS
+from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.execution import Execution
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.scale.shards import Shards
-from atrank_lib.training import fit
-
-# every model has a Config and is built from (schema, vocabularies, config, histories)
-MODELS: dict[str, Any] = {
-    "atrank": ATRank,
-    "bpr-mf": BPRMF,
-    "bi-lstm": BiLSTM,
-    "bi-lstm-attention": BiLSTMAttention,
-    "cnn": CNN,
-    "din": DIN,
-    "bst": BST,
-    "wide-deep": WideDeep,
-}
-# the options of any model that go with a recipe: the paper names no dropout, Adam needs it
-OPTIONS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
-    "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
-}
-
+from atrank_lib.scale.steps import ScaledSteps
+from atrank_lib.tasks import TaskRecipe
+from atrank_lib.training import FitResult, Recipe, Training
 
 LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
 
@@ -70,7 +58,7 @@ class RunConfig(BaseModel):
     histories: tuple[str, ...]
     targets: tuple[str, ...]
     protocol: Protocol = "validated"
-    recipe: Recipe
+    recipe: TaskRecipe
     seed: int = 0
     data_name: str
     data_fingerprint: str
@@ -94,7 +82,7 @@ class Run:
 
     config: RunConfig
     vocabularies: Vocabularies
-    model: Any  # of the class that config.model names
+    model: Model  # of the kind that config.model names
 
     def histories_of(self, log: EventLog) -> GroupedHistories:
         """Group a log as this run's model sees it.
@@ -130,23 +118,9 @@ class Run:
             )
 
 
-def _build(config: RunConfig, vocabularies: Vocabularies) -> Any:
+def _build(config: RunConfig, vocabularies: Vocabularies) -> Model:
     torch.manual_seed(config.seed)
-    return MODELS[config.model](config.log_schema, vocabularies, config.options, config.histories)
-
-
-def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
-    """Group a log and cut it into samples; the vocabularies hold only what training shows.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories, parts = prepare(simulate(MarketplaceConfig(users=40)).log, "validated", ["item"])
-    >>> len(parts.test["item"]), histories.vocabularies.size("item.object_id") < 1 + 1_000  # only what training shows
-    (40, True)
-    """
-    histories = GroupedHistories.from_log(log)
-    parts = split(histories, protocol, targets)
-    users = torch.cat([samples.users for samples in parts.train.values()])
-    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train), users)), parts
+    return speed_up(MODELS[config.model].build(config.log_schema, vocabularies, config.options, config.histories))
 
 
 def train_run(
@@ -188,11 +162,13 @@ def train_run(
     """
     if model not in MODELS:
         raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
-    data: GroupedHistories | Shards
     if isinstance(log, ShardedLog):
-        data, parts = Shards.survey(log, protocol, targets), None
+        shards = Shards.survey(log, protocol, targets)
+        parts: Sequence[Part] = shards
+        vocabularies, sizes = shards.vocabularies, shards.sizes
     else:
-        data, parts = prepare(log, protocol, targets)
+        histories_, split_ = prepare(log, protocol, targets)
+        parts, sizes, vocabularies = [Part(histories_, split_)], None, histories_.vocabularies
     config = RunConfig(
         model=model,
         options=MODELS[model].Config() if options is None else options,  # a dict is validated
@@ -200,13 +176,13 @@ def train_run(
         histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
         targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
         protocol=protocol,
-        recipe=recipe,
+        recipe=TaskRecipe.model_validate(recipe.model_dump()),
         seed=seed,
         data_name=log.schema.name,
         data_fingerprint=log.fingerprint(),
         versions=versions(),
     )
-    network = _build(config, data.vocabularies)
+    network = _build(config, vocabularies)
     existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
     if not fresh:
         if not resume:
@@ -215,22 +191,18 @@ def train_run(
     processes.agree(config.model_dump_json())  # and all have looked into the folder before the first one writes
     if processes.first:
         out.mkdir(parents=True, exist_ok=True)
-        data.vocabularies.write(out / "vocabularies.json")
+        vocabularies.write(out / "vocabularies.json")
         write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
     try:
-        trained = fit(
+        training = Training(
             network,
-            data,
             parts,
             recipe,
             seed=seed,
-            max_steps=max_steps,
-            run=out,
-            resume=resume,
-            progress=progress,
-            on=on,
-            processes=processes,
+            steps=partial(RunSteps, on=on, processes=processes),
+            sizes=sizes,
         )
+        trained = _follow(training, Checkpoints(out), max_steps, progress and processes.first, processes.first)
     except Exception:
         if processes.first and fresh and not Checkpoints(out).latest():  # nothing to resume from: leave no trace
             shutil.rmtree(out)
@@ -242,6 +214,26 @@ def train_run(
         save_weights(network, beside)
         beside.replace(out / "model.safetensors")
     return trained
+
+
+class RunSteps(ScaledSteps, RowSteps):
+    """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
+
+
+def _follow(
+    training: Training, checkpoints: Checkpoints, max_steps: int | None, progress: bool, first: bool
+) -> FitResult:
+    """Train to the end, from the last complete epoch on disk, and keep every epoch; the ``first`` process writes."""
+    if checkpoints.latest():
+        checkpoints.restore(training)
+    while training.goes_on(max_steps):
+        whole = training.epoch(max_steps, progress)
+        if first:
+            if whole:
+                checkpoints.save(training)
+            checkpoints.write_metrics(training.result)
+    cast(RunSteps, training.steps).release()
+    return training.finish()
 
 
 def _check_same(out: Path, config: RunConfig) -> None:

@@ -1,0 +1,42 @@
+"""The models that a run can hold, by name, and their options that go with a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
+from atrank_lib.ranking import Model
+from atrank_lib.variants import ATRankOptions, build
+
+
+class Kind(NamedTuple):
+    """How a model of some kind is made from a schema, vocabularies, options and histories."""
+
+    Config: type[BaseModel]
+    build: Callable[..., Model]
+
+
+MODELS: dict[str, Kind] = {
+    "atrank": Kind(ATRankOptions, build),
+    **{
+        name: Kind(model.Config, model)
+        for name, model in {
+            "bpr-mf": BPRMF,
+            "bi-lstm": BiLSTM,
+            "bi-lstm-attention": BiLSTMAttention,
+            "cnn": CNN,
+            "din": DIN,
+            "bst": BST,
+            "wide-deep": WideDeep,
+        }.items()
+    },
+}
+# the options of any model that go with a recipe: the paper names no dropout, Adam needs it
+OPTIONS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
+    "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
+}
