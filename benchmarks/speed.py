@@ -38,8 +38,8 @@ from atrank_lib import EventLog, Recipe, Schema, fit, kernels
 from atrank_lib.competitors import CNN, BiLSTM
 from atrank_lib.competitors.cnn import WIDTHS
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.writing import write_text
 from atrank_lib.runs import MODELS, prepare, versions
-from atrank_lib.runs.checkpoints import write_text
 from atrank_lib.samples import Batch, Split, batches
 from experiments.provenance import commit, hardware
 

@@ -111,7 +111,6 @@ def write(data: Path, out: Path, shards: int, engine: Engine = "duckdb", overwri
     refuse_existing(out, overwrite)
     schema = Schema.read(data / SCHEMA_FILE)
     with published(out, overwrite) as fresh:
-        fresh.mkdir()
         shutil.copy(data / SCHEMA_FILE, fresh)
         with connect(engine) as con:
             for name in schema.groups:

@@ -546,13 +546,15 @@ def test_failed_write_leaves_nothing(
 def test_failed_swap_restores(tiny_log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_log.write(tmp_path / "log")
     rename = Path.rename
+    failed: list[Path] = []
 
-    def fail_for_new(self: Path, target: Path) -> Path:
-        if self.name.endswith(".new"):
+    def fail_once_for_the_log(self: Path, target: Path) -> Path:
+        if target.name == "log" and not failed:
+            failed.append(target)
             raise OSError("rename failed")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", fail_for_new)
+    monkeypatch.setattr(Path, "rename", fail_once_for_the_log)
     with pytest.raises(OSError, match="rename failed"):
         tiny_log.write(tmp_path / "log", overwrite=True)
     monkeypatch.undo()

@@ -402,7 +402,7 @@ def test_unfinished_checkpoints_are_ignored(histories: GroupedHistories, parts: 
     straight, resumed = new_model(histories), new_model(histories)
     fit(straight, histories, parts, Recipe(epochs=2), progress=False)
     fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)
-    half = tmp_path / "checkpoints" / "unfinished-0002"
+    half = tmp_path / "checkpoints" / ".epoch-0002.3f9c"
     half.mkdir()
     (half / "weights.safetensors").write_bytes(b"half of a fi")
     assert Checkpoints(tmp_path).latest() == 1

@@ -21,7 +21,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from atrank_lib.runs.checkpoints import write_text
+from atrank_lib.log.writing import write_text
 from tools.chapters import read_chapter
 from tools.exercises import Answer, Exercise, numbered, read_blocks, read_exercises
 from tools.plain_markdown import Labels

@@ -17,7 +17,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from atrank_lib.runs.checkpoints import write_text
+from atrank_lib.log.writing import write_text
 from tools.chapters import read_chapter
 from tools.project import ROOT, BookError, Project
 

@@ -18,9 +18,9 @@ from atrank_lib.cli.errors import plain_errors
 from atrank_lib.cli.init import init
 from atrank_lib.log.events import EventLog, EventLogError
 from atrank_lib.log.sharded import ShardedLog, read_log
+from atrank_lib.log.writing import write_text
 from atrank_lib.recipes import RECIPES, RecipeName
 from atrank_lib.runs import MODELS, OPTIONS, Run, load_run, train_run
-from atrank_lib.runs.checkpoints import write_text
 from atrank_lib.samples import Protocol, split
 from atrank_lib.scale.execution import Device, Execution, Precision
 from atrank_lib.scale.processes import joined

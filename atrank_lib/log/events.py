@@ -13,8 +13,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +35,7 @@ from atrank_lib.log.schema import (
     sound_part,
     suggest,
 )
+from atrank_lib.log.writing import writing_folder
 
 __all__ = ["EventLog", "EventLogError", "Problem"]
 
@@ -142,8 +141,8 @@ class EventLog:
     def write(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write the log as a folder with Parquet tables.
 
-        It is written beside its place and renamed when complete. An existing folder is refused
-        (FileExistsError), unless `overwrite` is true and it holds a log: then the whole folder is replaced.
+        The folder appears complete or not at all. An existing one is refused (FileExistsError), unless `overwrite` is
+        true and it holds a log: then all of it is replaced. Raises OSError, in one line, if it cannot be written.
         """
         folder = Path(folder)
         if folder.exists() or folder.is_symlink():
@@ -151,27 +150,15 @@ class EventLog:
                 raise FileExistsError(f"{folder} exists; choose another folder, or pass overwrite=True")
             if not (folder / SCHEMA_FILE).is_file():
                 raise FileExistsError(f"{folder} is no event log ({SCHEMA_FILE} is missing); choose another folder")
-        target = folder.resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mark = uuid.uuid4().hex
-        beside, former = (target.with_name(f".{target.name}.{mark}.{state}") for state in ("new", "old"))
-        try:
-            beside.mkdir()
-            self.schema.write(beside / SCHEMA_FILE)
-            for name in self.schema.groups:
-                for kind in KINDS:
-                    pa.parquet.write_table(self._arrow(name, kind), beside / f"{name}.{kind}.parquet")
-            if target.exists():
-                target.rename(former)
-            try:
-                beside.rename(target)
-            except BaseException:
-                if former.exists():
-                    former.rename(target)
-                raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
+        with writing_folder(folder, overwrite) as beside:
+            self.write_tables(beside)
+
+    def write_tables(self, folder: Path) -> None:
+        """Write schema and tables into a folder that is there, one after the other."""
+        self.schema.write(folder / SCHEMA_FILE)
+        for name in self.schema.groups:
+            for kind in KINDS:
+                pa.parquet.write_table(self._arrow(name, kind), folder / f"{name}.{kind}.parquet")
 
     def summary(self) -> pd.DataFrame:
         """Count the log as the paper's Tables 1 and 2 do: one row a group, and one for all groups.

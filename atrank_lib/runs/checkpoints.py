@@ -1,17 +1,21 @@
-"""What training leaves on disk: per-epoch checkpoints that survive a kill, weights, and texts that are never half."""
+"""What training leaves on disk: per-epoch checkpoints that survive a kill, and weights."""
 
 from __future__ import annotations
 
+import errno
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from atrank_lib.log.writing import write_text, writing_file, writing_folder
 from atrank_lib.multitask import TaskWeights
 
 
@@ -29,7 +33,7 @@ class FitResult(BaseModel):
 
 
 class Checkpoints:
-    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch written beside, then renamed.
+    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch complete or absent.
 
     Weights of every epoch are kept; what resuming needs besides (the optimizer's state, learned weights of tasks and,
     where the kept weights are averages, the ones in training) only for the latest.
@@ -56,17 +60,16 @@ class Checkpoints:
         average: AveragedModel | None = None,
     ) -> None:
         epoch = len(result.epochs)
-        beside = self.folder / f"unfinished-{epoch:04d}"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        save_weights(model if average is None else average.module, beside / "weights.safetensors")
-        if average is not None:
-            save_weights(model, beside / "training.safetensors")
-        if len(weights.learned):
-            save_weights(weights, beside / "tasks.safetensors")
-        save_file(_flatten(optimizer), beside / "optimizer.safetensors")
-        (beside / "state.json").write_text(result.model_dump_json(indent=1))
-        beside.rename(self.path(epoch))
+        for left in self.folder.glob(f".{self.path(epoch).name}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with writing_folder(self.path(epoch)) as beside:
+            save_weights(model if average is None else average.module, beside / "weights.safetensors")
+            if average is not None:
+                save_weights(model, beside / "training.safetensors")
+            if len(weights.learned):
+                save_weights(weights, beside / "tasks.safetensors")
+            save_tensors(_flatten(optimizer), beside / "optimizer.safetensors")
+            (beside / "state.json").write_text(result.model_dump_json(indent=1))
         for name in self.RESUMING:
             (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
@@ -111,7 +114,17 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write every parameter once, under its first name: equal weights are equal bytes."""
-    save_file({name: value.detach().contiguous() for name, value in model.named_parameters()}, path)
+    save_tensors({name: value.detach().contiguous() for name, value in model.named_parameters()}, path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a file of safetensors, complete or not at all. Raises OSError as ``writing_file``."""
+    with writing_file(path) as beside:
+        try:
+            save_file(tensors, beside)
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, str(error)) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -124,10 +137,3 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if weights.keys() != wanted:
         raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
     model.load_state_dict(weights, strict=False)  # shared parameters have further names
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    beside = path.with_name(path.name + ".unfinished")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

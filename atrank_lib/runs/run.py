@@ -19,9 +19,10 @@ from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.log.writing import write_text
 from atrank_lib.model import ATRank
 from atrank_lib.recipes import Recipe
-from atrank_lib.runs.checkpoints import Checkpoints, FitResult, load_weights, save_weights, write_text
+from atrank_lib.runs.checkpoints import Checkpoints, FitResult, load_weights, save_weights
 from atrank_lib.samples import Protocol, Split, seen_objects, split
 from atrank_lib.scale.execution import Execution
 from atrank_lib.scale.processes import ALONE, Processes
@@ -238,9 +239,7 @@ def train_run(
                 out.mkdir()
         raise
     if processes.first:
-        beside = out / "model.safetensors.unfinished"
-        save_weights(network, beside)
-        beside.replace(out / "model.safetensors")
+        save_weights(network, out / "model.safetensors")
     return trained
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.embedding import key
 from atrank_lib.grouping import Features, Ragged, check_groups
+from atrank_lib.log.writing import writing_file
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Batch
 
@@ -215,20 +216,15 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
     axes["scores"] = {0: "candidates"}
     axes["target_attention"] = {1: "candidates", 2: "behaviors"}
     axes |= {name: {1: "behaviors", 2: "behaviors"} for name in user.outputs[2:]}
-    beside = file.with_name(file.name + ".unfinished")
-    try:
-        with torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
-            torch.onnx.export(
-                user,
-                example,
-                beside,
-                input_names=user.names,
-                output_names=user.outputs,
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing_file(file) as beside, torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
+        torch.onnx.export(
+            user,
+            example,
+            beside,
+            input_names=user.names,
+            output_names=user.outputs,
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )

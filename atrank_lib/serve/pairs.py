@@ -17,6 +17,7 @@ from torch import Tensor
 from atrank_lib.grouping import GroupedHistories, check_groups
 from atrank_lib.log.columns import Table, mask, table_from_file
 from atrank_lib.log.events import EventLogError
+from atrank_lib.log.writing import writing_file
 
 SUFFIXES = (".parquet", ".csv")
 SCORE = "score"
@@ -35,18 +36,14 @@ class Pairs:
         return len(self.users)
 
     def write(self, file: Path, scores: Float[Tensor, " p"]) -> None:
-        """Write the rows of the file as they came, with the column ``score``: beside the place, then renamed."""
+        """Write the rows of the file as they came, with the column ``score``; all or nothing."""
         check_suffix(file)
         table = self.table.append_column(SCORE, pa.array(scores.numpy()))
-        beside = file.with_name(file.name + ".unfinished")
-        try:
+        with writing_file(file) as beside:
             if file.suffix == ".csv":
                 pyarrow.csv.write_csv(table, beside)
             else:
                 pyarrow.parquet.write_table(table, beside)
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def check_suffix(file: Path) -> None:
