@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from atrank_lib.log.writing import write_text, writing_file, writing_folder
 from atrank_lib.multitask import TaskWeights
+from atrank_lib.runs.folder import RunError
 
 
 class FitResult(BaseModel):
@@ -49,7 +53,8 @@ class Checkpoints:
 
     def latest(self) -> int:
         """The last complete epoch on disk; 0 when there is none."""
-        return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
+        numbers = [path.name.removeprefix("epoch-") for path in self.folder.glob("epoch-*")]
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def save(
         self,
@@ -70,6 +75,7 @@ class Checkpoints:
                 save_weights(weights, beside / "tasks.safetensors")
             save_tensors(_flatten(optimizer), beside / "optimizer.safetensors")
             (beside / "state.json").write_text(result.model_dump_json(indent=1))
+            _flush(beside)
         for name in self.RESUMING:
             (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
@@ -81,21 +87,46 @@ class Checkpoints:
         weights: TaskWeights,
         average: AveragedModel | None = None,
     ) -> FitResult:
-        load_weights(model if average is None else average.module, self.path(epoch) / "weights.safetensors")
-        if average is not None:
-            load_weights(model, self.path(epoch) / "training.safetensors")
-        if len(weights.learned):
-            load_weights(weights, self.path(epoch) / "tasks.safetensors")
-        state = load_file(self.path(epoch) / "optimizer.safetensors")
-        per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            number, part = name.split(".", 1)
-            per_parameter.setdefault(int(number), {})[part] = value
-        optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
-        result = FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
+        """Go back to where an epoch ended.
+
+        Raises:
+            RunError: a file of the epoch is missing or damaged; it is named, with the way out.
+            OSError: a file may not be read.
+        """
+        folder = self.path(epoch)
+        with self._complete():
+            load_weights(model if average is None else average.module, folder / "weights.safetensors")
+            if average is not None:
+                load_weights(model, folder / "training.safetensors")
+            if len(weights.learned):
+                load_weights(weights, folder / "tasks.safetensors")
+            _load_optimizer(optimizer, folder / "optimizer.safetensors")
+            result = read_result(folder / "state.json")
         if average is not None:
             average.n_averaged.fill_(result.steps)
         return result
+
+    def weights(self, epoch: int) -> dict[str, Tensor]:
+        """The weights at the end of an epoch, by name.
+
+        Raises:
+            RunError, OSError: as ``load``.
+        """
+        with self._complete():
+            return read_tensors(self.path(epoch) / "weights.safetensors")
+
+    @contextmanager
+    def _complete(self) -> Iterator[None]:
+        """The epochs before cannot be resumed from, so what is missing in one means to begin again."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            said = f"{error.filename} is missing"
+        except RunError as error:
+            said = str(error)
+        else:
+            return
+        raise RunError(f"{said}; bring it back, or remove {self.folder}: then resuming begins with the first epoch")
 
     def write_metrics(self, result: FitResult) -> None:
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +141,18 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for name, value in state.items()
         if isinstance(value, Tensor)
     }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    content, per_parameter = read_tensors(path), dict[int, dict[str, Tensor]]()
+    try:
+        for name, value in content.items():
+            number, part = name.split(".", 1)
+            per_parameter.setdefault(int(number), {})[part] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is not this optimizer's ({error})") from None
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -131,9 +174,46 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Read what ``save_weights`` wrote.
 
     Raises:
-        ValueError: the file's parameters are not the model's.
+        RunError: the file is damaged, or its parameters are not the model's.
+        OSError: it is not there, or may not be read.
     """
-    weights, wanted = load_file(path), {name for name, _ in model.named_parameters()}
-    if weights.keys() != wanted:
-        raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
-    model.load_state_dict(weights, strict=False)  # shared parameters have further names
+    found = read_tensors(path)
+    wanted = {name: value.shape for name, value in model.named_parameters()}
+    different = [name for name in {**found, **wanted} if name not in found or found[name].shape != wanted.get(name)]
+    if different:
+        raise RunError(f"{path} holds other parameters than the model of config.json: {sorted(different)[:5]} differ")
+    model.load_state_dict(found, strict=False)  # shared parameters have further names
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it is not there, or may not be read.
+    """
+    path.open("rb").close()  # safetensors says of a file that may not be read that it is not there
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+
+
+def read_result(path: Path) -> FitResult:
+    """Read ``state.json`` or ``metrics.json``.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it is not there, or may not be read.
+    """
+    try:
+        return FitResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged ({error.errors(include_url=False)[0]['msg']})") from None
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the files are on the disk itself: what is removed for them could not be brought back."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

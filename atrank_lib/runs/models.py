@@ -1,0 +1,49 @@
+"""The models that can be trained by name, and the options that go with a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
+from atrank_lib.model import ATRank
+
+# every model has a Config and is built from (schema, vocabularies, config, histories)
+MODELS: dict[str, Any] = {
+    "atrank": ATRank,
+    "bpr-mf": BPRMF,
+    "bi-lstm": BiLSTM,
+    "bi-lstm-attention": BiLSTMAttention,
+    "cnn": CNN,
+    "din": DIN,
+    "bst": BST,
+    "wide-deep": WideDeep,
+}
+# the options of any model that go with a recipe: the paper names no dropout, Adam needs it
+OPTIONS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
+    "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
+}
+
+
+def options_of(model: str, recipe: str) -> dict[str, Any]:
+    """The options that go with a recipe, as far as a model has them.
+
+    Raises:
+        ValueError: unknown model.
+
+    >>> options_of("bpr-mf", "small")
+    {'embedding_size': 32}
+    """
+    return {name: value for name, value in OPTIONS[recipe].items() if name in named(model).Config.model_fields}
+
+
+def named(model: str) -> Any:
+    """The class of a model.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+    return MODELS[model]
