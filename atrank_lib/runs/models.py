@@ -32,8 +32,8 @@ def options_of(model: str, recipe: str) -> dict[str, Any]:
     Raises:
         ValueError: unknown model.
 
-    >>> options_of("bpr-mf", "small")
-    {'embedding_size': 32}
+    >>> options_of("bpr-mf", "small")  # which has no hidden layer
+    {'embedding_size': 32, 'embedding_dropout': 0.1, 'id_dropout': 0.5}
     """
     return {name: value for name, value in OPTIONS[recipe].items() if name in named(model).Config.model_fields}
 

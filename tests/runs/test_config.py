@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from atrank_lib.log.events import EventLog
-from atrank_lib.runs import RunError, load_run
+from atrank_lib.recipes import RECIPES, RecipeName
+from atrank_lib.runs import MODELS, RunConfig, RunError, load_run, options_of
+from atrank_lib.runs import OPTIONS as OPTIONS_OF
 from atrank_lib.runs.config import read_config
 from atrank_lib.samples import build_batch, split
 from tests.random_logs import random_log
@@ -86,6 +88,15 @@ def test_a_damaged_configuration(run: Path, train: Train, content: bytes | dict[
             use()
         assert len(str(caught.value).splitlines()) == 1
     assert files(run) == before
+
+
+@pytest.mark.parametrize("recipe", OPTIONS_OF)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_goes_with_every_recipe(log: EventLog, model: str, recipe: RecipeName) -> None:
+    config = RunConfig.of(log, model, options_of(model, recipe), recipe=RECIPES[recipe])
+    given, wanted = config.options.model_dump(), OPTIONS_OF[recipe]
+    assert {name: given[name] for name in wanted if name in given} == {n: wanted[n] for n in wanted if n in given}
+    assert given.keys() >= wanted.keys() - {"hidden"}
 
 
 def test_what_is_no_run(trained: Path, tmp_path: Path) -> None:
