@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from atrank_lib import EventLog, Recipe, Schema, fit, kernels
+from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler

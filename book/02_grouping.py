@@ -45,15 +45,16 @@ begin("02_grouping", profile=profile, data=data, seed=seed)
 # %% tags=["hide-input"]
 from math import comb
 
-import atrank_book.check.grouping  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, direct_label, group_color
 
-from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, check, split
-from atrank_lib.grouping import UNKNOWN, Ragged, ranges
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, split
+from atrank_lib.log.vocabularies import UNKNOWN
+from atrank_lib.batches import Ragged, ranges
 from atrank_lib.samples import history_lengths
 from data_scripts.simulate import MarketplaceConfig, simulate
 

@@ -43,13 +43,13 @@ begin("03_time_encoding", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from dataclasses import replace
 
-import atrank_book.check.time_encoding  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color
 
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -62,14 +62,13 @@ from atrank_lib import (
     Vocabularies,
     bucketize_elapsed,
     build_batch,
-    check,
     evaluate,
     fit,
 )
 from atrank_lib.embedding import shared_tables
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.runs import prepare
-from atrank_lib.samples import GroupBatch
+from atrank_lib.batches import GroupBatch
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]

@@ -41,16 +41,16 @@ from atrank_book.claims import begin, claim
 begin("04_projection", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.projection  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, group_color, space_color
 from matplotlib.colors import to_rgb
 from torch import nn
 
-from atrank_lib import GroupProjection, SemanticProjection, TargetAttention, check
+from atrank_book import check
+from atrank_book.figures import INK, group_color, space_color
+from atrank_lib import GroupProjection, SemanticProjection, TargetAttention
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.layout import Layout
 from atrank_lib.projection import perceptron, space_sizes

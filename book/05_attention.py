@@ -41,13 +41,13 @@ from atrank_book.claims import begin, claim
 begin("05_attention", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.attention  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, group_color, heatmap, space_color
 
+from atrank_book import check
+from atrank_book.figures import INK, group_color, heatmap, space_color
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -61,7 +61,6 @@ from atrank_lib import (
     Split,
     TimeScale,
     build_batch,
-    check,
     fit,
     split,
 )

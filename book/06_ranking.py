@@ -43,20 +43,20 @@ from atrank_book.claims import begin, claim
 begin("06_ranking", profile=profile, data=data, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.ranking  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, TargetAttention, build_batch, check, evaluate, fit
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, TargetAttention, build_batch, evaluate, fit
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.layout import Layout
 from atrank_lib.ranking import pairwise_loss, pointwise_loss, top_objects
 from atrank_lib.runs import prepare
-from atrank_lib.samples import Candidates
+from atrank_lib.batches import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import recorded_runs
 

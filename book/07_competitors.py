@@ -45,15 +45,15 @@ begin("07_competitors", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from itertools import combinations
 
-import atrank_book.check.competitors  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+
+from atrank_book import check
 from atrank_book.figures import INK, label_lines, learning_curves, model_color, sketch
 from atrank_book.figures import MODELS as COLORS
-
-from atrank_lib import Recipe, build_batch, check, evaluate, fit
+from atrank_lib import Recipe, build_batch, evaluate, fit
 from atrank_lib.competitors.base import in_time
 from atrank_lib.runs import MODELS, prepare
 from data_scripts.simulate import MarketplaceConfig, simulate

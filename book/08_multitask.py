@@ -42,14 +42,14 @@ from atrank_book.claims import begin, claim
 begin("08_multitask", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.multitask  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, PANEL, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, check, evaluate, fit
+from atrank_book import check
+from atrank_book.figures import INK, PANEL, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, evaluate, fit
 from atrank_lib.multitask import TaskWeights, modes, remix, turns, without_conflicts
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.runs import prepare

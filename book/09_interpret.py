@@ -44,18 +44,18 @@ begin("09_interpret", profile=profile, seed=seed)
 # %%
 from itertools import pairwise
 
-import atrank_book.check.interpret  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, check, evaluate, fit, interpret
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, evaluate, fit, interpret
 from atrank_lib.evaluation import average_user_auc, fixed_candidates
 from atrank_lib.layout import Layout
 from atrank_lib.runs import prepare
-from atrank_lib.samples import Candidates
+from atrank_lib.batches import Candidates
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 from experiments.reproduce import PAPER_TABLE_4

@@ -44,14 +44,14 @@ from atrank_book.claims import begin, claim
 begin("10_honest", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.honest  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, Schema, average_user_auc, check, evaluate, fit
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, Schema, average_user_auc, evaluate, fit
 from atrank_lib.competitors.floors import last_category, popularity
 from atrank_lib.evaluation import fixed_candidates, ndcg_at, paired_difference, recall_at, score_all, user_auc
 from atrank_lib.runs import prepare

@@ -45,19 +45,20 @@ begin("11_fast", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from unittest import mock
 
-import atrank_book.check.fast  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, group_color, model_color, space_color
 from IPython.display import Markdown
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit, kernels
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, group_color, model_color, space_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, fit
+from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
 from atrank_lib.layout import Layout
 from atrank_lib.negatives import NegativeSampler, draw_candidates

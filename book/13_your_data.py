@@ -50,17 +50,17 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import atrank_book.check.your_data  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from atrank_book.figures import INK, group_color
 from IPython.display import Markdown
 
-from atrank_lib import EventLog, EventLogError, Recipe, Schema, check, evaluate, interpret, split
+from atrank_book import check
+from atrank_book.figures import INK, group_color
+from atrank_lib import EventLog, EventLogError, Recipe, Schema, evaluate, interpret, split
 from atrank_lib.cli import app
 from atrank_lib.competitors.floors import last_category, popularity
 from atrank_lib.evaluation import fixed_candidates, user_auc

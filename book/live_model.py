@@ -32,9 +32,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import group_color, heatmap, space_color
 from IPython.display import HTML, display
 
+from atrank_book.figures import group_color, heatmap, space_color
 from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, evaluate, fit
 from atrank_lib.runs import prepare
 from atrank_lib.serve.browser import batch_of, browser_document, document_text, examples_of, rounded

@@ -31,8 +31,8 @@ begin("paper_against_code", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
-from atrank_book.figures import FAINT, INK, group_color
 
+from atrank_book.figures import FAINT, INK, group_color
 from experiments.records import read_record, recorded
 from experiments.reproduce import SWITCHES, read_table, switch_table
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 import typer
+from atrank_lib.recipes import RecipeName
 from tqdm import tqdm
 
 from atrank_lib import interpret
@@ -21,7 +22,6 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import read_log
 from atrank_lib.log.writing import write_text, writing_file
 from atrank_lib.model import ATRank
-from atrank_lib.recipes import RecipeName
 from atrank_lib.runs import MODELS, Run, load_run
 from atrank_lib.samples import split
 from experiments import reproduce as tables

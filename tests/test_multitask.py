@@ -32,7 +32,8 @@ from atrank_lib.multitask import (
     without_conflicts,
 )
 from atrank_lib.recipes import Recipe
-from atrank_lib.samples import Batch, Split, build_batch, split
+from atrank_lib.batches import Batch
+from atrank_lib.samples import Split, build_batch, split
 from atrank_lib.training import fit
 from data_scripts.marketplace import SCHEMA as MARKET
 from tests.random_logs import SCHEMA, random_log

@@ -12,20 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.grouping import Features, GroupedHistories, Ragged, Vocabularies
+from atrank_lib.batches import Features, Ragged
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import (
-    Batch,
-    Protocol,
-    Samples,
-    batches,
-    build_batch,
-    history_lengths,
-    moments,
-    seen_objects,
-    split,
-)
+from atrank_lib.batches import Batch
+from atrank_lib.samples import Protocol, Samples, batches, build_batch, history_lengths, moments, seen_objects, split
 from tests.random_logs import SCHEMA, all_samples, lists, random_log, shapes
 
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "validated", "global_time")

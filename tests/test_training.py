@@ -24,7 +24,8 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.recipes import Recipe
 from atrank_lib.runs.checkpoints import Checkpoints
-from atrank_lib.samples import Batch, Split, split
+from atrank_lib.batches import Batch
+from atrank_lib.samples import Split, split
 from atrank_lib.training import fit
 from tests.random_logs import SCHEMA, random_log
 

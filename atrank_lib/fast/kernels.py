@@ -160,35 +160,6 @@ def layers(
     return tuple(y.view(*x.shape[:-1], -1) for y in found) if x.dim() != 2 else found
 
 
-class Linear(nn.Linear):
-    """``nn.Linear`` through ``layers``.
-
-    >>> Linear(16, 32)(torch.randn(3, 16)).shape
-    torch.Size([3, 32])
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return layers(input, [self], [False])[0] if ready(input) else super().forward(input)
-
-
-class Perceptron(nn.Sequential):
-    """A linear layer and a relu, in one go.
-
-    >>> bool((Perceptron(16, 32)(torch.randn(3, 16)) >= 0).all())
-    True
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not ready(input):
-            return super().forward(input)
-        linear, _ = self
-        assert isinstance(linear, nn.Linear)
-        return layers(input, [linear], [True])[0]
-
-
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -25,22 +25,22 @@ the same kind of sum with weights of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.optim.adam import adam
-from torch.optim.swa_utils import AveragedModel
 
+from atrank_lib.batches import Batch, Features, Ragged
+from atrank_lib.embedding import Table
 from atrank_lib.fast import kernels
-from atrank_lib.grouping import UNKNOWN, Features, Ragged
 from atrank_lib.log.schema import Schema
-from atrank_lib.samples import Batch
-from atrank_lib.scale.processes import Processes
+from atrank_lib.log.vocabularies import UNKNOWN
+from atrank_lib.ranking import Model
+from atrank_lib.training import Recipe, Steps, Turn
 
 _LEAST = 8_192  # rows: a smaller table is cheaper to update as a whole, whatever the batch
 _WINDOW = 4_096  # after this many steps every row is paid, so that what is kept for each past step stays small
@@ -211,98 +211,75 @@ def _column(values: Float[Tensor, " r"], like: Tensor) -> Float[Tensor, "r 1"]:
     return values.to(like.dtype)[:, None]
 
 
-class RowUpdates:
-    """Steps of an optimizer, and of the average that follows it, which touch only the rows their batches hold.
+class RowSteps(Steps):
+    """Steps that touch only the rows their batches hold of tables with at least ``least`` rows; see ``large``.
 
-    Args:
-        model: its ``lookups()`` say which tables are looked up with the indices of which vocabulary; a model without
-            them is moved as a whole, and so is one on a GPU.
-        optimizer: SGD without momentum, or Adam; with weight decay all rows move in every step.
-        average: whose weights follow the model's, and with which decay at most.
-        least: rows of a table from which on it is updated by rows; see ``large``.
+    With weight decay, or on another device, all rows move in every step, as in ``Steps``.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: tuple[AveragedModel, float] | None = None,
-        least: int = _LEAST,
-    ) -> None:
-        self.optimizer, self.average = optimizer, average
-        self.averages: dict[int, Tensor] = {}
-        if average is not None:
-            followers = average[0].module.parameters()
-            self.averages = {id(p): a.detach() for p, a in zip(model.parameters(), followers, strict=True)}
-        whole = optimizer.param_groups[0]["weight_decay"] or next(model.parameters()).device.type != "cpu"
-        known: Any = model
-        lookups = {} if whole or not hasattr(model, "lookups") else known.lookups()
-        self.schema: Schema = getattr(model, "schema", None)  # type: ignore[assignment]  # read where there are lookups
-        self.tables = {
-            vocabulary: [_Table(m, optimizer, self.averages.get(id(m.weight))) for m in modules]
-            for vocabulary, modules in lookups.items()
-            if len(modules[0].weight) >= least
-        }
+    def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int], least: int | None = None) -> None:
+        super().__init__(model, recipe, tasks)
+        least = large(recipe.batch_size) if least is None else least
+        averages = {id(p): a.detach() for p, a in zip(self.leading, self.following, strict=True)}
+        self.tables: dict[str, list[_Table]] = {}
+        if not recipe.weight_decay and self.leading[0].device.type == "cpu":
+            for module in model.modules():
+                if isinstance(module, Table) and len(module.weight) >= least:
+                    averaged = averages[id(module.weight)] if self.average is not None else None
+                    table = _Table(module, self.optimizer, averaged)
+                    self.tables.setdefault(module.vocabulary, []).append(table)
+        in_rows = {id(t.weight) for t in self._all()}
+        pairs = zip(self.leading, self.following, strict=True)
+        rest = [(p, a) for p, a in pairs if id(p) not in in_rows]
+        self.leading, self.following = [p for p, _ in rest], [a for _, a in rest]
         self.marks = {v: torch.zeros(len(t[0].weight), dtype=torch.bool) for v, t in self.tables.items()}
         self.places = {v: torch.zeros(len(t[0].weight), dtype=torch.long) for v, t in self.tables.items()}
-        in_rows = {id(t.weight) for tables in self.tables.values() for t in tables}
-        self.rest = [p for p in model.parameters() if id(p) not in in_rows]
 
-    @contextmanager
-    def small(self, batches: Sequence[Batch], processes: Processes) -> Iterator[list[Batch]]:
-        """Inside, large tables hold only the rows of these batches (of all processes'), where their indices point."""
+    def _all(self) -> list[_Table]:
+        return [table for tables in self.tables.values() for table in tables]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The model's parameters; while a step is taken, large tables' rows at hand."""
+        return [*super().parameters(), *(cast(nn.Parameter, t.module.weight) for t in self._all())]
+
+    def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
         if not self.tables:
-            yield list(batches)
-            return
+            return super().take(turn, rate, generator)
+        schema = self.model.schema
         for vocabulary, tables in self.tables.items():
             mark, place = self.marks[vocabulary], self.places[vocabulary]
             mark[UNKNOWN] = True  # and it stays index 0, for those who replace an id by unknown
-            for batch in batches:
-                for index in _indices(batch, self.schema, vocabulary):
+            for _, _, batch in turn:
+                for index in _indices(batch, schema, vocabulary):
                     mark[index] = True
-            if processes.world > 1:
-                mark |= processes.sum(mark.int()) > 0
-            rows = mark.nonzero().squeeze(1)
+            rows = self.seen(mark).nonzero().squeeze(1)
             mark[rows] = False
             place[rows] = torch.arange(len(rows))
             for table in tables:
                 table.shrink(rows)
         try:
-            yield [_relabeled(batch, self.schema, self.places) for batch in batches]
+            small = [(name, count, _relabeled(batch, schema, self.places)) for name, count, batch in turn]
+            return super().take(small, rate, generator)
         finally:
-            for tables in self.tables.values():
-                for table in tables:
-                    table.module.weight = table.weight
+            for table in self._all():
+                table.module.weight = table.weight
 
-    def parameters(self) -> list[nn.Parameter]:
-        """What this step has gradients for: the model's parameters; inside ``small``, large tables' rows at hand."""
-        rows = (cast(nn.Parameter, table.module.weight) for tables in self.tables.values() for table in tables)
-        return [*self.rest, *rows]
+    def seen(self, mark: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
+        """Which rows of a table this step reads."""
+        return mark
 
-    def step(self, learning_rate: float) -> None:
-        """One step of the optimizer, and of the average, with the gradients that are there; inside ``small``."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        decay = None
-        if self.average is not None:
-            averaged, most = self.average
-            count = int(averaged.n_averaged)
-            decay = min(most, count / (count + 10))  # small in the first steps, so that the start is forgotten
-            averaged.n_averaged += 1
-            follow = [p.detach() for p in self.rest]
-            torch._foreach_lerp_([self.averages[id(p)] for p in self.rest], follow, 1 - decay)
-        for tables in self.tables.values():
-            for table in tables:
-                table.step(decay)
-                if table.owed.now == _WINDOW:
-                    table.pay_all()
-
-    def pay_all(self) -> None:
-        """Bring every row up to date: before weights are read, evaluated or saved."""
-        for tables in self.tables.values():
-            for table in tables:
+    def move(self, rate: float) -> float | None:
+        decay = super().move(rate)
+        for table in self._all():
+            table.step(decay)
+            if table.owed.now == _WINDOW:
                 table.pay_all()
+        return decay
+
+    def settle(self) -> None:
+        """Bring every row up to date."""
+        for table in self._all():
+            table.pay_all()
 
 
 def _indices(batch: Batch, schema: Schema, vocabulary: str) -> Iterator[Int[Tensor, " _"]]:

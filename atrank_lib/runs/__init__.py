@@ -3,7 +3,7 @@
 from atrank_lib.runs.config import RunConfig, versions
 from atrank_lib.runs.folder import RunError
 from atrank_lib.runs.models import MODELS, OPTIONS, options_of
-from atrank_lib.runs.run import Run, load_run, prepare, train_run
+from atrank_lib.runs.run import Run, load_run, train_run
 
 __all__ = [
     "MODELS",
@@ -13,7 +13,6 @@ __all__ = [
     "RunError",
     "load_run",
     "options_of",
-    "prepare",
     "train_run",
     "versions",
 ]

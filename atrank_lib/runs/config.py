@@ -10,14 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
-from atrank_lib.grouping import check_groups
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs.folder import RunError
 from atrank_lib.runs.models import named
 from atrank_lib.samples import Protocol
+from atrank_lib.tasks import TaskRecipe
+from atrank_lib.training import Recipe
 
 LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
 
@@ -38,7 +39,7 @@ class RunConfig(BaseModel):
     histories: tuple[str, ...]
     targets: tuple[str, ...]
     protocol: Protocol = "validated"
-    recipe: Recipe
+    recipe: TaskRecipe
     seed: int = 0
     data_name: str
     data_fingerprint: str
@@ -62,6 +63,7 @@ class RunConfig(BaseModel):
         cls,
         log: EventLog | ShardedLog,
         model: str,
+        recipe: Recipe,
         options: BaseModel | Mapping[str, Any] | None = None,
         histories: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
@@ -76,6 +78,7 @@ class RunConfig(BaseModel):
         try:
             return cls(
                 model=model,
+                recipe=TaskRecipe.model_validate(recipe.model_dump()),
                 options=options,
                 log_schema=log.schema,
                 histories=check_groups(log.schema, groups if histories is None else histories, "history groups"),

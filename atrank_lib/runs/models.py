@@ -1,22 +1,38 @@
-"""The models that can be trained by name, and the options that go with a recipe."""
+"""The models that a run can hold, by name, and their options that go with a recipe."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
-from atrank_lib.model import ATRank
+from atrank_lib.ranking import Model
+from atrank_lib.variants import ATRankOptions, build
 
-# every model has a Config and is built from (schema, vocabularies, config, histories)
-MODELS: dict[str, Any] = {
-    "atrank": ATRank,
-    "bpr-mf": BPRMF,
-    "bi-lstm": BiLSTM,
-    "bi-lstm-attention": BiLSTMAttention,
-    "cnn": CNN,
-    "din": DIN,
-    "bst": BST,
-    "wide-deep": WideDeep,
+
+class Kind(NamedTuple):
+    """How a model of some kind is made from a schema, vocabularies, options and histories."""
+
+    Config: type[BaseModel]
+    build: Callable[..., Model]
+
+
+MODELS: dict[str, Kind] = {
+    "atrank": Kind(ATRankOptions, build),
+    **{
+        name: Kind(model.Config, model)
+        for name, model in {
+            "bpr-mf": BPRMF,
+            "bi-lstm": BiLSTM,
+            "bi-lstm-attention": BiLSTMAttention,
+            "cnn": CNN,
+            "din": DIN,
+            "bst": BST,
+            "wide-deep": WideDeep,
+        }.items()
+    },
 }
 # the options of any model that go with a recipe: the paper names no dropout, Adam needs it
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -38,8 +54,8 @@ def options_of(model: str, recipe: str) -> dict[str, Any]:
     return {name: value for name, value in OPTIONS[recipe].items() if name in named(model).Config.model_fields}
 
 
-def named(model: str) -> Any:
-    """The class of a model.
+def named(model: str) -> Kind:
+    """The kind of a model.
 
     Raises:
         ValueError: there is none of this name.

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import BaseModel
 
 from atrank_lib.evaluation import Evaluation, evaluate
-from atrank_lib.grouping import GroupedHistories, Vocabularies
+from atrank_lib.fast.layers import speed_up
+from atrank_lib.fast.row_updates import RowSteps
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.log.writing import explain, write_text, writing_file
-from atrank_lib.recipes import Recipe
-from atrank_lib.runs.checkpoints import Checkpoints, FitResult, load_weights, save_weights
+from atrank_lib.negatives import Part
+from atrank_lib.ranking import Model
+from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
 from atrank_lib.runs.config import RunConfig, check_same, read_config
 from atrank_lib.runs.folder import RunError, discard, is_fresh, locked, tidy
 from atrank_lib.runs.models import MODELS
-from atrank_lib.samples import Protocol, Split, seen_objects, split
+from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.execution import Execution
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.scale.shards import Shards
-from atrank_lib.training import fit
+from atrank_lib.scale.steps import ScaledSteps
+from atrank_lib.training import FitResult, Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Run:
 
     config: RunConfig
     vocabularies: Vocabularies
-    model: Any  # of the class that config.model names
+    model: Model  # of the kind that config.model names
 
     def histories_of(self, log: EventLog) -> GroupedHistories:
         """Group a log as this run's model sees it.
@@ -70,23 +76,9 @@ class Run:
             )
 
 
-def _build(config: RunConfig, vocabularies: Vocabularies) -> Any:
+def _build(config: RunConfig, vocabularies: Vocabularies) -> Model:
     torch.manual_seed(config.seed)
-    return MODELS[config.model](config.log_schema, vocabularies, config.options, config.histories)
-
-
-def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
-    """Group a log and cut it into samples; the vocabularies hold only what training shows.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories, parts = prepare(simulate(MarketplaceConfig(users=40)).log, "validated", ["item"])
-    >>> len(parts.test["item"]), histories.vocabularies.size("item.object_id") < 1 + 1_000  # only what training shows
-    (40, True)
-    """
-    histories = GroupedHistories.from_log(log)
-    parts = split(histories, protocol, targets)
-    users = torch.cat([samples.users for samples in parts.train.values()])
-    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train), users)), parts
+    return speed_up(MODELS[config.model].build(config.log_schema, vocabularies, config.options, config.histories))
 
 
 def train_run(
@@ -127,38 +119,56 @@ def train_run(
     2
     """
     with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
-        config = RunConfig.of(log, model, options, histories, targets, protocol=protocol, recipe=recipe, seed=seed)
+        config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
         if not fresh:
             check_same(out, config, Checkpoints(out).latest())
-        data: GroupedHistories | Shards
         if isinstance(log, ShardedLog):
-            data, parts = Shards.survey(log, protocol, targets), None
+            shards = Shards.survey(log, protocol, targets)
+            parts: Sequence[Part] = shards
+            vocabularies, sizes = shards.vocabularies, shards.sizes
         else:
-            data, parts = prepare(log, protocol, targets)
-        network = _build(config, data.vocabularies)
+            histories_, split_ = prepare(log, protocol, targets)
+            parts, sizes, vocabularies = [Part(histories_, split_)], None, histories_.vocabularies
+        network = _build(config, vocabularies)
         processes.agree(config.model_dump_json())
         if processes.first:
             tidy(out)
             # before all else: whatever comes to an end from here on can be resumed
             write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
             with writing_file(out / "vocabularies.json") as beside:
-                data.vocabularies.write(beside)
-        trained = fit(
+                vocabularies.write(beside)
+        training = Training(
             network,
-            data,
             parts,
             recipe,
             seed=seed,
-            max_steps=max_steps,
-            run=out,
-            resume=resume,
-            progress=progress,
-            on=on,
-            processes=processes,
+            steps=partial(RunSteps, on=on, processes=processes),
+            sizes=sizes,
         )
+        trained = _follow(training, Checkpoints(out), max_steps, progress and processes.first, processes.first)
         if processes.first:
             save_weights(network, out / "model.safetensors")
     return trained
+
+
+class RunSteps(ScaledSteps, RowSteps):
+    """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
+
+
+def _follow(
+    training: Training, checkpoints: Checkpoints, max_steps: int | None, progress: bool, first: bool
+) -> FitResult:
+    """Train to the end, from the last complete epoch on disk, and keep every epoch; the ``first`` process writes."""
+    if checkpoints.latest():
+        checkpoints.restore(training)
+    while training.goes_on(max_steps):
+        whole = training.epoch(max_steps, progress)
+        if first:
+            if whole:
+                checkpoints.save(training)
+            checkpoints.write_metrics(training.result)
+    cast(RunSteps, training.steps).release()
+    return training.finish()
 
 
 @contextmanager

@@ -10,9 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.fast import kernels
-from atrank_lib.model import Scores
-from atrank_lib.samples import Batch
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
+from atrank_lib.ranking import Model, Scores
 
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
@@ -31,7 +30,6 @@ class Execution(BaseModel):
 
     device: Device = Field("cpu", description="auto: a GPU where there is one")
     precision: Precision = "float32"
-    workers: int = Field(1, ge=1, description="threads that share every batch; on a CPU, as many as it has cores")
     compiled: bool = Field(False, description="compile the perceptrons; meant for GPUs")
 
     def place(self, number: int = 0) -> torch.device:
@@ -55,25 +53,47 @@ class Execution(BaseModel):
             )
         return torch.device("cuda", number)
 
-    def forward(self, model: nn.Module, batch: Batch, device: torch.device) -> Scores:
-        """The model's output for a batch, ready for a loss in float32."""
+    def forward(self, model: Model, batch: Batch, device: torch.device) -> Scores:
+        """The model's output for a batch, ready for a loss in float32: what follows autocast sums in it."""
+        if device.type != "cpu":
+            batch = moved(batch, device)
         if self.precision == "float32":
-            return model(batch.to(device))
+            return model(batch)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            output = model(batch.to(device))
-        return output.float32()
+            output = model(batch)
+        return Scores(output.scores.float(), output.targets.float(), output.users.float())
 
-    def record(self, device: torch.device, compiled: bool) -> dict[str, Any]:
-        """Where an epoch was computed, for ``metrics.json``."""
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        own = device.type == "cpu" and self.precision == "float32" and kernels.ready(torch.empty(0))
-        return {
-            "device": name,
-            "workers": self.workers,
-            "precision": self.precision,
-            "compiled": compiled,
-            "kernels": own,
-        }
+
+def moved_features(features: Features, device: torch.device) -> Features:
+    """The same features on another device."""
+    return {
+        name: Ragged(f.values.to(device), f.offsets.to(device)) if isinstance(f, Ragged) else f.to(device)
+        for name, f in features.items()
+    }
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on another device; positions in the log stay where they are."""
+    p, c = batch.packing, batch.candidates
+    histories = {}
+    for name, g in batch.histories.items():
+        features = moved_features(g.features, device)
+        histories[name] = GroupBatch(features, g.actions.to(device), g.elapsed.to(device), g.positions)
+    packing = Packing(p.owner.to(device), p.place.to(device), p.lengths.to(device), p.longest)
+    features = moved_features(c.features, device)
+    return Batch(histories, packing, batch.users.to(device), Candidates(c.group, features, c.shape))
+
+
+class Placed(Model[Any]):
+    """A model on a device, as if it were on the CPU: batches go there, scores come back."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model, self.schema, self.histories = model, model.schema, model.histories
+
+    def forward(self, batch: Batch) -> Scores:
+        output = self.model(moved(batch, next(self.model.parameters()).device))
+        return Scores(output.scores.cpu(), output.targets.cpu(), output.users.cpu())
 
 
 def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:

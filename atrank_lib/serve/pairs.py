@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.grouping import GroupedHistories, check_groups
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.columns import Table, mask, table_from_file
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLogError
 from atrank_lib.log.writing import writing_file
 

@@ -16,9 +16,9 @@ import torch
 
 from atrank_lib.evaluation import evaluate
 from atrank_lib.log.events import EventLog
-from atrank_lib.ranking import top_objects
 from atrank_lib.runs import load_run
 from atrank_lib.samples import split
+from atrank_lib.serve.ranker import Ranker
 from tests.cli.runner import atrank, refused
 
 
@@ -73,7 +73,7 @@ def test_evaluate_table(trained: Path, data: Path) -> None:
 def test_rank_json_and_table(trained: Path, data: Path) -> None:
     log = EventLog.read(data)
     loaded = load_run(trained)
-    expected = top_objects(loaded.model, loaded.histories_of(log), "007", "item", 3)
+    expected = Ranker(loaded.model, loaded.histories_of(log), "item").top("007", 3)
     arguments = ("rank", "--run", trained, "--data", data, "--user", "007", "--group", "item", "--top", 3)
     rows = json.loads(atrank(*arguments, "--json").out)
     assert [list(row) for row in rows] == [["rank", "object_id", "score"]] * 3
@@ -110,7 +110,7 @@ def test_rank_seen_and_moment(trained: Path, data: Path) -> None:
 def test_score_a_file_of_pairs(trained: Path, data: Path, tmp_path: Path) -> None:
     log = EventLog.read(data)
     loaded = load_run(trained)
-    ranked = top_objects(loaded.model, loaded.histories_of(log), "007", "item", 99, include_seen=True)
+    ranked = Ranker(loaded.model, loaded.histories_of(log), "item").top("007", 99, include_seen=True)
     pairs = ranked[["object_id"]].assign(user_id="007", note="kept").sample(frac=1, random_state=0)
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     arguments = ("score", "--run", trained, "--data", data, "--pairs", tmp_path / "pairs.csv", "--group", "item")

@@ -10,7 +10,7 @@ import pytest
 
 from atrank_lib.log.events import EventLog
 from atrank_lib.runs import train_run
-from atrank_lib.runs.checkpoints import FitResult
+from atrank_lib.training import FitResult
 from tests.random_logs import random_log
 from tests.runs.small import OPTIONS, RECIPE, Train
 

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from atrank_lib.model import ATRankConfig
-from atrank_lib.recipes import Recipe
-from atrank_lib.runs.checkpoints import FitResult
+from atrank_lib.training import FitResult, Recipe
 
 OPTIONS = ATRankConfig(embedding_size=4, hidden=8, spaces=2)
 RECIPE = Recipe(epochs=2, batch_size=16, patience=None)

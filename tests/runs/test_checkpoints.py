@@ -87,16 +87,17 @@ def test_a_checkpoint_of_another_model_or_optimizer(run: Path, train: Train) -> 
         train(run, resume=True)
 
 
-def test_weights_of_an_epoch(trained: Path, run: Path) -> None:
-    checkpoints = Checkpoints(run)
-    assert checkpoints.latest() == 2
-    (run / "checkpoints" / "epoch-last").mkdir()  # somebody's own
-    assert checkpoints.latest() == 2
-    best = checkpoints.weights(json.loads((run / "metrics.json").read_text())["best_epoch"])
-    assert all(torch.equal(best[name], value) for name, value in load_run(trained).model.named_parameters())
-    damage(run / "checkpoints" / "epoch-0001" / "weights.safetensors", "half")
-    with pytest.raises(RunError, match=r"epoch-0001/weights\.safetensors is damaged"):
-        checkpoints.weights(1)
+def test_folders_of_others_are_no_epochs(run: Path, train: Train) -> None:
+    (run / "checkpoints" / "epoch-last").mkdir()
+    assert Checkpoints(run).latest() == 2
+    assert len(train(run, resume=True).epochs) == 2
+
+
+def test_a_damaged_best_epoch(run: Path, train: Train) -> None:
+    best = run / "checkpoints" / f"epoch-{json.loads((run / 'metrics.json').read_text())['best_epoch']:04d}"
+    damage(best / "weights.safetensors", "half")
+    with pytest.raises(RunError, match=rf"{best.name}/weights\.safetensors is damaged"):
+        train(run, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from atrank_lib.log.events import EventLog
-from atrank_lib.recipes import RECIPES, RecipeName
 from atrank_lib.runs import MODELS, RunConfig, RunError, load_run, options_of
 from atrank_lib.runs import OPTIONS as OPTIONS_OF
 from atrank_lib.runs.config import read_config
 from atrank_lib.samples import build_batch, split
+from atrank_lib.training import RECIPES, RecipeName
 from tests.random_logs import random_log
 from tests.runs.small import OPTIONS, RECIPE, Train, files
 
@@ -93,7 +93,7 @@ def test_a_damaged_configuration(run: Path, train: Train, content: bytes | dict[
 @pytest.mark.parametrize("recipe", OPTIONS_OF)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_goes_with_every_recipe(log: EventLog, model: str, recipe: RecipeName) -> None:
-    config = RunConfig.of(log, model, options_of(model, recipe), recipe=RECIPES[recipe])
+    config = RunConfig.of(log, model, RECIPES[recipe], options_of(model, recipe))
     given, wanted = config.options.model_dump(), OPTIONS_OF[recipe]
     assert {name: given[name] for name in wanted if name in given} == {n: wanted[n] for n in wanted if n in given}
     assert given.keys() >= wanted.keys() - {"hidden"}

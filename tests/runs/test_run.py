@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from atrank_lib.evaluation import evaluate
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.ranking import top_objects
-from atrank_lib.runs import RunError, load_run, prepare, versions
-from atrank_lib.samples import build_batch, moments, seen_objects, split
+from atrank_lib.runs import RunError, load_run, versions
+from atrank_lib.samples import build_batch, prepare, seen_objects, split
+from atrank_lib.serve.ranker import Ranker, moments
 from experiments.records import record_run
 from tests.random_logs import random_log
 from tests.runs.small import RECIPE, Train, files, same_weights
@@ -126,14 +126,14 @@ def test_new_users_and_objects_can_be_ranked(trained: Path) -> None:
     other = random_log(11, users=3, behaviors=30, objects=40, times=9)  # ten objects more than training had
     loaded = load_run(trained)
     histories = loaded.histories_of(other)
-    best = top_objects(loaded.model, histories, "007", "item", 99, include_seen=True)
+    best = Ranker(loaded.model, histories, "item").top("007", 99, include_seen=True)
     assert sorted(best["object_id"]) == sorted(other.objects["item"]["object_id"])
     assert best["score"].notna().all()
 
 
 @pytest.mark.parametrize("include_seen", [False, True])
 @pytest.mark.parametrize("at", [None, 20])
-def test_top_objects_by_loops(trained: Path, log: EventLog, include_seen: bool, at: int | None) -> None:
+def test_top_by_loops(trained: Path, log: EventLog, include_seen: bool, at: int | None) -> None:
     loaded = load_run(trained)
     histories = loaded.histories_of(log)
     user = log.events["item"]["user_id"].iloc[0]
@@ -146,38 +146,38 @@ def test_top_objects_by_loops(trained: Path, log: EventLog, include_seen: bool, 
         if include_seen or object_id not in seen:
             with torch.no_grad():
                 scores[object_id] = float(loaded.model(build_batch(histories, samples, torch.tensor([[row]]))).scores)
-    best = top_objects(loaded.model, histories, user, "item", 5, at=at, include_seen=include_seen, chunk=7)
+    best = Ranker(loaded.model, histories, "item", chunk=7).top(user, 5, at=at, include_seen=include_seen)
     assert best["rank"].tolist() == [1, 2, 3, 4, 5]
     assert best["score"].tolist() == pytest.approx(sorted(scores.values(), reverse=True)[:5], abs=1e-5)
     assert best["score"].tolist() == pytest.approx([scores[o] for o in best["object_id"]], abs=1e-5)
     # more than there are: all of them
-    everything = top_objects(loaded.model, histories, user, "item", 10_000, at=at, include_seen=include_seen)
+    everything = Ranker(loaded.model, histories, "item").top(user, 10_000, at=at, include_seen=include_seen)
     assert set(everything["object_id"]) == set(scores)
 
 
-def test_top_objects_keeps_the_models_mode_and_names_errors(trained: Path, log: EventLog) -> None:
+def test_top_keeps_the_models_mode_and_names_errors(trained: Path, log: EventLog) -> None:
     loaded = load_run(trained)
     histories = loaded.histories_of(log)
     loaded.model.train()
-    top_objects(loaded.model, histories, "007", "item")
+    Ranker(loaded.model, histories, "item").top("007")
     assert loaded.model.training
     with pytest.raises(ValueError, match="top=0; ask for at least one object"):
-        top_objects(loaded.model, histories, "007", "item", 0)
+        Ranker(loaded.model, histories, "item").top("007", 0)
     with pytest.raises(ValueError, match=r"target group: \['shop'\]"):
-        top_objects(loaded.model, histories, "007", "shop")
+        Ranker(loaded.model, histories, "shop")
     with pytest.raises(KeyError, match="user 'nobody' has no behavior"):
-        top_objects(loaded.model, histories, "nobody", "item")
+        Ranker(loaded.model, histories, "item").top("nobody")
 
 
-def test_top_objects_of_a_user_who_saw_everything(train: Train, tiny_log: EventLog, tmp_path: Path) -> None:
+def test_top_of_a_user_who_saw_everything(train: Train, tiny_log: EventLog, tmp_path: Path) -> None:
     train(tmp_path / "run", tiny_log, targets=["item"])
     trained = load_run(tmp_path / "run")
     histories: GroupedHistories = trained.histories_of(tiny_log)
     histories.groups["item"].objects[:5] = torch.arange(5, dtype=torch.int32)
-    few = top_objects(trained.model, histories, "anna", "item")
+    few = Ranker(trained.model, histories, "item").top("anna")
     assert few["object_id"].tolist() == ["i6"]
     histories.groups["query"].objects[:2] = torch.tensor([0, 1], dtype=torch.int32)
-    assert len(top_objects(trained.model, histories, "anna", "query")) == 1
+    assert len(Ranker(trained.model, histories, "query").top("anna")) == 1
 
 
 def test_a_record_holds_the_result_and_where_it_comes_from(trained: Path, log: EventLog, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 from atrank_lib.evaluation import recall_at
 
 Recall = Callable[[Float[Tensor, "s c"], int], Float[Tensor, " s"]]

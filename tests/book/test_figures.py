@@ -11,6 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Annotation
+
 from atrank_book import figures
 from atrank_book.figures import (
     GROUPS,
@@ -22,8 +25,6 @@ from atrank_book.figures import (
     heatmap,
     space_color,
 )
-from matplotlib.colors import to_rgb
-from matplotlib.text import Annotation
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 VISION = {

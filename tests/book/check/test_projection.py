@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from atrank_book.check import projection as check
 
+from atrank_book.check import projection as check
 from atrank_lib import GroupProjection, SemanticProjection
+from tests.book.check.hints import assert_hint
 
 
 def project(groups, maps):
@@ -36,9 +37,7 @@ def through(groups, maps, by):
     ],
 )
 def test_wrong_projections_get_their_hint(answer, hint):
-    verdict = check.project(answer)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.project(answer), hint)
 
 
 def stack(weights, biases):
@@ -68,9 +67,7 @@ def test_right_stack_passes():
     ],
 )
 def test_wrong_stacks_get_their_hint(answer, hint):
-    verdict = check.stack(answer)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.stack(answer), hint)
 
 
 def parameters(widths, hidden, spaces):
@@ -105,6 +102,4 @@ def test_the_count_is_that_of_the_library():
     ],
 )
 def test_wrong_counts_get_their_hint(answer, hint):
-    verdict = check.parameters(answer)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.parameters(answer), hint)

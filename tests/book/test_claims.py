@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from atrank_book import claims
-from atrank_book.claims import ClaimError, begin, claim, format_range
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from myst_nb.ext.glue import GLUE_PREFIX, glue
 
+from atrank_book import claims
+from atrank_book.claims import ClaimError, begin, claim, format_range
 from atrank_lib.log.events import EventLog, EventLogError
 
 

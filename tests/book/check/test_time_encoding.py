@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from atrank_book.check import time_encoding as check
+from tests.book.check.hints import assert_hint
 
 
 def edges(buckets):
@@ -74,9 +76,7 @@ def test_a_loop_passes():
     ],
 )
 def test_wrong_buckets_get_their_hint(answer, hint):
-    verdict = check.bucketize(answer)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.bucketize(answer), hint)
 
 
 def embed(group, objects, buckets, actions, time_tables, action_tables):
@@ -94,9 +94,7 @@ def test_nothing_is_shared_by_the_answers_table_and_ours():
         objects += time_tables[group][buckets]
         return objects
 
-    verdict = check.embed(in_place)
-    assert not verdict
-    assert "action is missing" in verdict.message
+    assert_hint(check.embed(in_place), "action is missing")
 
 
 @pytest.mark.parametrize(
@@ -120,9 +118,7 @@ def test_nothing_is_shared_by_the_answers_table_and_ours():
     ],
 )
 def test_wrong_embeddings_get_their_hint(answer, hint):
-    verdict = check.embed(answer)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.embed(answer), hint)
 
 
 def permuted(elapsed, generator):
@@ -154,6 +150,4 @@ def test_shuffled_ages_pass_and_an_empty_stub_fails():
     ],
 )
 def test_wrong_shuffles_get_their_hint(answer, hint):
-    verdict = check.shuffled(answer)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.shuffled(answer), hint)

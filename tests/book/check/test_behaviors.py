@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from atrank_book.check import behaviors as check
 from sklearn.metrics import roc_auc_score
+
+from atrank_book.check import behaviors as check
+from tests.book.check.hints import assert_hint
 
 
 def per_user(user_ids, scores, labels, tie=0.5):
@@ -56,9 +58,7 @@ WRONG_AUC = {
 
 @pytest.mark.parametrize("hint", WRONG_AUC)
 def test_user_auc_names_the_slip(hint):
-    verdict = check.user_auc(WRONG_AUC[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.user_auc(WRONG_AUC[hint]), hint)
 
 
 def before(groups, times, target, rule):
@@ -99,9 +99,7 @@ WRONG_HISTORY = {
 
 @pytest.mark.parametrize("hint", WRONG_HISTORY)
 def test_history_names_the_slip(hint):
-    verdict = check.history(WRONG_HISTORY[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.history(WRONG_HISTORY[hint]), hint)
 
 
 def test_like_last_accepts_the_right_answer():
@@ -123,6 +121,4 @@ WRONG_LIKE_LAST = {
 
 @pytest.mark.parametrize("hint", WRONG_LIKE_LAST)
 def test_like_last_names_the_slip(hint):
-    verdict = check.like_last(WRONG_LIKE_LAST[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.like_last(WRONG_LIKE_LAST[hint]), hint)

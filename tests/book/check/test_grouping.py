@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 import torch
+
 from atrank_book.check import grouping as check
+from tests.book.check.hints import assert_hint
 
 
 def test_offsets_accepts_the_right_answer():
@@ -26,9 +28,7 @@ WRONG_OFFSETS = {
 
 @pytest.mark.parametrize("hint", WRONG_OFFSETS)
 def test_offsets_names_the_slip(hint):
-    verdict = check.offsets(WRONG_OFFSETS[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.offsets(WRONG_OFFSETS[hint]), hint)
 
 
 def collect(users, ends, borders):
@@ -60,9 +60,7 @@ WRONG_LATEST = {
 
 @pytest.mark.parametrize("hint", WRONG_LATEST)
 def test_latest_names_the_slip(hint):
-    verdict = check.latest(WRONG_LATEST[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.latest(WRONG_LATEST[hint]), hint)
 
 
 def parts_of(lengths, size):
@@ -100,9 +98,7 @@ WRONG_PADDING = {
 
 @pytest.mark.parametrize("hint", WRONG_PADDING)
 def test_padding_share_names_the_slip(hint):
-    verdict = check.padding_share(WRONG_PADDING[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.padding_share(WRONG_PADDING[hint]), hint)
 
 
 def means(table, ids, keep, divide=lambda kept, row: max(len(kept), 1)):
@@ -134,6 +130,4 @@ WRONG_MEANS = {
 
 @pytest.mark.parametrize("hint", WRONG_MEANS)
 def test_mean_embedding_names_the_slip(hint):
-    verdict = check.mean_embedding(WRONG_MEANS[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.mean_embedding(WRONG_MEANS[hint]), hint)

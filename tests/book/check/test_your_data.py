@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+
 from atrank_book.check import your_data as check
+from tests.book.check.hints import assert_hint
 
 MUSIC = """
 name: music
@@ -48,9 +50,7 @@ def test_schema_accepts_the_right_answer():
 )
 def test_schema_names_the_slip(old, new, hint):
     assert old in MUSIC
-    verdict = check.schema(MUSIC.replace(old, new) if new is not None else new)
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.schema(MUSIC.replace(old, new) if new is not None else new), hint)
 
 
 def seconds(texts, hours):
@@ -82,9 +82,7 @@ WRONG_SECONDS = {
 
 @pytest.mark.parametrize("hint", WRONG_SECONDS)
 def test_to_seconds_names_the_slip(hint):
-    verdict = check.to_seconds(WRONG_SECONDS[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.to_seconds(WRONG_SECONDS[hint]), hint)
 
 
 def one_value(table, column):
@@ -112,6 +110,4 @@ WRONG_DESCRIBING = {
 
 @pytest.mark.parametrize("hint", WRONG_DESCRIBING)
 def test_describing_names_the_slip(hint):
-    verdict = check.describing(WRONG_DESCRIBING[hint])
-    assert not verdict
-    assert hint in verdict.message
+    assert_hint(check.describing(WRONG_DESCRIBING[hint]), hint)
