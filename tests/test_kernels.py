@@ -1,6 +1,5 @@
 """Compiled kernels against torch's own operators, in double precision where the reference is computed."""
 
-import logging
 import math
 import shutil
 import threading
@@ -18,14 +17,6 @@ from atrank_lib.layout import Layout
 HERE = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 needs_compiler = pytest.mark.skipif(HERE is None, reason="no C compiler here")
 SEED = st.integers(0, 2**31)
-
-
-@pytest.fixture
-def anew():
-    """Look for a compiler again, before and after."""
-    kernels.library.cache_clear()
-    yield
-    kernels.library.cache_clear()
 
 
 @needs_compiler
@@ -201,35 +192,6 @@ def test_both_ways_tell_the_same():
         found = space.tell(q, keys, values, layout)
         with kernels.off():
             torch.testing.assert_close(found, space.tell(q, keys, values, layout))
-
-
-@pytest.mark.parametrize("compiler", ["", "false", "no such compiler"])
-def test_without_a_compiler_torch_does_the_work(anew, monkeypatch, tmp_path, caplog, compiler):
-    monkeypatch.setenv("CC", compiler)
-    monkeypatch.setenv("PATH", "" if not compiler else "/usr/bin:/bin")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with caplog.at_level(logging.INFO, "atrank_lib.fast.kernels"):
-        assert kernels.library() is None
-    assert "torch's operators do all the work" in caplog.text
-    linear, x = nn.Linear(16, 16), torch.randn(3, 16)
-    torch.testing.assert_close(kernels.layers(x, [linear], [True])[0], linear(x).relu())
-    assert not list(tmp_path.rglob("*.so"))
-
-
-@needs_compiler
-def test_compiled_once(tmp_path):
-    first = kernels.build(tmp_path, str(HERE))
-    made = first.stat().st_mtime_ns
-    assert kernels.build(tmp_path, str(HERE)) == first
-    assert first.stat().st_mtime_ns == made
-    assert [file.name for file in tmp_path.iterdir()] == [first.name]  # nothing half done is left
-
-
-@needs_compiler
-def test_a_folder_that_cannot_be_written(anew, monkeypatch, tmp_path):
-    (tmp_path / "atrank_lib").write_text("a file in the folder's place")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert kernels.library() is None
 
 
 def test_what_does_not_fit():

@@ -1,9 +1,8 @@
 """Linear layers and attention in compiled code of our own, for training and scoring on a CPU in 32-bit floats.
 
-``kernels.c`` is compiled once by the machine's own C compiler, for the machine's own processor, and kept in the user's
-cache folder. Where there is no compiler, and for anything but float32 on a CPU, torch's operators do the same work:
-``ready`` decides, and results agree to rounding. ``ATRANK_KERNELS=0`` turns the compiled code off for a whole process,
-``off()`` for a while.
+``kernels.c`` is compiled once, for the machine's own processor (``compiled``). Where there is no compiler, and for
+anything but float32 on a CPU, torch's operators do the same work: ``ready`` decides, and results agree to rounding.
+``ATRANK_KERNELS=0`` turns the compiled code off for a whole process, ``off()`` for a while.
 
 What is gained, and why, is the subject of chapter 11: a product of matrices that uses the processor's widest vectors;
 attention that reads each user's rows where they lie, without padding; threads that share rows, not operators.
@@ -13,28 +12,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import logging
 import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import c_int32, c_int64, c_void_p
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-logger = logging.getLogger(__name__)
+from atrank_lib.fast.compiled import library
 
-_SOURCE = Path(__file__).with_name("kernels.c")
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
 _SHARED = 2**22  # operations from which on all threads take part: some 20 microseconds of one
 _on = os.environ.get("ATRANK_KERNELS", "1") != "0"
 
@@ -53,60 +43,6 @@ def off() -> Iterator[None]:
         yield
     finally:
         _on = before
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept: ``atrank_lib`` in the user's cache folder (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrank_lib"
-
-
-def build(folder: Path, compiler: str) -> Path:
-    """Compile ``kernels.c`` into a folder, unless that was done before for this processor; returns the library's file.
-
-    Raises:
-        OSError, subprocess.CalledProcessError: the folder cannot be written, or the compiler fails.
-    """
-    machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), compiler, *_FLAGS)
-    content = _SOURCE.read_bytes() + "\0".join(machine).encode()
-    library = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as beside:
-            new = Path(beside) / library.name
-            command = [compiler, *_FLAGS, "-o", str(new), str(_SOURCE), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-            new.replace(library)
-    return library
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled code; None where it cannot be had, which is logged once."""
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        logger.info(
-            "no C compiler here, so torch's operators do all the work; results are the same, training is slower"
-        )
-        return None
-    try:
-        found = ctypes.CDLL(str(build(cache_folder(), compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
-        logger.info("kernels.c cannot be compiled here (%s), so torch's operators do all the work", said)
-        return None
-    p, n, i = c_void_p, c_int64, c_int
-    found.width.restype = found.look_up.restype = n
-    found.linear.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
-    found.linear_back.argtypes = [n, n, n, p, p, p, p, p, p, p, p, n, n, i]
-    found.attend.argtypes = [n, p, p, p, p, n, n, c_float, p, p, p, p, p, i]
-    found.attend_back.argtypes = [n, p, p, p, p, n, n, c_float, *[p] * 9, i]
-    found.look_up.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
-    found.look_up_back.argtypes = [n, n, n, p, p, p, p, p, i]
-    found.pay.argtypes = [n, n, p, p, c_float, p, p, p, p, p, p, p, p, i]
-    found.put.argtypes = [n, n, p, n, p, p, i]
-    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back", "pay", "put"):
-        getattr(found, name).restype = None
-    return found
 
 
 def ready(x: Tensor, *widths: int) -> bool:
