@@ -111,7 +111,7 @@ class _LargeTable:
         self._begin()
 
     def _begin(self) -> None:
-        """Count anew."""
+        """Count anew, from the optimizer's state as it is now: a checkpoint may have put another in its place."""
         self.group, self.state = self.optimizer.param_groups[0], dict[str, Tensor]()
         if "betas" in self.group:
             self.state = self.optimizer.state[self.weight]
@@ -125,6 +125,8 @@ class _LargeTable:
 
     def shrink(self, rows: Int[Tensor, " r"]) -> None:
         """Put the rows alone in the module's place of the table."""
+        if not self.missed.now:
+            self._begin()
         self.rows = rows
         self.held = self._up_to_date(rows)
         self.module.weight = nn.Parameter(self.held[0])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -18,6 +20,7 @@ from atrank_lib.fast import RowSteps, off, row_updates
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.multitask import TaskWeights
 from atrank_lib.ranking import Model, Scores
+from atrank_lib.runs import train_run
 from atrank_lib.samples import Split, prepare
 from atrank_lib.training import FitResult, Steps
 from data_scripts.simulate import MarketplaceConfig, simulate
@@ -115,6 +118,27 @@ def test_every_table_of_every_model_is_moved(way: str) -> None:
     _, found = trained(way, some, recipe, ROWS, 25)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-8, msg=name)
+
+
+def test_runs_resume_from_checkpoints_of_either_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = a_log()
+
+    def run(name: str, epochs: int, least: int, resume: bool = False) -> dict[str, Tensor]:
+        monkeypatch.setattr(row_updates, "large", lambda batch_size: least)
+        recipe = Recipe(batch_size=16, epochs=epochs, average=0.9, patience=None, learning_rate=0.01)
+        options = {"embedding_size": 16, "hidden": 32, "spaces": 2}
+        train_run(log, tmp_path / name, options=options, recipe=recipe, resume=resume, progress=False)
+        return load_file(tmp_path / name / "model.safetensors")
+
+    straight = run("straight", 2, 2)
+    run("stopped", 1, 2)
+    run("whole", 1, 10**9)
+    resumed, mixed = run("stopped", 2, 2, resume=True), run("whole", 2, 2, resume=True)
+    first = load_file(tmp_path / "straight" / "checkpoints" / "epoch-0001" / "weights.safetensors")
+    for name, value in straight.items():
+        assert torch.equal(resumed[name], value), name
+        torch.testing.assert_close(mixed[name], value, rtol=1e-3, atol=1e-3)
+    assert max(float((first[name] - value).abs().max()) for name, value in straight.items()) > 0.01
 
 
 @settings(max_examples=30, deadline=None)
