@@ -127,3 +127,9 @@ def tiny_tables() -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
 def tiny_log(tiny_schema: Schema, tiny_tables: tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]) -> EventLog:
     """A valid log of five users and three groups, small enough to check by hand."""
     return EventLog.from_tables(tiny_schema, *tiny_tables)
+
+
+@pytest.fixture(params=["torch", "kernels"])
+def speed(request: pytest.FixtureRequest) -> str:
+    """With torch's operators alone, or with kernels put in. Where nothing compiles both are torch's."""
+    return request.param
