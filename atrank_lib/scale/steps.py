@@ -10,12 +10,12 @@ from torch import Tensor
 
 from atrank_lib.batches import Batch
 from atrank_lib.evaluation import score_candidates
-from atrank_lib.fast import RowSteps, ready
+from atrank_lib.fast import RowSteps, ready, sped_up
 from atrank_lib.multitask import TaskWeights
 from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.samples import TaskSamples
-from atrank_lib.scale.execution import Execution, Placed, compile_layers, plain_layers
+from atrank_lib.scale.devices import Execution, Placed, compile_layers, plain_layers
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.training import Recipe, Turn
 
@@ -39,8 +39,9 @@ class ScaledSteps(RowSteps):
     ) -> None:
         self.on, self.processes, self.part = on or Execution(), processes, processes.part
         self.device = self.on.place(processes.local_rank)
-        super().__init__(model.to(self.device), weights.to(self.device), recipe)
+        model, weights = model.to(self.device), weights.to(self.device)
         processes.same_start([*model.parameters(), *weights.parameters()])
+        super().__init__(model, weights, recipe)
         self.compiled = compile_layers(model, self.device) if self.on.compiled else []
 
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
@@ -70,7 +71,7 @@ class ScaledSteps(RowSteps):
 
     def report(self, entry: dict[str, Any]) -> dict[str, Any]:
         gpu = self.device.type == "cuda"
-        own = not gpu and self.on.precision == "float32" and ready(torch.empty(0))
+        own = sped_up(self.model) and not gpu and self.on.precision == "float32" and ready(torch.empty(0))
         return super().report(entry) | {
             "cpu_seconds": self.processes.total(entry["cpu_seconds"]),  # of all, and says more on a busy machine
             "device": torch.cuda.get_device_name(self.device) if gpu else self.device.type,
