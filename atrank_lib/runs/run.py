@@ -27,7 +27,7 @@ from atrank_lib.runs.config import RunConfig, check_same, read_config
 from atrank_lib.runs.folder import RunError, discard, is_fresh, locked, tidy
 from atrank_lib.runs.models import MODELS
 from atrank_lib.samples import Protocol, prepare, split
-from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.scale.shards import Shards
 from atrank_lib.scale.steps import ScaledSteps
