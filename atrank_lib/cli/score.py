@@ -11,7 +11,7 @@ import typer
 
 from atrank_lib.cli.options import AtOption, DataOption, RunOption, one_target
 from atrank_lib.log.events import EventLog
-from atrank_lib.runs import load_run
+from atrank_lib.runs.run import load_run
 from atrank_lib.serve.pairs import check_suffix, read_pairs
 from atrank_lib.serve.ranker import Ranker
 
@@ -30,7 +30,7 @@ def score(
     """Score pairs of users and objects. Histories are encoded once each; FILE appears complete or not at all."""
     check_suffix(out)
     trained = load_run(run)
-    target = one_target(trained, group, "--group")
+    target = one_target(trained.config.targets, group, "--group")
     histories = trained.histories_of(EventLog.read(data))
     asked = read_pairs(pairs, histories, target)
     if asked.times is not None and at is not None:

@@ -18,13 +18,14 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from atrank_lib import interpret
+from atrank_lib.batches import Samples
 from atrank_lib.cli import app
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.runs import load_run, prepare, train_run
-from atrank_lib.samples import Samples, build_batch, split
+from atrank_lib.samples import build_batch, split
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
 from experiments.records import read_record
