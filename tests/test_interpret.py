@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,17 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
-from typer.testing import CliRunner
 
 from atrank_lib import interpret
-from atrank_lib.cli import app
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.layout import Layout
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
-from atrank_lib.runs import load_run, prepare, train_run
+from atrank_lib.runs import prepare
 from atrank_lib.samples import Samples, build_batch, split
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
-from experiments.records import read_record
 from tests.random_logs import random_log
 
 GROUPS = ("item", "query", "coupon")
@@ -45,13 +40,6 @@ def histories(log: EventLog) -> GroupedHistories:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small") / "log"
-    random_log(4, users=7, behaviors=60, objects=30, times=40).write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def market() -> Marketplace:
     return simulate(MarketplaceConfig(users=60, behaviors=14, items=40, queries=20, coupons=20, seed=3))
 
@@ -62,10 +50,6 @@ def a_model(histories: GroupedHistories, seed: int = 0, **options: Any) -> ATRan
     for parameter in model.parameters():  # far from its start, where attention is nearly even
         parameter.data *= 1.7
     return model.eval()
-
-
-def run(*arguments: Any) -> Any:
-    return CliRunner().invoke(app, ["reproduce", *map(str, arguments)])
 
 
 def alone(samples: Samples, i: int) -> Samples:
@@ -236,92 +220,8 @@ def test_the_truth_stands_beside_each_behavior(target, market):
         assert dict(zip(zip(own["group"], own["row"], strict=True), own["posterior"], strict=True)) == expected
 
 
-def test_detectors_are_judged_and_recorded(market, tmp_path):
-    market.write(tmp_path / "log")
-    train_run(market.log, tmp_path / "run", options=SMALL, targets=["item"], recipe=Recipe(epochs=1), progress=False)
-    result = run("detectors", "--data", tmp_path / "log", "--run", tmp_path / "run", "--out", tmp_path)
-    assert result.exit_code == 0, result.output
-    record = read_record(tmp_path / "interpret" / "simulated_marketplace" / "run.json")
-    rows = {row["detector"]: row for row in record["targets"]["item"]["rows"]}
-    assert record["best_auc"] == market.truth.best_auc
-    assert record["data_fingerprint"] == market.log.fingerprint()
-
-    trained = load_run(tmp_path / "run")
-    histories = trained.histories_of(market.log)
-    parts = split(histories, "validated", ["item"])
-    means = {}
-    for name, part in (("validation", parts.validation["item"]), ("test", parts.test["item"])):
-        samples = part[interpret.caused(market.truth, histories, part)]
-        candidates = fixed_candidates(histories, {"item": samples}, 8)["item"]
-        table = interpret.suspects(trained.model, histories, samples, market.truth, market.log, candidates)
-        means[name] = {
-            column: np.mean([roc_auc_score(own["cause"], own[column]) for _, own in table.groupby("sample")])
-            for column in table.columns[5:].drop(["cause"])
-        }
-        control = ATRank(market.log.schema, histories.vocabularies, trained.model.config)
-    chosen = max(("space 1", "space 2"), key=lambda space: means["validation"][space])
-    assert record["targets"]["item"]["best_space"] == chosen
-    assert rows["best space"]["AUC"] == pytest.approx(means["test"][chosen])
-    for name in ("erasure", "gradient", "recent", "posterior", "same shop_id", "any feature"):
-        assert rows[name]["AUC"] == pytest.approx(means["test"][name])
-    assert rows["posterior"]["AUC"] > max(row["AUC"] for name, row in rows.items() if name != "posterior")
-
-    again = interpret.judge(
-        trained.model, control, histories, parts, "item", market.truth, market.log, samples=5, negatives=2
-    )[0]
-    assert (again["samples"] == 5).all()
-
-
-def test_a_log_without_truth_says_so(data, tmp_path):
-    train_run(EventLog.read(data), tmp_path / "run", options=SMALL, recipe=Recipe(epochs=1), progress=False)
-    result = run("detectors", "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
-    assert result.exit_code == 1
-    assert "only simulated logs have a truth" in result.stderr
-    assert not (tmp_path / "interpret").exists()
-
-
 def test_without_validation_no_space_can_be_chosen(market):
     histories, parts = prepare(market.log, "paper", ["item"])
     model = a_model(histories)
     with pytest.raises(ValueError, match="no validation target of group 'item' has a cause"):
         interpret.judge(model, model, histories, parts, "item", market.truth, market.log)
-
-
-def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):
-    log = EventLog.read(data)
-    recipe = Recipe(epochs=1, batch_size=16)
-    train_run(log, tmp_path / "run", options={"embedding_size": 4, "hidden": 8, "spaces": 2}, recipe=recipe)
-    result = run("table4", "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
-    assert result.exit_code == 0, result.output
-    rows = read_record(tmp_path / "table4" / "random" / "item.json")["rows"]
-
-    trained = load_run(tmp_path / "run")
-    histories = trained.histories_of(log)
-    samples = split(histories, "validated").test["item"]
-    unit = 1  # items count time in seconds
-    found: dict[int, list[float]] = {}
-    even: dict[int, list[float]] = {}
-    for i in range(len(samples)):
-        one = samples[torch.tensor([i])]
-        batch = build_batch(histories, one, one.objects[:, None], trained.model.histories)
-        seen = trained.model.explain(batch)
-        for place in range(seen.groups.shape[1]):
-            if int(seen.groups[0, place]) == 0:
-                moment = int(histories.groups["item"].timestamps[int(seen.positions[0, place])])
-                elapsed = (int(one.times[0]) - moment) / unit
-                bucket = sum(elapsed >= edge for edge in (1, 2, 4, 8))
-                found.setdefault(bucket, []).append(float(seen.target_attention[0, :, 0, place].mean()))
-                even.setdefault(bucket, []).append(1 / seen.groups.shape[1])
-    assert {row["bucket"]: row["behaviors"] for row in rows} == {b: len(w) for b, w in found.items()}
-    for row in rows:
-        assert row["attention"] == pytest.approx(np.mean(found[row["bucket"]]), rel=1e-5)
-        assert row["even"] == pytest.approx(np.mean(even[row["bucket"]]))
-        assert row["low"] <= row["attention"] <= row["high"]
-
-
-@pytest.mark.parametrize("table", ["table4", "detectors"])
-def test_only_atrank_has_attention_to_read(table, data, tmp_path):
-    train_run(EventLog.read(data), tmp_path / "run", model="bpr-mf", recipe=Recipe(epochs=1), progress=False)
-    result = run(table, "--data", data, "--run", tmp_path / "run", "--out", tmp_path)
-    assert result.exit_code == 1
-    assert "attention is read from 'atrank'" in result.stderr
