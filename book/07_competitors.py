@@ -30,7 +30,7 @@
 # - say when ATRank trains faster, and when it does not.
 #
 # **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`.
-# **Modules**: `atrank_lib.competitors`, `search`, `reproduce`.
+# **Modules**: `atrank_lib.competitors`; `experiments`.
 # ```
 
 # %% tags=["parameters"]
@@ -59,8 +59,10 @@ from atrank_lib.fast import speed_up
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.cells import test_floor
+from experiments.models import COMPARED
 from experiments.records import read_record, recorded, recorded_runs
-from experiments.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
+from experiments.summary import curves, difference, read_table, switch_table, table3
 
 # %% [markdown]
 # ## One sample, seven readers
@@ -460,7 +462,7 @@ pairs = {
 }
 parts = pd.DataFrame({name: difference(*pair) for name, pair in pairs.items()}).T.astype({"seeds": int})
 parts.insert(1, "against", ["DIN", "ATRank", "ATRank", "ATRank"])
-switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES)))["difference"]
+switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors")))["difference"]
 claim("ch7_network_as_f", float(switched["network-as-f"]), low=-0.02, high=0.0)
 claim("ch7_no_self_attention", float(switched["no-self-attention"]), low=-0.02, high=0.0)
 claim("ch7_normalized_most", above(parts["difference"].iloc[0]), high=0.003)

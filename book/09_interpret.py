@@ -59,7 +59,7 @@ from atrank_lib.samples import prepare
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
-from experiments.reproduce import PAPER_TABLE_4
+from experiments.tables import PAPER_TABLE_4
 
 # %% [markdown]
 # ## Two ways to ask why
