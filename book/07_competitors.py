@@ -51,7 +51,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, label_lines, learning_curves, model_color, sketch
+from atrank_book.figures import INK, label_lines, learning_curves, model_color, plain_log_ticks, sketch
 from atrank_book.figures import MODELS as COLORS
 from atrank_lib import Recipe, build_batch, evaluate, fit
 from atrank_lib.competitors.base import in_time
@@ -728,7 +728,7 @@ for ax, size in zip(axes, (32, 512), strict=True):
     ax.set(xscale="log", yscale="log", xlabel="behaviors in a history", title=f"batches of {size}", xlim=(8, 480))
     ax.set_xticks(lengths, lengths)
     ax.minorticks_off()
-axes[0].set_yticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
+plain_log_ticks(axes[0].yaxis)
 _ = axes[0].set_ylabel("times faster")
 
 # %% tags=["hide-input"]

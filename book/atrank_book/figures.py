@@ -16,12 +16,13 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -139,23 +140,25 @@ def heatmap(
             f"heatmap: a matrix of shape {values.shape} with {len(rows)} row and {len(columns)} column names"
         )
     shades = LinearSegmentedColormap.from_list("shades", [to_rgb(PANEL), to_rgb(color)])
-    sns.heatmap(
-        values,
-        ax=ax,
-        cmap=shades,
-        vmin=low,
-        vmax=values.max() if high is None else high,
-        annot=fmt is not None,
-        fmt=fmt or "",
-        square=True,
-        cbar=False,
-        linewidths=1,
-        linecolor=PANEL,
-        xticklabels=list(columns),
-        yticklabels=list(rows),
-    )
+    high = values.max() if high is None else high
+    ax.pcolormesh(values, cmap=shades, vmin=low, vmax=high, edgecolors=PANEL, linewidth=1)
+    for (row, column), value in np.ndenumerate(values) if fmt is not None else ():
+        dark = (value - low) / (high - low or 1.0) > 0.5
+        at = (column + 0.5, row + 0.5)
+        ax.annotate(f"{value:{fmt}}", at, color=PANEL if dark else INK, ha="center", va="center")
+    ax.set(aspect="equal", ylim=(len(rows), 0))
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.spines[:].set_visible(False)
     ax.grid(False)
     ax.tick_params(length=0, rotation=0)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Mark a logarithmic axis at 1, 2, 5, 10, ... and write the numbers out."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def model_color(name: str) -> str:
