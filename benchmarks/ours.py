@@ -23,7 +23,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import Samples, Split, batches, split
-from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.devices import Execution
 from benchmarks.work import Setting, Work
 
 ADAM: dict[str, Any] = {}

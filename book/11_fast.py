@@ -65,7 +65,7 @@ from atrank_lib.fast.row_updates import large
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.samples import batches, build_batch, history_lengths, prepare
-from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.devices import Execution
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 

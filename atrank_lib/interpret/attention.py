@@ -16,7 +16,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret.explain import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Samples, build_batch
-from atrank_lib.scale.execution import moved
+from atrank_lib.scale.devices import moved
 
 
 def batches_of(

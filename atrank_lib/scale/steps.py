@@ -12,10 +12,11 @@ from torch import Tensor
 from atrank_lib.batches import Batch
 from atrank_lib.evaluation import score_candidates
 from atrank_lib.fast.kernels import ready
+from atrank_lib.fast.layers import sped_up
 from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.samples import TaskSamples
-from atrank_lib.scale.execution import Execution, Placed, compile_layers, plain_layers
+from atrank_lib.scale.devices import Execution, Placed, compile_layers, plain_layers
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.tasks import TaskSteps
 from atrank_lib.training import Recipe, Turn
@@ -40,8 +41,9 @@ class ScaledSteps(TaskSteps):
     ) -> None:
         self.on, self.processes, self.part = on or Execution(), processes, processes.part
         self.device = self.on.place(processes.local_rank)
-        super().__init__(model.to(self.device), recipe, tasks)
-        processes.same_start(self.parameters())
+        model = model.to(self.device)
+        processes.same_start(list(model.parameters()))
+        super().__init__(model, recipe, tasks)
         self.compiled = compile_layers(model, self.device) if self.on.compiled else []
 
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
@@ -72,7 +74,7 @@ class ScaledSteps(TaskSteps):
 
     def report(self, entry: dict[str, Any]) -> dict[str, Any]:
         gpu = self.device.type == "cuda"
-        own = not gpu and self.on.precision == "float32" and ready(torch.empty(0))
+        own = sped_up(self.model) and not gpu and self.on.precision == "float32" and ready(torch.empty(0))
         return super().report(entry) | {
             "cpu_seconds": self.processes.total(entry["cpu_seconds"]),  # of all, and says more on a busy machine
             "device": torch.cuda.get_device_name(self.device) if gpu else self.device.type,

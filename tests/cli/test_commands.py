@@ -9,57 +9,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+import torch
 
-from atrank_lib.cli import app
 from atrank_lib.evaluation import evaluate
 from atrank_lib.log.events import EventLog
-from atrank_lib.ranking import top_objects
 from atrank_lib.runs import load_run
 from atrank_lib.samples import split
-from tests.random_logs import random_log
-
-Done = SimpleNamespace  # code, out, err
-
-
-def atrank(*arguments: str | Path | int) -> Done:
-    done = CliRunner().invoke(app, [str(a) for a in arguments], prog_name="atrank")
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception  # a user would see a traceback
-    return Done(code=done.exit_code, out=done.stdout, err=done.stderr)
-
-
-def refused(done: Done, *parts: str) -> None:
-    """Exit code 1 and one clear message on stderr."""
-    assert (done.code, done.out) == (1, "")
-    assert len(done.err.splitlines()) == 1, done.err
-    for part in parts:
-        assert part in done.err
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "log"
-    random_log(4, users=7, behaviors=60, objects=30, times=40).write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "run"
-    done = atrank("train", "--data", data, "--out", run, "--epochs", 2, "--batch-size", 16)
-    assert done.code == 0, done.err
-    return run
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
-    return shutil.copytree(trained, tmp_path / "run")
+from atrank_lib.serve.ranker import Ranker
+from tests.cli.runner import atrank, refused
 
 
 def test_train_writes_a_run(trained: Path, data: Path) -> None:
@@ -113,7 +73,7 @@ def test_evaluate_table(trained: Path, data: Path) -> None:
 def test_rank_json_and_table(trained: Path, data: Path) -> None:
     log = EventLog.read(data)
     loaded = load_run(trained)
-    expected = top_objects(loaded.model, loaded.histories_of(log), "007", "item", 3)
+    expected = Ranker(loaded.model, loaded.histories_of(log), "item").top("007", 3)
     arguments = ("rank", "--run", trained, "--data", data, "--user", "007", "--group", "item", "--top", 3)
     rows = json.loads(atrank(*arguments, "--json").out)
     assert [list(row) for row in rows] == [["rank", "object_id", "score"]] * 3
@@ -150,7 +110,7 @@ def test_rank_seen_and_moment(trained: Path, data: Path) -> None:
 def test_score_a_file_of_pairs(trained: Path, data: Path, tmp_path: Path) -> None:
     log = EventLog.read(data)
     loaded = load_run(trained)
-    ranked = top_objects(loaded.model, loaded.histories_of(log), "007", "item", 99, include_seen=True)
+    ranked = Ranker(loaded.model, loaded.histories_of(log), "item").top("007", 99, include_seen=True)
     pairs = ranked[["object_id"]].assign(user_id="007", note="kept").sample(frac=1, random_state=0)
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     arguments = ("score", "--run", trained, "--data", data, "--pairs", tmp_path / "pairs.csv", "--group", "item")
@@ -263,6 +223,25 @@ def test_train_refuses_places(data: Path, tmp_path: Path, trained: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
+@pytest.mark.parametrize("option", ["--threads", "--workers"])
+def test_threads_are_for_this_training_alone(data: Path, tmp_path: Path, option: str) -> None:
+    before = torch.get_num_threads()
+    done = atrank("train", "--data", data, "--out", tmp_path / "run", "--max-steps", 1, option, before + 1)
+    assert done.code == 0
+    assert torch.get_num_threads() == before
+
+
+def test_a_model_without_the_recipes_options(data: Path, tmp_path: Path) -> None:
+    """`small` names a hidden size, which matrix factorization does not have."""
+    arguments = ("train", "--data", data, "--model", "bpr-mf", "--recipe", "small", "--max-steps", 1)
+    assert atrank(*arguments, "--out", tmp_path / "run").code == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["options"] == {
+        "embedding_size": 32,
+        "embedding_dropout": 0.1,
+        "id_dropout": 0.5,
+    }
+
+
 def test_short_histories_are_refused(tiny_log: EventLog, tmp_path: Path) -> None:
     tiny_log.write(tmp_path / "log")
     done = atrank("train", "--data", tmp_path / "log", "--out", tmp_path / "run")
@@ -330,20 +309,9 @@ def test_every_problem_of_a_log_is_told(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_module_is_the_same_program(trained: Path, data: Path, tmp_path: Path) -> None:
-    def module(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "atrank_lib", *map(str, arguments)]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-    done = module("evaluate", "--run", trained, "--data", data, "--json")
+def test_module_is_the_same_program(trained: Path, data: Path) -> None:
+    command = [sys.executable, "-m", "atrank_lib", "evaluate", "--run", str(trained), "--data", str(data), "--json"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=alone)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == json.loads(atrank("evaluate", "--run", trained, "--data", data, "--json").out)
-    done = module("train", "--data", data, "--out", tmp_path / "run", "--targets", "shop")
-    refused(Done(code=done.returncode, out=done.stdout, err=done.stderr), "targets: ['shop']")
