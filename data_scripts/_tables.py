@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from atrank_lib.log.events import EventLog, EventLogError
+from atrank_lib.log import EventLog, EventLogError
 from atrank_lib.log.writing import writing_folder
 from data_scripts._engine import failures
 from data_scripts._errors import PreparationError

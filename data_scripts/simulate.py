@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from atrank_lib.log.events import EventLog
+from atrank_lib.log import EventLog
 from atrank_lib.log.schema import SCHEMA_FILE
 from atrank_lib.log.writing import writing_folder
 from data_scripts.marketplace import (

@@ -11,8 +11,8 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _REMEDIES = {
@@ -117,6 +117,43 @@ def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def writing_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+    """A folder for files that take their places in ``folder`` when the block ends well: all of ``names``, or none.
+
+    Other files of ``folder`` stay as they are; it is made if it is missing.
+
+    Raises:
+        OSError: they cannot be written, as in ``writing_file``.
+    """
+    with _explained(folder, inside=True) as (target, beside):
+        former = beside.with_name(f"{beside.name}.former")
+        begun: list[str] = []
+        try:
+            beside.mkdir(parents=True)
+            former.mkdir()
+            mode = beside.stat().st_mode
+            yield beside
+            for name in names:
+                _permit(beside / name, mode)
+                begun.append(name)
+                if (target / name).exists():
+                    (target / name).rename(former / name)
+                (beside / name).rename(target / name)
+        except BaseException:
+            for name in begun:
+                if not (beside / name).exists():
+                    (target / name).unlink(missing_ok=True)
+                if (former / name).exists():
+                    (former / name).rename(target / name)
+            with suppress(OSError):  # what could not be put back stays in it
+                former.rmdir()
+            raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a file as UTF-8, complete or not at all.
 
@@ -134,15 +171,16 @@ def _permit(path: Path, mode: int) -> None:
 
 
 @contextmanager
-def _explained(path: str | Path) -> Iterator[tuple[Path, Path]]:
-    """Where ``path`` leads, and a new name beside; errors about them, or about no file by name, become one line."""
+def _explained(path: str | Path, inside: bool = False) -> Iterator[tuple[Path, Path]]:
+    """Where ``path`` leads, and a new name beside it (or inside); errors about them, or about no file, are one line."""
     target = Path(path).resolve()
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}")
+    name = f".{target.name}.{uuid.uuid4().hex[:12]}"
+    beside = target / name if inside else target.with_name(name)
     try:
         yield target, beside
     except OSError as error:
-        name = error.filename
-        named = beside if name is None or isinstance(name, int) else Path(os.fsdecode(name))
+        about = error.filename
+        named = beside if about is None or isinstance(about, int) else Path(os.fsdecode(about))
         if error.strerror is not None and named.is_relative_to(beside):
             message = explain(error, Path(path) / named.relative_to(beside))
         elif error.strerror is not None and (named == target or beside.is_relative_to(named)):

@@ -159,6 +159,16 @@ def test_any_log_comes_back(
         ("price", ["9.5", "12", None, "nan"], "continuous"),
         ("price", ["9.5", "12", "7", "free"], "continuous"),  # and validation then names `free`
         ("price", ["$9.50", "$12", "$7"], "categorical"),
+        ("sizes", ["38,39,40", "39,40", "40,41,42"], "tokens"),
+        ("sizes", ["38|39", "39|40", "40"], "tokens"),
+        ("address", ["10.0.0.1", "10.0.0.2"], "categorical"),
+        ("index", ["0", "1", "2"], None),
+        ("row_id", [1, 2, 3], None),
+        ("index", [0.5, 0.7, 0.1], "continuous"),
+        ("row", [3, 1, 2], "continuous"),
+        ("rank", [1, 2, 3], "continuous"),
+        ("Unnamed: 0", ["4", "9", "2"], None),
+        ("__index_level_0__", [4, 9, 2], None),
         ("shop_id", ["1", "2", "1"], "categorical"),
         ("shopId", ["1", "2", "1"], "categorical"),
         ("plz", ["01067", "80331"], "categorical"),
@@ -185,6 +195,40 @@ def test_kinds(column: str, values: Any, kind: str | None) -> None:
     found = guess_kind(column, array)
     assert found.kind == kind
     assert found.why
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ["1,50", "2,50", "1,99", "12,00"],
+        ["1.299,00", "99,50", "1.050,00", "7,25"],
+        ["1,299", "1,050", "2,099", "999"],
+        ["1,299.95", "99.95", "1,050.00", "12,000.50"],
+        ["1 299", "2 050", "1 050", "12 000"],
+        ["1'299.50", "2'050.00", "1'050.00", "999"],
+        ["€ 1,50", "€ 2,50", "€ 2,00", "€ 7,25"],
+        ["1,50 EUR", "2,50 EUR", "2,00 EUR", "7,25 EUR"],
+        ["-1,5", "2,5", "-2,0", "7,2"],
+    ],
+)
+def test_numbers_as_people_write_them_are_never_split_but_asked_about(tmp_path: Path, numbers: list[str]) -> None:
+    products = "".join(f'{sku},"{price}"\n' for sku, price in zip((7, 12, 30, 31), numbers, strict=True))
+    folder = write(tmp_path / "raw", orders=ORDERS, products="sku,price\n" + products)
+    (problem,) = refused(folder)
+    assert (problem.table, problem.column, problem.row, problem.value) == ("products.csv", "price", 0, numbers[0])
+    assert "--kind 'price=KIND'" in problem.message
+    assert "decimal=','" in problem.message
+    log = draft(folder, Hints(kinds={"price": "categorical"})).log
+    assert log.objects["item"]["price"].tolist() == numbers
+    draft(folder, Hints(kinds={"price": "none"}))
+
+
+def test_the_number_of_a_row_is_no_key(tmp_path: Path) -> None:
+    """pandas wrote its index as a column, which covers the ids of the events as well as their own column does."""
+    orders = "user,date,event,item\na,2024-02-01,buy,1\na,2024-02-02,buy,2\nb,2024-02-02,buy,3\n"
+    products = "Unnamed: 0,article,brand\n1,3,x\n2,1,x\n3,2,y\n"
+    log = draft(write(tmp_path / "raw", orders=orders, products=products)).log
+    assert log.objects["item"].to_dict("list") == {"object_id": ["3", "1", "2"], "brand": ["x", "x", "y"]}
 
 
 @pytest.mark.parametrize(
@@ -368,11 +412,103 @@ def test_defects_in_the_words_of_the_raw_tables(raw: Path) -> None:
     )
 
 
-def test_separators_other_than_commas(tmp_path: Path) -> None:
-    folder = write(tmp_path / "raw", orders=ORDERS.replace(",", ";"))
-    problem = refused(folder, Hints(events="orders.csv"))[0]
-    assert "separated by ';'" in problem.message
-    assert "sep=';'" in problem.message
+def unreadable(kind: str, text: str, folder: Path, name: str) -> str:
+    """Spoil a table in one of the ways that people meet; return its file."""
+    (folder / f"{name}.csv").unlink(missing_ok=True)
+    if kind in (";", "|", "\t"):
+        # with a decimal comma, which makes a row of two values
+        (folder / f"{name}.csv").write_text(text.replace(",", kind).replace("10.5", "10,5"))
+    elif kind == "folder":
+        (folder / f"{name}.parquet").mkdir()
+        pd.DataFrame({"a": [1]}).to_parquet(folder / f"{name}.parquet" / "part-0.parquet")
+        return f"{name}.parquet"
+    elif kind == "broken":
+        (folder / f"{name}.parquet").write_bytes(b"PAR1")
+        return f"{name}.parquet"
+    elif kind == "sep=":
+        (folder / f"{name}.csv").write_text("sep=,\n" + text)
+    elif kind == "one value more":
+        header, *rows = text.splitlines()
+        (folder / f"{name}.csv").write_text("\n".join([header, *(row + "," for row in rows)]))
+    elif kind == "header alone":
+        (folder / f"{name}.csv").write_text(text.partition("\n")[0] + "\n")
+    elif kind == "nothing":
+        (folder / f"{name}.csv").write_text("")
+    else:
+        (folder / f"{name}.csv").write_bytes(text.replace("acme", "acmé").replace("web", "wéb").encode(kind))
+    return f"{name}.csv"
+
+
+UNREADABLE = {
+    ";": "separated by ';'; write commas, in pandas pd.read_csv('{file}', sep=';'",
+    "|": "separated by '|'",
+    "\t": "separated by '\\t'",
+    "latin-1": "not UTF-8 text",
+    "gbk": "not UTF-8 text",
+    "utf-16": "not UTF-8 text",
+    "folder": "a folder, not a file; write the tables in it as one file",
+    "broken": "cannot be read as parquet",
+    "sep=": "the first line is Excel's 'sep='",
+    "one value more": " values for ",
+    "header alone": "the table has no row",
+    "nothing": "the file is empty",
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("named", [False, True])
+def test_why_the_events_cannot_be_read(tmp_path: Path, kind: str, named: bool) -> None:
+    (tmp_path / "raw").mkdir()
+    file = unreadable(kind, ORDERS, tmp_path / "raw", "orders")
+    problems = refused(tmp_path / "raw", Hints(events=file) if named else None)
+    assert {problem.table for problem in problems} == {file}
+    assert all(UNREADABLE[kind].format(file=file) in problem.message for problem in problems[:3])
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_table_that_cannot_be_read_is_not_passed_over(raw: Path, kind: str) -> None:
+    file = unreadable(kind, PRODUCTS, raw, "products")
+    for hints in (Hints(), Hints(events="orders.csv")):
+        problems = refused(raw, hints)
+        assert {problem.table for problem in problems} == {file}
+        assert all(UNREADABLE[kind].format(file=file) in problem.message for problem in problems[:3])
+        assert all("move it out of the folder" in problem.message for problem in problems)
+    lines: list[str] = []
+    (raw / "elsewhere").mkdir()
+    (raw / file).rename(raw / "elsewhere" / file)
+    assert list(draft(raw, say=lines.append).log.objects["item"]) == ["object_id"]
+    assert "not used: elsewhere" in lines
+
+
+def test_files_that_are_not_used_are_named(raw: Path, tmp_path: Path) -> None:
+    for name in ("notes.txt", "stock.xlsx", "products.csv.gz", ".hidden.csv"):
+        (raw / name).write_text("something")
+    write(raw, shops="shop,town\ns1,Leipzig\n")
+    (raw / "products.csv").rename(raw / "products.CSV")
+    lines: list[str] = []
+    made = draft(raw, say=lines.append)
+    assert list(made.log.objects["item"]) == ["object_id", "brand_name", "price", "tags"]
+    assert lines[-1] == "not used: notes.txt, products.csv.gz, shops.csv, stock.xlsx"
+    made.write(tmp_path / "log")
+    assert EventLog.read(tmp_path / "log").fingerprint() == made.log.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("hints", "option"),
+    [
+        ({"one_action": ""}, "--one-action"),
+        ({"group": " "}, "--group"),
+        ({"events": ""}, "--events"),
+        ({"user": ""}, "--user"),
+        ({"time_format": ""}, "--time-format"),
+        ({"time_zone": ""}, "--time-zone"),
+        ({"name": ""}, "--name"),
+        ({"features": ("genre", "")}, "--feature"),
+    ],
+)
+def test_empty_hints_are_refused_by_their_names(hints: dict[str, Any], option: str) -> None:
+    with pytest.raises(ValueError, match=f"^{option} is empty; write what it should say, or leave the option out$"):
+        Hints(**hints)
 
 
 def test_folders_refused(tmp_path: Path, raw: Path) -> None:
@@ -579,6 +715,7 @@ def test_command(raw: Path, tmp_path: Path) -> None:
         (["--user", "nobody"], ["orders.csv, column nobody", "correct --user", "1 problem;", "nothing was written"]),
         (["--kind", "tags"], ["--kind tags", "--kind tags=tokens"]),
         (["--add"], ["schema.yaml", "missing"]),
+        (["--one-action", ""], ["--one-action is empty"]),
     ],
 )
 def test_command_refuses(raw: Path, tmp_path: Path, options: list[str], words: list[str]) -> None:

@@ -80,7 +80,7 @@ def test_round_trip(tiny_log: EventLog, tmp_path: Path) -> None:
     assert EventLog.read(tmp_path / "csv").fingerprint() == tiny_log.fingerprint()
 
 
-# text without surrogates, which no file can hold, and without the characters that CSV cannot keep
+# text without surrogates, which no file can hold, and without the characters that pandas does not quote in CSV
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), min_size=1, max_size=6)
 words = st.lists(st.text("abcé漢0,\"'", min_size=1, max_size=4), max_size=4)
 
@@ -114,7 +114,7 @@ def contents(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, pd.DataFrame], 
         columns: dict[str, Any] = {"object_id": ids}
         if name == "item":
             columns["shop"] = pd.Series(draw(st.lists(st.none() | text, min_size=n, max_size=n)), dtype="str")
-            price = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+            price = st.none() | st.floats(-3.4e38, 3.4e38)
             columns["price"] = pd.Series(draw(st.lists(price, min_size=n, max_size=n)), dtype=float)
         else:
             columns["words"] = draw(st.lists(words, min_size=n, max_size=n))
@@ -251,6 +251,8 @@ def replace(kind: str, group: str, column: str, values: Any) -> Callable[[Tables
             ("price", 0, float("-inf")),
             ["infinite", "finite"],
         ),
+        (spoil("objects", "item", "price", 3, 1e39), ("price", 3, 1e39), ["beyond 3.4e+38", "nothing when unknown"]),
+        (spoil("objects", "item", "price", 3, -1.7e308), ("price", 3, -1.7e308), ["beyond 3.4e+38"]),
         (replace("objects", "item", "price", "cheap"), ("price", 0, "cheap"), ["wrong kind", "numbers"]),
         (replace("objects", "item", "price", True), ("price", 0, True), ["wrong kind", "bool"]),
         (
