@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from atrank_lib.cli.options import RunOption, one_target
-from atrank_lib.log.events import EventLog
+from atrank_lib.log import EventLog
 from atrank_lib.log.writing import write_text
 from atrank_lib.model import ATRank
 from atrank_lib.runs.folder import RunError
