@@ -140,16 +140,23 @@ def heatmap(
             f"heatmap: a matrix of shape {values.shape} with {len(rows)} row and {len(columns)} column names"
         )
     shades = LinearSegmentedColormap.from_list("shades", [to_rgb(PANEL), to_rgb(color)])
-    high = values.max() if high is None else high
-    ax.pcolormesh(values, cmap=shades, vmin=low, vmax=high, edgecolors=PANEL, linewidth=1)
-    for (row, column), value in np.ndenumerate(values) if fmt is not None else ():
-        dark = (value - low) / (high - low or 1.0) > 0.5
-        at = (column + 0.5, row + 0.5)
-        ax.annotate(f"{value:{fmt}}", at, color=PANEL if dark else INK, ha="center", va="center")
-    ax.set(aspect="equal", ylim=(len(rows), 0))
-    ax.set_xticks(np.arange(len(columns)) + 0.5, columns)
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
-    ax.spines[:].set_visible(False)
+    import seaborn as sns  # here: it loads scipy, and most chapters draw no heat map
+
+    sns.heatmap(
+        values,
+        ax=ax,
+        cmap=shades,
+        vmin=low,
+        vmax=values.max() if high is None else high,
+        annot=fmt is not None,
+        fmt=fmt or "",
+        square=True,
+        cbar=False,
+        linewidths=1,
+        linecolor=PANEL,
+        xticklabels=list(columns),
+        yticklabels=list(rows),
+    )
     ax.grid(False)
     ax.tick_params(length=0, rotation=0)
 

@@ -142,7 +142,7 @@ def test_claims_work_without_notebook_and_plotting_packages():
     """In a plain process with torch alone, a claim still checks."""
     code = """
 import sys
-for name in ("IPython", "matplotlib", "myst_nb"):
+for name in ("IPython", "matplotlib", "seaborn", "myst_nb"):
     sys.modules[name] = None
 import importlib.util
 real = importlib.util.find_spec
