@@ -14,11 +14,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from atrank_lib import ATRank, EventLog, Recipe, build_batch, evaluate, interpret, split
+from atrank_lib import ATRank, EventLog, Recipe, build_batch, evaluate, split
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.runs import load_run, train_run
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
+from experiments import causes
 from experiments.cli import COMMANDS, main
 from experiments.records import read_record, unpack, write_record
 from experiments.summary import read_table
@@ -300,9 +301,9 @@ def test_detectors_are_judged_and_recorded(run, tmp_path):
     parts = split(histories, "validated", ["item"])
     means = {}
     for name, part in (("validation", parts.validation["item"]), ("test", parts.test["item"])):
-        samples = part[interpret.caused(market.truth, histories, part)]
+        samples = part[causes.caused(market.truth, histories, part)]
         candidates = fixed_candidates(histories, {"item": samples}, 8)["item"]
-        table = interpret.suspects(trained.model, histories, samples, market.truth, market.log, candidates)
+        table = causes.suspects(trained.model, histories, samples, market.truth, market.log, candidates)
         means[name] = {
             column: np.mean([roc_auc_score(own["cause"], own[column]) for _, own in table.groupby("sample")])
             for column in table.columns[5:].drop(["cause"])
@@ -315,7 +316,7 @@ def test_detectors_are_judged_and_recorded(run, tmp_path):
         assert rows[name]["AUC"] == pytest.approx(means["test"][name])
     assert rows["posterior"]["AUC"] > max(row["AUC"] for name, row in rows.items() if name != "posterior")
 
-    again = interpret.judge(
+    again = causes.judge(
         trained.model, control, histories, parts, "item", market.truth, market.log, samples=5, negatives=2
     )[0]
     assert (again["samples"] == 5).all()
