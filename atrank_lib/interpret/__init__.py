@@ -1,9 +1,8 @@
 """What a trained model looked at: attention, erasure and gradients, behavior by behavior, and whom they suspect."""
 
-from atrank_lib.interpret.attention import attention, spaces_of, table4
+from atrank_lib.interpret.attribution import erasure, gradient
 from atrank_lib.interpret.causes import agreement, caused, detector_auc, detectors, judge, planted, shares, suspects
-from atrank_lib.interpret.erasure import erasure, gradient
-from atrank_lib.interpret.explain import Explanation, explain
+from atrank_lib.interpret.explanation import Explanation, attention, explain, spaces_of, table4
 
 __all__ = [
     "Explanation",
