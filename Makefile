@@ -30,8 +30,9 @@ REPOSITORY ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
-# The name holds a checksum: the environment is brought up to date when one of these files changes.
-INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
+# The name holds a checksum: the environment is brought up to date when one of these files changes, or this folder's
+# name: an environment that was copied or moved along still runs the library of the folder where it was made.
+INSTALLED := $(VENV)/.installed-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 # The libraries that the package is compared with contradict its dependencies and each other's.
 PEERS := _build/bench-venv
 
@@ -86,7 +87,11 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but the book needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@made=$$(sed -n -e 's/^command = .* -m venv //' -e 's/^\(--[^ ]* \)*//' -e '\,^/,p' $(VENV)/pyvenv.cfg 2>/dev/null) || true; \
+	if [ -e $(VENV) ] && [ "$$made" != "$$(pwd -P)/$(VENV)" ]; then \
+	  echo "$(VENV) was made for another folder ($${made:-unknown}) and is made anew"; \
+	  if [ -L $(VENV) ]; then rm $(VENV); fi; $(PYTHON) -m venv --clear $(VENV); \
+	else $(PYTHON) -m venv $(VENV); fi
 	rm -f $(VENV)/.installed-*
 	$(PY) -m pip install -q -c constraints.txt --retries 0 --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
 	$(PY) -m pip install -q -c constraints.txt -e ".[test]"

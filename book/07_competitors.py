@@ -45,17 +45,19 @@ begin("07_competitors", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from itertools import combinations
 
-import atrank_book.check.competitors  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+
+from atrank_book import check
 from atrank_book.figures import INK, label_lines, learning_curves, model_color, sketch
 from atrank_book.figures import MODELS as COLORS
-
-from atrank_lib import Recipe, build_batch, check, evaluate, fit
+from atrank_lib import Recipe, build_batch, evaluate, fit
 from atrank_lib.competitors.base import in_time
-from atrank_lib.runs import MODELS, prepare
+from atrank_lib.fast import speed_up
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded, recorded_runs
 from experiments.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
@@ -82,14 +84,13 @@ def look(name, **options):
     options = {"embedding_size": 8, "hidden": 16, **options}
     kind = MODELS[name]
     options = {k: v for k, v in options.items() if k in kind.Config.model_fields}
-    model = kind(market.log.schema, histories.vocabularies, kind.Config(**options)).eval()
+    model = kind.build(market.log.schema, histories.vocabularies, kind.Config(**options)).eval()
     with torch.no_grad():
         score = model(batch).scores[0, 0]
         if name == "bpr-mf":
             return model, None, None, score
-        s, h = model.project(batch), model.targets(batch.candidates)[0][0, 0]
-        order, _ = in_time(batch)
-    return model, s[order], h, score
+        s, h = model.project(batch), model.targets(batch.candidates).h[0, 0]
+    return model, s[in_time(batch).order], h, score
 
 
 # %% [markdown]
@@ -266,7 +267,7 @@ for name, kind in MODELS.items():
     race[name] = []
     for run in range(runs):
         torch.manual_seed(seed + run)
-        model = kind(market.log.schema, histories.vocabularies, options)
+        model = speed_up(kind.build(market.log.schema, histories.vocabularies, options))
         fit(model, histories, parts, recipe, seed=seed + run, progress=False)
         race[name].append(evaluate(model, histories, {"item": parts.test["item"]}, negatives=20).average_user_auc)
 best = market.truth.auc(market.log, "item")

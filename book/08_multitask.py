@@ -42,18 +42,19 @@ from atrank_book.claims import begin, claim
 begin("08_multitask", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.multitask  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, PANEL, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, check, evaluate, fit
-from atrank_lib.multitask import TaskWeights, modes, remix, turns, without_conflicts
+from atrank_book import check
+from atrank_book.figures import INK, PANEL, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, evaluate, fit
+from atrank_lib.fast import speed_up
+from atrank_lib.multitask import modes
 from atrank_lib.negatives import NegativeSampler, draw_candidates
-from atrank_lib.runs import prepare
-from atrank_lib.samples import batches
+from atrank_lib.samples import batches, prepare
+from atrank_lib.tasks import TaskWeights, remix, turns, without_conflicts
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 from experiments.reproduce import difference
@@ -169,7 +170,7 @@ def train(mode, epochs, seed):
     histories, parts = prepare(log, "validated", mode.targets)
     torch.manual_seed(seed)
     config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, id_dropout=0.3)
-    model = ATRank(log.schema, histories.vocabularies, config, mode.histories)
+    model = speed_up(ATRank(log.schema, histories.vocabularies, config, mode.histories))
     recipe = Recipe(
         loss="pairwise", negatives=4, batch_size=64, learning_rate=5e-3, average=0.99, epochs=epochs, patience=4
     )
@@ -316,7 +317,7 @@ for g in groups:
 # is at $e^{-s_t} = 1 / (2 L_t)$; let us check.
 
 # %%
-weights = TaskWeights(parts.train, "uncertainty")
+weights = TaskWeights({name: len(samples) for name, samples in parts.train.items()}, "uncertainty")
 optimizer = torch.optim.SGD(weights.parameters(), lr=0.5)
 for _ in range(200):
     optimizer.zero_grad()
@@ -803,6 +804,6 @@ verdict
 #   to rank.
 # - **Behaviors as they are**: `told="raw"` gains {glue:text}`ch8_raw_least:.3f` to {glue:text}`ch8_raw_most:.3f` on the
 #   marketplace; on the real log it lets coupons gain from reading everything ({numref}`fig-multitask-raw`).
-# - **Beyond the shuffle**: `task_weights`, `task_mix`, `task_steps` of a `Recipe`, and `task_heads` of the model.
+# - **Beyond the shuffle**: `task_weights`, `task_mix`, `task_steps` of a `TaskRecipe`, and `task_heads` of the model.
 #
 # **Where next?** {ref}`ch-interpret` opens the model: does attention look at what was the cause?

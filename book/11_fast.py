@@ -45,27 +45,27 @@ begin("11_fast", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from unittest import mock
 
-import atrank_book.check.fast  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, group_color, model_color, space_color
+from atrank_lib.layout import Layout
+from atrank_lib.workers import Workers
 from IPython.display import Markdown
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit, kernels
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, group_color, model_color, space_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, fit
+from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
-from atrank_lib.layout import Layout
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.runs import prepare
-from atrank_lib.samples import batches, build_batch, history_lengths
-from atrank_lib.scale.execution import Execution
-from atrank_lib.workers import Workers
+from atrank_lib.samples import batches, build_batch, history_lengths, prepare
+from atrank_lib.scale.devices import Execution
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 

@@ -11,8 +11,7 @@ import ibis.expr.types as ir
 import pooch
 import pyarrow as pa
 
-from atrank_lib.log.events import EventLog
-from atrank_lib.log.schema import Feature, Group, Schema, TimeScale
+from atrank_lib.log import EventLog, Feature, Group, Schema, TimeScale
 from data_scripts._download import download
 from data_scripts._engine import Engine, connect
 from data_scripts._errors import PreparationError

@@ -26,8 +26,7 @@ import pyarrow as pa
 import rdata
 import typer
 
-from atrank_lib.log.events import EventLog
-from atrank_lib.log.schema import Feature, Group, Schema, TimeScale
+from atrank_lib.log import EventLog, Feature, Group, Schema, TimeScale
 from data_scripts._engine import Engine, EngineOption, connect
 from data_scripts._errors import PreparationError
 from data_scripts._tables import (

@@ -22,9 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from atrank_lib.log.events import EVENT_COLUMNS, EventLogError, table_path
-from atrank_lib.log.schema import SCHEMA_FILE, Problem, Schema
-from atrank_lib.log.sharded import SHARDS_AT_MOST, ShardedLog
+from atrank_lib.log import EventLogError, Problem, Schema, ShardedLog
+from atrank_lib.log.checks import EVENT_COLUMNS
+from atrank_lib.log.files import table_path
+from atrank_lib.log.schema import SCHEMA_FILE
+from atrank_lib.log.sharded import SHARDS_AT_MOST
 from data_scripts._engine import Engine, EngineOption, connect
 from data_scripts._errors import PreparationError
 from data_scripts._tables import or_exit, published, read_table, refuse_existing, stream
@@ -36,7 +38,7 @@ HASHED = 4  # hexadecimal digits of the MD5
 
 
 def shard_number(user_id: ir.StringColumn, shards: int) -> ir.IntegerColumn:
-    """The shard of every user, as `atrank_lib.scale.shards.shard_of` has it.
+    """The shard of every user, as `atrank_lib.log.sharded.shard_of` has it.
 
     Hash functions of the engines differ, but MD5 is MD5; its first digits become a number by their places in DIGITS,
     for the engines do not agree on how to read a hexadecimal number either.
@@ -111,7 +113,6 @@ def write(data: Path, out: Path, shards: int, engine: Engine = "duckdb", overwri
     refuse_existing(out, overwrite)
     schema = Schema.read(data / SCHEMA_FILE)
     with published(out, overwrite) as fresh:
-        fresh.mkdir()
         shutil.copy(data / SCHEMA_FILE, fresh)
         with connect(engine) as con:
             for name in schema.groups:

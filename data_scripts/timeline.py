@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from atrank_lib.log.events import EventLog
+from atrank_lib.log import EventLog
 from data_scripts.marketplace import BUY, GROUPS, LINKS, World
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from atrank_lib.log.events import EventLog
+from atrank_lib.log import EventLog
 from data_scripts.marketplace import ACTIONS, DAY, GROUPS, LINKS, MarketplaceConfig, World
 from data_scripts.timeline import Timeline
 

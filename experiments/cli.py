@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 import typer
+from atrank_lib.recipes import RecipeName
 from tqdm import tqdm
 
 from atrank_lib import interpret
@@ -19,8 +20,8 @@ from atrank_lib.cli.errors import plain_errors
 from atrank_lib.evaluation import evaluate
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import read_log
+from atrank_lib.log.writing import write_text, writing_file
 from atrank_lib.model import ATRank
-from atrank_lib.recipes import RecipeName
 from atrank_lib.runs import MODELS, Run, load_run
 from atrank_lib.samples import split
 from experiments import reproduce as tables
@@ -250,9 +251,10 @@ def figure2(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) ->
         )
     folder = out / "figure2" / slug(log.schema.name)
     folder.mkdir(parents=True, exist_ok=True)
-    curves.to_csv(folder / "curves.csv", index=False)
+    write_text(folder / "curves.csv", curves.to_csv(index=False))
     use_style()
-    learning_curves(curves).savefig(folder / "curves.png", dpi=150)
+    with writing_file(folder / "curves.png") as beside:
+        learning_curves(curves).savefig(beside, format="png", dpi=150)
     _show(curves.groupby("model")["AUC"].max().to_frame("best validation AUC"))
     typer.echo(f"curves.csv and curves.png are in {folder}")
 

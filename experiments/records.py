@@ -16,8 +16,9 @@ from jaxtyping import Float64
 from atrank_lib.evaluation import Evaluation
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.log.writing import write_text
 from atrank_lib.runs import RunConfig, versions
-from atrank_lib.runs.checkpoints import FitResult, write_text
+from atrank_lib.runs.checkpoints import FitResult
 from experiments.provenance import commit, hardware
 
 
@@ -65,7 +66,7 @@ def result(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def write_record(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a record beside its place, then rename it."""
+    """Write a record, complete or not at all, into a folder that is made for it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(content, indent=1) + "\n")
 

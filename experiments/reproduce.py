@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from atrank_lib.recipes import RECIPES, Recipe, RecipeName
 from tqdm import tqdm
 
 from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.evaluation import Evaluation, fixed_candidates, paired_difference, user_auc
 from atrank_lib.evaluation import evaluate as evaluate_model
 from atrank_lib.log.events import EventLog
-from atrank_lib.recipes import RECIPES, Recipe, RecipeName
 from atrank_lib.runs import MODELS, OPTIONS, load_run, prepare, train_run
 from atrank_lib.samples import history_lengths, split
 from experiments import search as searching

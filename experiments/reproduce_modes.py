@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from atrank_lib.recipes import Recipe, RecipeName
 
 from atrank_lib.evaluation import evaluate, paired_difference
-from atrank_lib.grouping import UNKNOWN, GroupedHistories
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
+from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.multitask import Kind, Mode, modes, one_time_scale, predictable, unshared
-from atrank_lib.recipes import Recipe, RecipeName
 from atrank_lib.runs import MODELS, load_run, train_run
 from atrank_lib.samples import Split, split
 from experiments.records import read_record, record_run

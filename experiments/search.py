@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from atrank_lib.recipes import Recipe
 
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import MODELS, prepare
 from atrank_lib.samples import Split
 from atrank_lib.training import fit

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from atrank_lib.batches import Batch, build_batch
+from atrank_lib.batches import Batch
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.ranking import Model
 from atrank_lib.runs import MODELS
-from atrank_lib.samples import moments
+from atrank_lib.samples import build_batch, moments
 from tests.random_logs import random_log
 
 # the authors' code, as far as every schema has it

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.batches import Packing, batches, build_batch, history_lengths
-from atrank_lib.grouping import Features, GroupedHistories, Ragged
+from atrank_lib.batches import Features, Packing, Ragged
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.samples import moments
+from atrank_lib.samples import batches, build_batch, history_lengths, moments
 from tests.random_logs import SCHEMA, all_samples, inputs, lists, plain_history, random_log, shapes
 
 

@@ -13,9 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.grouping import UNKNOWN, Features, GroupedHistories, Ragged, Vocabularies, check_groups, ranges
+from atrank_lib.batches import Features, Ragged, ranges
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import UNKNOWN, Vocabularies
 from atrank_lib.samples import split
 from tests.random_logs import lists, random_log, shapes
 

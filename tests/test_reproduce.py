@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from atrank_lib.recipes import RECIPES
 from typer.testing import CliRunner
 
 from atrank_lib.cli import app
 from atrank_lib.log.events import EventLog
-from atrank_lib.recipes import RECIPES
 from atrank_lib.runs import MODELS, train_run
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate

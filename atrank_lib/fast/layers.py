@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atrank_lib.attention import FeedForward, SpaceAttention
-from atrank_lib.batches import GroupBatch, Packing
+from atrank_lib.batches import Features, GroupBatch, Packing
 from atrank_lib.embedding import BehaviorEmbedding, ObjectEmbedding
 from atrank_lib.fast import kernels
-from atrank_lib.grouping import Features
 from atrank_lib.projection import GroupProjection, Perceptron
 
 M = TypeVar("M", bound=nn.Module)

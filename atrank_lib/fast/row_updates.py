@@ -25,7 +25,7 @@ the same kind of sum with weights of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -34,12 +34,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from atrank_lib.batches import Batch
+from atrank_lib.batches import Batch, Features, Ragged
 from atrank_lib.embedding import Table
 from atrank_lib.fast import kernels
-from atrank_lib.grouping import UNKNOWN, Features, Ragged
 from atrank_lib.log.schema import Schema
-from atrank_lib.multitask import TaskWeights
+from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.ranking import Model
 from atrank_lib.training import Recipe, Steps, Turn
 
@@ -219,8 +218,8 @@ class RowSteps(Steps):
     With weight decay, or on another device, all rows move in every step, as in ``Steps``.
     """
 
-    def __init__(self, model: Model, weights: TaskWeights, recipe: Recipe, least: int | None = None) -> None:
-        super().__init__(model, weights, recipe)
+    def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int], least: int | None = None) -> None:
+        super().__init__(model, recipe, tasks)
         least = large(recipe.batch_size) if least is None else least
         averages = {id(p): a.detach() for p, a in zip(self.leading, self.following, strict=True)}
         self.tables: dict[str, list[_LargeTable]] = {}
@@ -242,7 +241,7 @@ class RowSteps(Steps):
 
     def parameters(self) -> list[nn.Parameter]:
         """The model's parameters; while a step is taken, large tables' rows at hand."""
-        return [*self.leading, *(cast(nn.Parameter, t.module.weight) for t in self._all()), *self.weights.parameters()]
+        return [*super().parameters(), *(cast(nn.Parameter, t.module.weight) for t in self._all())]
 
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
         if not self.tables:

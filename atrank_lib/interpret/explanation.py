@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.attention import pad
-from atrank_lib.batches import Batch, build_batch
+from atrank_lib.batches import Batch
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Samples
-from atrank_lib.scale import moved
+from atrank_lib.samples import Samples, build_batch
+from atrank_lib.scale.devices import moved
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def explain(model: ATRank, batch: Batch) -> Explanation:
     for number in range(len(model.blocks)):
         block = model.block(number)
         queries, keys, _ = block.attention.project(c)
-        weights = block.attention.weights(pad(queries, packing), keys, packing)
+        weights = block.attention.weights(packing.pad(queries), keys, packing)
         matrices.append(weights * packing.mask[:, None, :, None])
         c = block(c, packing)
     keys, _ = model.target.read(c)

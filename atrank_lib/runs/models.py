@@ -40,3 +40,26 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
     "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
 }
+
+
+def options_of(model: str, recipe: str) -> dict[str, Any]:
+    """The options that go with a recipe, as far as a model has them.
+
+    Raises:
+        ValueError: unknown model.
+
+    >>> options_of("bpr-mf", "small")  # which has no hidden layer
+    {'embedding_size': 32, 'embedding_dropout': 0.1, 'id_dropout': 0.5}
+    """
+    return {name: value for name, value in OPTIONS[recipe].items() if name in named(model).Config.model_fields}
+
+
+def named(model: str) -> Kind:
+    """The kind of a model.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+    return MODELS[model]

@@ -10,9 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing
-from atrank_lib.grouping import Features, Ragged
-from atrank_lib.ranking import Encoding, Model, Scores
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
+from atrank_lib.ranking import Model, Read, Scores
 
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
@@ -89,18 +88,18 @@ def moved_candidates(candidates: Candidates, device: torch.device) -> Candidates
     return Candidates(candidates.group, moved_features(candidates.features, device), candidates.shape)
 
 
-class Placed(Model[Encoding]):
+class Placed(Model[Read]):
     """A model on a device, as if it were on the CPU: batches go there, scores come back."""
 
-    def __init__(self, model: Model[Encoding]) -> None:
+    def __init__(self, model: Model[Read]) -> None:
         super().__init__()
         self.model, self.schema, self.histories = model, model.schema, model.histories
         self.device = next(model.parameters()).device
 
-    def encode(self, batch: Batch) -> Encoding:
+    def encode(self, batch: Batch) -> Read:
         return self.model.encode(moved(batch, self.device))
 
-    def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
+    def score(self, encoding: Read, candidates: Candidates) -> Scores:
         found = self.model.score(encoding, moved_candidates(candidates, self.device))
         return Scores(found.scores.cpu(), found.targets.cpu(), found.users.cpu())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,18 +11,19 @@ from torch import Tensor
 
 from atrank_lib.batches import Batch
 from atrank_lib.evaluation import score_candidates
-from atrank_lib.fast import RowSteps, ready, sped_up
-from atrank_lib.multitask import TaskWeights
+from atrank_lib.fast.kernels import ready
+from atrank_lib.fast.layers import sped_up
 from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.samples import TaskSamples
 from atrank_lib.scale.devices import Execution, Placed, compile_layers, plain_layers
 from atrank_lib.scale.processes import ALONE, Processes
+from atrank_lib.tasks import TaskSteps
 from atrank_lib.training import Recipe, Turn
 
 
-class ScaledSteps(RowSteps):
-    """``RowSteps`` on the device and with the processes that it is given; by default on the CPU, alone.
+class ScaledSteps(TaskSteps):
+    """Steps on the device and with the processes that they are given; by default on the CPU, alone.
 
     Every process has its share of each batch; gradients are summed, and all make the same move.
 
@@ -32,16 +34,16 @@ class ScaledSteps(RowSteps):
     def __init__(
         self,
         model: Model,
-        weights: TaskWeights,
         recipe: Recipe,
+        tasks: Mapping[str, int],
         on: Execution | None = None,
         processes: Processes = ALONE,
     ) -> None:
         self.on, self.processes, self.part = on or Execution(), processes, processes.part
         self.device = self.on.place(processes.local_rank)
-        model, weights = model.to(self.device), weights.to(self.device)
-        processes.same_start([*model.parameters(), *weights.parameters()])
-        super().__init__(model, weights, recipe)
+        model = model.to(self.device)
+        processes.same_start(list(model.parameters()))
+        super().__init__(model, recipe, tasks)
         self.compiled = compile_layers(model, self.device) if self.on.compiled else []
 
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
@@ -53,12 +55,13 @@ class ScaledSteps(RowSteps):
     def share(self, count: int) -> float:
         return self.processes.share(count)
 
+    # what rows (fast.RowSteps) a step reads, where steps are those too
     def seen(self, mark: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
         return mark if self.processes.world == 1 else mark | (self.processes.sum(mark.int()) > 0)
 
     def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
         super().gradients(losses, generator)
-        if self.recipe.task_steps != "pcgrad":
+        if self.tasks.task_steps != "pcgrad":
             self.processes.sum_gradients(self.parameters())
 
     def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
@@ -81,5 +84,6 @@ class ScaledSteps(RowSteps):
             "processes": self.processes.world,
         }
 
-    def end(self) -> None:
+    def release(self) -> None:
+        """Undo the compilation, before the weights of the best epoch are put in."""
         plain_layers(self.compiled)

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing
-from atrank_lib.grouping import UNKNOWN, Catalog, Features, GroupedHistories, Ragged, key
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
+from atrank_lib.grouping import Catalog, GroupedHistories
+from atrank_lib.log.contract import key
+from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
 from atrank_lib.runs import Run, RunError
 from atrank_lib.samples import Samples, TaskSamples
-from atrank_lib.time_encoding import TICKS, seconds_of
 from atrank_lib.variants import options_of
 
 FORMAT = "atrank-browser-1"

@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 
 from tools.project import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 REQUIREMENTS = [
     Requirement(text)
     for texts in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
@@ -63,3 +64,13 @@ def test_the_makefile_takes_torch_from_the_constraints():
     assert not re.search(r"torch==\d", makefile)
     assert "(3, 11) <= sys.version_info < (3, 14)" in makefile
     assert PROJECT["requires-python"] == ">=3.11,<3.14"
+
+
+def test_the_wheel_holds_every_package():
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    listed = [name.replace(".", "/") for name in setuptools["packages"]]
+    for package, place in setuptools["package-dir"].items():
+        listed = [name.replace(package.replace(".", "/"), place, 1) for name in listed]
+    tops = ("atrank_lib", "book/atrank_book", "data_scripts", "experiments")
+    packages = [path.parent for top in tops for path in (ROOT / top).rglob("__init__.py")]
+    assert sorted(listed) == sorted([*(str(path.relative_to(ROOT)) for path in packages), "results"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from atrank_lib import Recipe, fit
-from atrank_lib.batches import batches
 from atrank_lib.fast import RowSteps, off, row_updates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.multitask import TaskWeights
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.runs import train_run
-from atrank_lib.samples import Split, prepare
+from atrank_lib.samples import Split, batches, prepare
+from atrank_lib.tasks import TaskRecipe, TaskSteps
 from atrank_lib.training import FitResult, Steps
 from data_scripts.simulate import MarketplaceConfig, simulate
 from tests.models import VARIANTS as OPTIONS
@@ -33,11 +32,11 @@ def prepared() -> tuple[GroupedHistories, Split]:
     return prepare(simulate(MarketplaceConfig(users=60, seed=3)).log, "paper")
 
 
-def exact(kind: type[Steps], **options: Any) -> Callable[[Model, TaskWeights, Recipe], Steps]:
+def exact(kind: type[Steps], **options: Any) -> Callable[[Model, Recipe, Mapping[str, int]], Steps]:
     """Steps with hardly any eps, so that the closed form is no approximation."""
 
-    def made(model: Model, weights: TaskWeights, recipe: Recipe) -> Steps:
-        steps = kind(model, weights, recipe, **options)
+    def made(model: Model, recipe: Recipe, tasks: Mapping[str, int]) -> Steps:
+        steps = kind(model, recipe, tasks, **options)
         for group in steps.optimizer.param_groups:
             if "eps" in group:
                 group["eps"] = 1e-30
@@ -46,14 +45,25 @@ def exact(kind: type[Steps], **options: Any) -> Callable[[Model, TaskWeights, Re
     return made
 
 
-WHOLE, ROWS = exact(Steps), exact(RowSteps, least=2)
+class AllInRows(RowSteps):
+    """However small a table is."""
+
+    def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int]) -> None:
+        super().__init__(model, recipe, tasks, least=2)
+
+
+class TaskRowSteps(TaskSteps, AllInRows):
+    """Of many tasks, and of a batch's rows alone."""
+
+
+WHOLE, ROWS = exact(TaskSteps), exact(TaskRowSteps)
 
 
 def trained(
     way: str,
     prepared: tuple[GroupedHistories, Split],
     recipe: Recipe,
-    steps: Callable[[Model, TaskWeights, Recipe], Steps],
+    steps: Callable[[Model, Recipe, Mapping[str, int]], Steps],
     count: int = 40,
 ) -> tuple[FitResult, dict[str, Tensor]]:
     """In 64 bits, so that differences are no rounding."""
@@ -69,15 +79,15 @@ def large_tables(steps: RowSteps) -> int:
 
 def test_which_tables_are_updated_by_rows(prepared: tuple[GroupedHistories, Split]) -> None:
     model, _ = make("atrank", prepared[0])
-    weights, everything = TaskWeights({"item": 1}), len(list(model.parameters()))
+    everything = len(list(model.parameters()))
     tables = len(prepared[0].vocabularies.words)
     for steps in (
-        RowSteps(model, weights, Recipe()),  # all tables are small
-        RowSteps(model, weights, Recipe(optimizer="adamw", weight_decay=0.1), least=1),  # all rows move anyway
+        RowSteps(model, Recipe(), {"item": 1}),  # all tables are small
+        RowSteps(model, Recipe(optimizer="adamw", weight_decay=0.1), {"item": 1}, least=1),  # all rows move anyway
     ):
         assert not large_tables(steps)
         assert len(steps.leading) == everything
-    steps = RowSteps(model, weights, Recipe(average=0.9), least=1)
+    steps = RowSteps(model, Recipe(average=0.9), {"item": 1}, least=1)
     assert large_tables(steps) == tables
     assert len(steps.leading) == len(steps.following) == everything - tables
     assert len(steps.parameters()) == everything
@@ -101,7 +111,7 @@ def test_which_tables_are_updated_by_rows(prepared: tuple[GroupedHistories, Spli
 def test_training_in_rows_is_training_as_a_whole(
     prepared: tuple[GroupedHistories, Split], changes: dict[str, Any]
 ) -> None:
-    recipe = Recipe.model_validate({"batch_size": 8, "epochs": 1, "learning_rate": 3e-3, **changes})
+    recipe = TaskRecipe.model_validate({"batch_size": 8, "epochs": 1, "learning_rate": 3e-3, **changes})
     whole, expected = trained("atrank", prepared, recipe, WHOLE)
     rows, found = trained("atrank", prepared, recipe, ROWS)
     assert rows.epochs[0]["loss"] == pytest.approx(whole.epochs[0]["loss"], rel=1e-9)
@@ -206,7 +216,7 @@ def test_a_step_holds_the_rows_that_it_reads(prepared: tuple[GroupedHistories, S
     histories, split = prepared
     model, _ = make("atrank", histories)
     rows = len(histories.vocabularies.words["item.object_id"]) + 1
-    steps = Others(model, TaskWeights({"item": 1}), Recipe(optimizer="sgd", batch_size=6), least=rows)
+    steps = Others(model, Recipe(optimizer="sgd", batch_size=6), {"item": 1}, least=rows)
     (table,) = steps.tables["item.object_id"]
     assert list(steps.tables) == ["item.object_id"]
     drawn = {"item": split.test["item"].objects[:, None].expand(-1, 2)}
@@ -233,7 +243,7 @@ def test_a_step_holds_the_rows_that_it_reads(prepared: tuple[GroupedHistories, S
 def test_a_step_that_fails_leaves_the_tables_whole(prepared: tuple[GroupedHistories, Split]) -> None:
     histories, split = prepared
     model, _ = make("atrank", histories)
-    steps = RowSteps(model, TaskWeights({"item": 1}), Recipe(), least=2)
+    steps = RowSteps(model, Recipe(), {"item": 1}, least=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     _, _, batch = next(iter(batches(histories, split.test, {n: s.objects[:, None] for n, s in split.test.items()}, 6)))
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import atrank_lib.scale.processes as distributed
-from atrank_lib.batches import batches
 from atrank_lib.cli import app
 from atrank_lib.evaluation import fixed_candidates, score_candidates
 from atrank_lib.fast import row_updates
@@ -29,7 +28,7 @@ from atrank_lib.model import ATRank
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.runs.checkpoints import Checkpoints
-from atrank_lib.samples import split
+from atrank_lib.samples import batches, split
 from atrank_lib.scale import ALONE, Execution, Processes, joined
 from tests.models import a_log
 from tests.scale.together import CONFIG, Job
