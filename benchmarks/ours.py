@@ -22,8 +22,8 @@ from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler
-from atrank_lib.runs import MODELS, prepare
-from atrank_lib.samples import Split, batches, split
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import Split, batches, prepare, split
 from atrank_lib.scale.devices import Execution
 from benchmarks.work import Setting, Work
 

@@ -1,8 +1,7 @@
-"""What a trained model looked at: attention, erasure and gradients, behavior by behavior, and whom they suspect."""
+"""What a trained model looked at: attention, erasure and gradients, behavior by behavior."""
 
-from atrank_lib.interpret.attention import attention, spaces_of
-from atrank_lib.interpret.erasure import erasure, gradient
-from atrank_lib.interpret.explain import Explanation, explain
+from atrank_lib.interpret.attribution import erasure, gradient
+from atrank_lib.interpret.explanation import Explanation, attention, explain, spaces_of
 
 __all__ = [
     "Explanation",

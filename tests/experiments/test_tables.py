@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from atrank_lib.recipes import RecipeName
 
 from atrank_lib import RECIPES, EventLog, Schema
 from atrank_lib.multitask import Mode
 from atrank_lib.runs import MODELS
+from atrank_lib.training import RecipeName
 from experiments.cells import is_finished
 from experiments.models import COMPARED
 from experiments.records import ExperimentError, Profile, read_record
