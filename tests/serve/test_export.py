@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 from atrank_lib.cli import app
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.runs import prepare
-from atrank_lib.samples import Split, build_batch, history_lengths
+from atrank_lib.samples import Split, build_batch, history_lengths, prepare
 from atrank_lib.serve.browser import (
     batch_of,
     browser_document,
