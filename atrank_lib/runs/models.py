@@ -21,18 +21,13 @@ class Kind(NamedTuple):
 
 MODELS: dict[str, Kind] = {
     "atrank": Kind(ATRankOptions, build),
-    **{
-        name: Kind(model.Config, model)
-        for name, model in {
-            "bpr-mf": BPRMF,
-            "bi-lstm": BiLSTM,
-            "bi-lstm-attention": BiLSTMAttention,
-            "cnn": CNN,
-            "din": DIN,
-            "bst": BST,
-            "wide-deep": WideDeep,
-        }.items()
-    },
+    "bpr-mf": Kind(BPRMF.Config, BPRMF),
+    "bi-lstm": Kind(BiLSTM.Config, BiLSTM),
+    "bi-lstm-attention": Kind(BiLSTMAttention.Config, BiLSTMAttention),
+    "cnn": Kind(CNN.Config, CNN),
+    "din": Kind(DIN.Config, DIN),
+    "bst": Kind(BST.Config, BST),
+    "wide-deep": Kind(WideDeep.Config, WideDeep),
 }
 # the options of any model that go with a recipe: the paper names no dropout, Adam needs it
 OPTIONS: dict[str, dict[str, Any]] = {
