@@ -64,9 +64,8 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.sharded import shard_of
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.runs import prepare
-from atrank_lib.samples import batches
-from atrank_lib.scale.execution import Execution
+from atrank_lib.samples import batches, prepare
+from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import Processes
 from atrank_lib.scale.shards import Shards
 from data_scripts.shard import write

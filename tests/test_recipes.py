@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
-
 from atrank_lib.recipes import RECIPES, Recipe, learning_rate
+from pydantic import ValidationError
 
 
 def test_learning_rate_formula() -> None:

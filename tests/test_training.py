@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from atrank_lib.recipes import Recipe
 from torch import Tensor
 
 import atrank_lib.training as training
+from atrank_lib.batches import Batch
 from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs.checkpoints import Checkpoints
-from atrank_lib.batches import Batch
 from atrank_lib.samples import Split, split
 from atrank_lib.training import fit
 from tests.random_logs import SCHEMA, random_log

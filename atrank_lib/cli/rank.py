@@ -9,8 +9,9 @@ import typer
 
 from atrank_lib.cli.options import AtOption, DataOption, JsonOption, RunOption
 from atrank_lib.cli.output import print_table
-from atrank_lib.log import ShardedLog, check_moment, read_log
-from atrank_lib.runs import load_run
+from atrank_lib.log.extent import check_moment
+from atrank_lib.log.sharded import ShardedLog, read_log
+from atrank_lib.runs.run import load_run
 from atrank_lib.serve.ranker import Ranker
 
 

@@ -10,8 +10,9 @@ import torch
 import typer
 
 from atrank_lib.cli.options import AtOption, DataOption, RunOption, one_target
-from atrank_lib.log import EventLog, check_moment
-from atrank_lib.runs import load_run
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.extent import check_moment
+from atrank_lib.runs.run import load_run
 from atrank_lib.serve.pairs import check_suffix, read_pairs
 from atrank_lib.serve.ranker import Ranker
 
@@ -30,7 +31,7 @@ def score(
     """Score pairs of users and objects. Histories are encoded once each; FILE appears complete or not at all."""
     check_suffix(out)
     trained = load_run(run)
-    target = one_target(trained, group, "--group")
+    target = one_target(trained.config.targets, group, "--group")
     log = EventLog.read(data)
     if at is not None:
         check_moment(at, log.schema, log.extents()[None])

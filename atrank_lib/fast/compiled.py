@@ -24,7 +24,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCE = Path(__file__).with_name("kernels.c")  # which includes the other .c files beside it
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
 
 
@@ -64,7 +64,8 @@ def build(folder: Path, command: Sequence[str]) -> Path:
         OSError, subprocess.SubprocessError: the folder cannot be written, or the compiler fails.
     """
     machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), *command, *_FLAGS)
-    name = "kernels-" + _checksum(_SOURCE.read_bytes() + "\0".join(machine).encode())
+    sources = b"".join(file.read_bytes() for file in sorted(_SOURCE.parent.glob("*.c")))
+    name = "kernels-" + _checksum(sources + "\0".join(machine).encode())
     for found in folder.glob(f"{name}-*.so"):
         if found.stem == f"{name}-{_checksum(found.read_bytes())}":
             return found
@@ -106,8 +107,8 @@ def library() -> ctypes.CDLL | None:
     found.attend_back.argtypes = [n, p, p, p, p, n, n, c_float, *[p] * 9, i]
     found.look_up.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
     found.look_up_back.argtypes = [n, n, n, p, p, p, p, p, i]
-    found.pay.argtypes = [n, n, p, p, c_float, p, p, p, p, p, p, p, p, i]
-    found.put.argtypes = [n, n, p, n, p, p, i]
-    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back", "pay", "put"):
+    found.catch_up.argtypes = [n, n, p, p, c_float, p, p, p, p, p, p, p, p, i]
+    found.write_rows.argtypes = [n, n, p, n, p, p, i]
+    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back", "catch_up", "write_rows"):
         getattr(found, name).restype = None
     return found

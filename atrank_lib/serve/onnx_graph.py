@@ -97,7 +97,7 @@ class OneUser(nn.Module):
         s = model.projection({g: model.embedding(g)(b) for g, b in behaviors.items()})
         encoding, matrices = self.read(s)
         features = _of(inputs, "candidates.")
-        count = next(iter(features.values())).shape[0]
+        count = cast(Tensor, next(iter(features.values()))).shape[0]
         found = model.score(encoding, Candidates(self.target_group, features, (1, count)))
         return found.scores[0], cast(DenseAttention, model.target.attention).kept, *matrices
 

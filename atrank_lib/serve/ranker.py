@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.batches import Candidates
+from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import check_groups
 from atrank_lib.model import ATRank
 from atrank_lib.ranking import Model, Targets
-from atrank_lib.samples import Samples, build_batch, ends_before, history_lengths
-from atrank_lib.scale.execution import moved, moved_features
+from atrank_lib.samples import build_batch, ends_before, history_lengths
+from atrank_lib.scale.devices import moved, moved_candidates
 
 # behaviors encoded at a time, as a multiple of the pairs scored at a time
 LONGEST = 8
@@ -198,8 +198,8 @@ class Ranker:
         )
 
     def _candidates(self, rows: Int[Tensor, "b c"]) -> Candidates:
-        features = moved_features(self.catalog.take(rows.flatten()), self.device)
-        return Candidates(self.group, features, (rows.shape[0], rows.shape[1]))
+        candidates = Candidates(self.group, self.catalog.take(rows.flatten()), (rows.shape[0], rows.shape[1]))
+        return moved_candidates(candidates, self.device)
 
 
 def _each(change: Callable[..., Tensor], *parts: Targets) -> Targets:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from atrank_lib.fast import kernels
+from atrank_lib.fast import compiled, kernels
 from atrank_lib.fast.compiled import build, compiler, library
 
 HERE = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -75,6 +75,20 @@ def test_a_damaged_file_is_made_again(quick: Path, tmp_path: Path, left: str) ->
     assert works(again)
     assert calls(tmp_path) == 2
     assert list(folder.iterdir()) == [again]
+
+
+@needs_compiler
+def test_any_file_that_changes_is_compiled_anew(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kernels.c includes the others."""
+    sources = tmp_path / "sources"
+    shutil.copytree(compiled._SOURCE.parent, sources, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(compiled, "_SOURCE", sources / "kernels.c")
+    first = build(tmp_path / "cache", [str(quick)])
+    with (sources / "rows.c").open("a") as file:
+        file.write("int64_t another(void) { return 7; }\n")
+    second = build(tmp_path / "cache", [str(quick)])
+    assert first != second
+    assert ctypes.CDLL(str(second)).another() == 7
 
 
 @needs_compiler

@@ -11,20 +11,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from atrank_lib.layout import Layout
+from atrank_lib.recipes import Recipe
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from atrank_lib import interpret
+from atrank_lib.batches import Samples
 from atrank_lib.cli import app
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.layout import Layout
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import load_run, prepare, train_run
-from atrank_lib.samples import Samples, build_batch, split
+from atrank_lib.samples import build_batch, split
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
 from experiments.records import read_record
@@ -182,9 +183,9 @@ def test_detector_auc_is_the_auc_of_each_history(seed):
         for sample, own in table.groupby("sample")
         if own["cause"].nunique() == 2
     }
-    found = interpret.detector_auc(table, "a")
+    found = causes.detector_auc(table, "a")
     assert found.to_dict() == pytest.approx(expected)
-    summary = interpret.detectors(table, ["a", "b"])
+    summary = causes.detectors(table, ["a", "b"])
     assert summary.loc["a", "AUC"] == pytest.approx(np.mean(list(expected.values())))
     assert summary.loc["a", "samples"] == len(expected)
     assert summary.loc["a", "low"] < summary.loc["a", "AUC"] < summary.loc["a", "high"]
@@ -194,7 +195,7 @@ def test_detector_auc_is_the_auc_of_each_history(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_agreement_is_spearman_s_correlation_within_each_history(seed):
     table = random_table(seed)
-    found = interpret.agreement(table, "a", "b")
+    found = causes.agreement(table, "a", "b")
     for sample, own in table.groupby("sample"):
         expected = spearmanr(own["a"], own["b"]).statistic if len(own) > 1 else float("nan")
         assert found[sample] == pytest.approx(expected, nan_ok=True)
@@ -203,7 +204,7 @@ def test_agreement_is_spearman_s_correlation_within_each_history(seed):
 def test_what_is_shared_is_equal_and_known(log, histories):
     samples = split(histories).test["item"]
     table = interpret.attention(a_model(histories), histories, samples)
-    found = interpret.shares(table, histories, samples, ["shop_id", "tokens"])
+    found = causes.shares(table, histories, samples, ["shop_id", "tokens"])
     expected = []
     for i, group, row in zip(table["sample"], table["group"], table["row"], strict=True):
         target = log.objects["item"]["shop_id"].iloc[int(samples.objects[i])]
@@ -218,9 +219,9 @@ def test_what_is_shared_is_equal_and_known(log, histories):
 def test_the_truth_stands_beside_each_behavior(target, market):
     histories, parts = prepare(market.log, "validated", [target])
     samples = parts.test[target]
-    known = interpret.caused(market.truth, histories, samples)
+    known = causes.caused(market.truth, histories, samples)
     table = interpret.attention(a_model(histories), histories, samples)
-    table = interpret.planted(table, market.truth, market.log, histories, samples)
+    table = causes.planted(table, market.truth, market.log, histories, samples)
     rows = histories.groups[target].rows[samples.positions].numpy()
     causes = market.truth.causes[target].iloc[rows].reset_index(drop=True)
     assert known.tolist() == (causes["cause_group"] != "").tolist()
@@ -251,9 +252,9 @@ def test_detectors_are_judged_and_recorded(market, tmp_path):
     parts = split(histories, "validated", ["item"])
     means = {}
     for name, part in (("validation", parts.validation["item"]), ("test", parts.test["item"])):
-        samples = part[interpret.caused(market.truth, histories, part)]
+        samples = part[causes.caused(market.truth, histories, part)]
         candidates = fixed_candidates(histories, {"item": samples}, 8)["item"]
-        table = interpret.suspects(trained.model, histories, samples, market.truth, market.log, candidates)
+        table = causes.suspects(trained.model, histories, samples, market.truth, market.log, candidates)
         means[name] = {
             column: np.mean([roc_auc_score(own["cause"], own[column]) for _, own in table.groupby("sample")])
             for column in table.columns[5:].drop(["cause"])
@@ -266,7 +267,7 @@ def test_detectors_are_judged_and_recorded(market, tmp_path):
         assert rows[name]["AUC"] == pytest.approx(means["test"][name])
     assert rows["posterior"]["AUC"] > max(row["AUC"] for name, row in rows.items() if name != "posterior")
 
-    again = interpret.judge(
+    again = causes.judge(
         trained.model, control, histories, parts, "item", market.truth, market.log, samples=5, negatives=2
     )[0]
     assert (again["samples"] == 5).all()
@@ -284,7 +285,7 @@ def test_without_validation_no_space_can_be_chosen(market):
     histories, parts = prepare(market.log, "paper", ["item"])
     model = a_model(histories)
     with pytest.raises(ValueError, match="no validation target of group 'item' has a cause"):
-        interpret.judge(model, model, histories, parts, "item", market.truth, market.log)
+        causes.judge(model, model, histories, parts, "item", market.truth, market.log)
 
 
 def test_table_4_is_the_mean_attention_of_each_bucket(data, tmp_path):

@@ -1,7 +1,8 @@
 """Compiled kernels against torch's own operators, in double precision where the reference is computed."""
 
+from __future__ import annotations
+
 import math
-import shutil
 import threading
 
 import pytest
@@ -10,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from atrank_lib.attention import SpaceAttention
 from atrank_lib.fast import kernels
-from atrank_lib.layout import Layout
+from tests.fast.test_compiled import needs_compiler
 
-HERE = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-needs_compiler = pytest.mark.skipif(HERE is None, reason="no C compiler here")
 SEED = st.integers(0, 2**31)
 
 
@@ -64,23 +62,26 @@ def test_layers(seed, n, inputs, out, bias, relu):
 @settings(max_examples=40, deadline=None)
 def test_attention(seed, lengths, spaces, width, targets, mixed, scale):
     torch.manual_seed(seed)
-    d, b, longest = spaces * width, len(lengths), max(*lengths, 1)
+    d, b, n = spaces * width, len(lengths), sum(lengths)
     if d % 16:
         return
-    slots = torch.cat([torch.arange(n) + i * longest for i, n in enumerate(lengths)])
-    if mixed:
-        slots = slots[torch.randperm(len(slots))]
-    layout = Layout(slots, b, longest)
-    rows = layout.asked(targets) if targets else layout.among
-    count = b * targets if targets else len(slots)
-    q, k, v = (torch.randn(size, d, requires_grad=True) for size in (count, len(slots), len(slots)))
-    told = kernels.attend(q, k, v, rows, spaces, scale)
+    owner = torch.arange(b).repeat_interleave(torch.tensor(lengths))
+    order = torch.randperm(n) if mixed else torch.arange(n)
+    owner = torch.empty_like(owner).index_copy_(0, order, owner)  # row order[i] holds what comes as number i
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    asking = torch.arange(b).repeat_interleave(targets) if targets else owner
+    if targets:
+        rows = kernels.Rows(torch.arange(b + 1) * targets, offsets, key_order=order)
+    else:
+        rows = kernels.Rows(offsets, offsets, order, order)
+    count = len(asking)
+    q, k, v = (torch.randn(size, d, requires_grad=True) for size in (count, n, n))
+    out = kernels.attend(q, k, v, rows, spaces, scale)
     weight = torch.randn(count, d)
-    found = torch.autograd.grad((told * weight).sum(), [q, k, v])
+    found = torch.autograd.grad((out * weight).sum(), [q, k, v])
 
     exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
     expected = 0.0 * exact[0]
-    owner, asking = slots // longest, torch.arange(count) // targets if targets else slots // longest
     for i in range(b):
         mine, asks = owner == i, asking == i
         if mine.any() and asks.any():
@@ -90,7 +91,7 @@ def test_attention(seed, lengths, spaces, width, targets, mixed, scale):
             )
             a = (scale * qs @ ks.transpose(1, 2)).softmax(dim=2)
             expected = expected.index_put((asks.nonzero()[:, 0],), (a @ vs).transpose(0, 1).flatten(1))
-    torch.testing.assert_close(told.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
     for a, b_ in zip(
         found,
         torch.autograd.grad((expected * weight).sum(), exact, allow_unused=True, materialize_grads=True),
@@ -105,9 +106,9 @@ def test_attention_of_extreme_scores():
     keys = torch.eye(16)[:2] * torch.tensor([[1.0], [-1.0]])
     values = torch.arange(32.0).view(2, 16)
     rows = kernels.Rows(torch.tensor([0, 2]), torch.tensor([0, 2]))
-    told = kernels.attend(torch.eye(16)[:2] * torch.tensor([[1e4], [3e4]]), keys, values, rows, 1, 1.0)
+    out = kernels.attend(torch.eye(16)[:2] * torch.tensor([[1e4], [3e4]]), keys, values, rows, 1, 1.0)
     torch.testing.assert_close(
-        told, values[[0, 0]] * torch.tensor([[1.0], [0]]) + torch.stack([values[0] * 0, values[0]])
+        out, values[[0, 0]] * torch.tensor([[1.0], [0]]) + torch.stack([values[0] * 0, values[0]])
     )
 
 
@@ -143,13 +144,12 @@ def test_threads_share_rows_and_repeat_themselves():
     torch.manual_seed(0)
     n, d = 3_000, 64
     linear, x = nn.Linear(d, d), torch.randn(n, d, requires_grad=True)
-    slots = torch.arange(n)
-    layout = Layout(slots, 60, 50)
+    offsets = torch.arange(61) * 50
 
     def run():
         (y,) = kernels.layers(x, [linear], [True])
-        told = kernels.attend(y, y, y, layout.among, 4, 0.5)
-        return torch.cat([g.flatten() for g in torch.autograd.grad(told.square().sum(), [x, *linear.parameters()])])
+        out = kernels.attend(y, y, y, kernels.Rows(offsets, offsets), 4, 0.5)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(out.square().sum(), [x, *linear.parameters()])])
 
     before = torch.get_num_threads()
     try:
@@ -177,21 +177,6 @@ def test_where_kernels_stay_out():
     assert not kernels.ready(x, 16, 10)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not kernels.ready(x)
-
-
-def test_both_ways_tell_the_same():
-    torch.manual_seed(0)
-    space = SpaceAttention(32, [8, 8, 8, 8])
-    layout = Layout(torch.tensor([0, 1, 5, 2, 4, 6]), 3, 4)
-    s, asking = torch.randn(6, 32), torch.randn(3, 2, 32)
-    queries, keys, values = space.read(s, asking=True)
-    with kernels.off():
-        for a, b in zip((queries, keys, values), space.read(s, asking=True), strict=True):
-            torch.testing.assert_close(a, b)
-    for q in (queries, asking):
-        found = space.tell(q, keys, values, layout)
-        with kernels.off():
-            torch.testing.assert_close(found, space.tell(q, keys, values, layout))
 
 
 def test_what_does_not_fit():

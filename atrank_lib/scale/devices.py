@@ -1,17 +1,17 @@
-"""Where and how a model computes: device, precision, compilation. What is learned is the ``Recipe``'s business."""
+"""Devices: where and how a model computes. What is learned is the ``Recipe``'s business."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
-from atrank_lib.ranking import Model, Scores
+from atrank_lib.ranking import Model, Read, Scores
 
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
@@ -80,20 +80,28 @@ def moved(batch: Batch, device: torch.device) -> Batch:
         features = moved_features(g.features, device)
         histories[name] = GroupBatch(features, g.actions.to(device), g.elapsed.to(device), g.positions)
     packing = Packing(p.owner.to(device), p.place.to(device), p.lengths.to(device), p.longest)
-    features = moved_features(c.features, device)
-    return Batch(histories, packing, batch.users.to(device), Candidates(c.group, features, c.shape))
+    return Batch(histories, packing, batch.users.to(device), moved_candidates(c, device))
 
 
-class Placed(Model[Any]):
+def moved_candidates(candidates: Candidates, device: torch.device) -> Candidates:
+    """The same candidates on another device."""
+    return Candidates(candidates.group, moved_features(candidates.features, device), candidates.shape)
+
+
+class Placed(Model[Read]):
     """A model on a device, as if it were on the CPU: batches go there, scores come back."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model[Read]) -> None:
         super().__init__()
         self.model, self.schema, self.histories = model, model.schema, model.histories
+        self.device = next(model.parameters()).device
 
-    def forward(self, batch: Batch) -> Scores:
-        output = self.model(moved(batch, next(self.model.parameters()).device))
-        return Scores(output.scores.cpu(), output.targets.cpu(), output.users.cpu())
+    def encode(self, batch: Batch) -> Read:
+        return self.model.encode(moved(batch, self.device))
+
+    def score(self, encoding: Read, candidates: Candidates) -> Scores:
+        found = self.model.score(encoding, moved_candidates(candidates, self.device))
+        return Scores(found.scores.cpu(), found.targets.cpu(), found.users.cpu())
 
 
 def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:
