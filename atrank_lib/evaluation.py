@@ -247,7 +247,7 @@ def score_candidates(
                 size = max(1, min(batch_size, PAIRS // len(columns)))
                 used = groups or model.histories
                 for _, index, batch in batches(histories, {task: tasks[task]}, some, size, groups=used, part=part):
-                    scores[task][index[:, None], columns] = model(batch).scores
+                    scores[task][index[:, None], columns] = model(batch).scores.float()
     return scores
 
 

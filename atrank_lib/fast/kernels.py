@@ -221,7 +221,7 @@ def layers(
     parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
     found = _Layers.apply(x.reshape(-1, x.shape[-1]).contiguous(), tuple(relu), *parameters)
     found = (found,) if len(linears) == 1 else found
-    return tuple(y.view(*x.shape[:-1], -1) for y in found) if x.dim() != 2 else found
+    return tuple(y.view(*x.shape[:-1], y.shape[-1]) for y in found) if x.dim() != 2 else found
 
 
 class _Attention(torch.autograd.Function):
