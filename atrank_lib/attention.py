@@ -1,7 +1,6 @@
 """Attention in several semantic spaces: behaviors to behaviors (eq. 3-6), and a target to behaviors (eq. 7).
 
-What concerns one behavior runs on packed tensors ``[n, d]`` (all behaviors of a batch, no padding). Only the scores
-need each sample's behaviors side by side; they are padded here, and nowhere else.
+What concerns one behavior runs on packed tensors; only scores need each sample's behaviors side by side, padded.
 
 Shapes: ``b`` samples, ``t`` places, ``n`` behaviors, ``c`` targets, ``d`` hidden size, ``k`` spaces of size ``s``.
 """
@@ -11,37 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from atrank_lib.batches import Packing
 from atrank_lib.projection import Perceptron, SemanticProjection
-
-
-def pad(x: Float[Tensor, "n d"], packing: Packing) -> Float[Tensor, "b t d"]:
-    """Packed to padded: a sample's behaviors side by side; empty places hold zeros.
-
-    >>> packing = Packing.of(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), size=2)
-    >>> pad(torch.tensor([[1.0], [2.0], [3.0]]), packing).tolist()
-    [[[1.0], [0.0]], [[2.0], [3.0]]]
-    """
-    b, t = len(packing.lengths), packing.longest
-    return x.new_zeros(b * t, x.shape[1]).index_copy(0, packing.owner * t + packing.place, x).view(b, t, x.shape[1])
-
-
-def pack(x: Float[Tensor, "b t d"], packing: Packing) -> Float[Tensor, "n d"]:
-    """The inverse of ``pad``."""
-    return x.flatten(0, 1).index_select(0, packing.owner * packing.longest + packing.place)
-
-
-def visible(packing: Packing) -> Bool[Tensor, "b t"]:
-    """What attention may look at.
-
-    A sample without any behavior sees its first empty place: its value is zero, and so is the result, where a
-    softmax over nothing would be NaN.
-    """
-    first = torch.arange(packing.longest, device=packing.lengths.device) == 0
-    return packing.mask | ((packing.lengths == 0)[:, None] & first)
 
 
 def split_spaces(x: Float[Tensor, "b q d"], sizes: Sequence[int]) -> Float[Tensor, "b k q s"]:
@@ -69,46 +42,11 @@ def join_spaces(x: Float[Tensor, "b k q s"], sizes: Sequence[int]) -> Float[Tens
     return torch.cat([x[:, k, :, :size] for k, size in enumerate(sizes)], dim=-1)
 
 
-def attend(
-    queries: Float[Tensor, "b k q s"],
-    keys: Float[Tensor, "b k t s"],
-    values: Float[Tensor, "b k t s"],
-    visible: Bool[Tensor, "b t"],
-    scale: float = 1.0,
-) -> Float[Tensor, "b k q s"]:
-    """``softmax(scale * Q K^T) V`` in every space, in one fused call.
-
-    >>> keys = torch.tensor([[[[0.0], [0.0], [9.0]]]])  # [b=1, k=1, t=3, s=1]
-    >>> values = torch.tensor([[[[1.0], [3.0], [7.0]]]])
-    >>> attend(torch.ones(1, 1, 1, 1), keys, values, torch.tensor([[True, True, False]])).item()  # the third is hidden
-    2.0
-    """
-    mask = visible[:, None, None, :]
-    return nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
-
-
-def attention_weights(
-    queries: Float[Tensor, "b k q s"],
-    keys: Float[Tensor, "b k t s"],
-    visible: Bool[Tensor, "b t"],
-    scale: float = 1.0,
-) -> Float[Tensor, "b k q t"]:
-    """The matrices ``A_k`` that ``attend`` uses without ever storing them.
-
-    >>> queries, keys = torch.ones(1, 1, 1, 1), torch.tensor([[[[0.0], [0.0], [9.0]]]])
-    >>> attention_weights(queries, keys, torch.tensor([[True, True, False]])).tolist()
-    [[[[0.5, 0.5, 0.0]]]]
-    """
-    scores = queries @ keys.transpose(-1, -2) * scale
-    return scores.masked_fill(~visible[:, None, None, :], float("-inf")).softmax(dim=-1)
-
-
 class SpaceAttention(nn.Module):
     """The parameters of eq. 2-5: ``P_k`` makes queries, ``W_k`` keys, ``Q_k`` values.
 
-    The paper's score is bilinear, ``S_k W_k S^T``. Since ``S_k W_k S^T = S_k (S W_k^T)^T``, the keys are projected
-    to ``s_k`` dimensions first: the same numbers as multi-head attention with scale 1, K times cheaper than
-    comparing in all ``d`` dimensions.
+    The paper's score is bilinear. Since ``S_k W_k S^T = S_k (S W_k^T)^T``, keys are projected to ``s_k`` dimensions
+    first: the numbers of multi-head attention with scale 1, K times cheaper than comparing in all ``d`` dimensions.
     """
 
     scale = 1.0
@@ -117,7 +55,7 @@ class SpaceAttention(nn.Module):
         super().__init__()
         self.sizes = tuple(sizes)
         self.queries = SemanticProjection(hidden, sizes)
-        self.keys = nn.Linear(hidden, hidden, bias=False)
+        self.keys: nn.Module = nn.Linear(hidden, hidden, bias=False)
         self.values = Perceptron(hidden, hidden)
 
     def project(self, s: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:
@@ -137,17 +75,20 @@ class SpaceAttention(nn.Module):
     ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
         """``concat_k softmax(scale * Q_k K_k^T) V_k``: each behavior queries its own sample's, or ``c`` targets do."""
         among = queries.dim() == 2
-        tables = (pad(queries, packing) if among else queries, pad(keys, packing), pad(values, packing))
+        tables = (packing.pad(queries) if among else queries, packing.pad(keys), packing.pad(values))
         q, k, v = (split_spaces(x, self.sizes) for x in tables)
-        c = join_spaces(attend(q, k, v, visible(packing), self.scale), self.sizes)
-        return pack(c, packing) if among else c
+        mask = packing.visible[:, None, None, :]
+        c = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        c = join_spaces(c, self.sizes)
+        return packing.pack(c) if among else c
 
     def weights(
         self, queries: Float[Tensor, "b c d"], keys: Float[Tensor, "n d"], packing: Packing
     ) -> Float[Tensor, "b k c t"]:
-        """How much each query takes from each behavior, in every space; rows sum to one."""
-        q, k = split_spaces(queries, self.sizes), split_spaces(pad(keys, packing), self.sizes)
-        return attention_weights(q, k, visible(packing), self.scale)
+        """The matrices ``A_k`` that ``attend`` never stores: what each query takes from each behavior."""
+        q, k = split_spaces(queries, self.sizes), split_spaces(packing.pad(keys), self.sizes)
+        scores = self.scale * q @ k.transpose(-1, -2)
+        return scores.masked_fill(~packing.visible[:, None, None, :], float("-inf")).softmax(dim=-1)
 
 
 class FeedForward(nn.Sequential):
@@ -158,9 +99,8 @@ class FeedForward(nn.Sequential):
 
 
 class SelfAttention(nn.Module):
-    """One layer of eq. 2-6: ``C = LayerNorm(S + dropout(F_self(concat_k C_k)))``.
-
-    The paper says "residual connections" and not what they add; here it is the layer's input ``S``.
+    """One layer of eq. 2-6: ``C = LayerNorm(S + dropout(F_self(concat_k C_k)))``; the paper leaves open what its
+    "residual connections" add, here the layer's input ``S``.
 
     >>> packing = Packing.of(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), size=2)  # one behavior, and three
     >>> SelfAttention(8, SpaceAttention(8, [4, 4]))(torch.randn(4, 8), packing).shape
@@ -184,9 +124,8 @@ class SelfAttention(nn.Module):
 
 
 class TargetAttention(nn.Module):
-    """Eq. 7, *vanilla attention*: what the behaviors ``C`` tell about a target ``h_t``.
-
-    It has an ``attention`` of its own, as the original code; eq. 7 writes the symbols ``P_k, W_k, Q_k`` of eq. 2-5.
+    """Eq. 7, *vanilla attention*: what the behaviors ``C`` tell about a target ``h_t``. It has an ``attention`` of its
+    own, as the original code; eq. 7 writes the symbols ``P_k, W_k, Q_k`` of eq. 2-5.
 
     >>> packing = Packing.of(torch.tensor([0, 1, 1, 1]), torch.tensor([0, 0, 1, 2]), size=2)
     >>> layer = TargetAttention(8, SpaceAttention(8, [4, 4]))

@@ -1,20 +1,45 @@
-"""Batches: what a model reads for some samples, looked up by indexing alone.
+"""What a model reads: behaviors of some samples, packed, and the candidates to score.
 
-Behaviors come packed: all behaviors of all samples end to end, without padding, and beside them who each belongs to.
+Packed means all behaviors of all samples end to end, without padding; beside them stands whose each one is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atrank_lib.grouping import Features, GroupedHistories, check_groups, ranges
-from atrank_lib.samples import Samples
+
+def ranges(starts: Int[Tensor, " b"], lengths: Int[Tensor, " b"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """The numbers ``starts[i] ... starts[i] + lengths[i] - 1`` for every ``i``, end to end, and their ``i``.
+
+    >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3]))
+    (tensor([5, 6, 0, 1, 2]), tensor([0, 0, 1, 1, 1]))
+    """
+    owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(len(owner), device=lengths.device) + shift[owner], owner
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of different lengths in one tensor: list ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
+
+    values: Int[Tensor, " n"]
+    offsets: Int[Tensor, " b_plus_1"]
+
+    def take(self, rows: Int[Tensor, " m"]) -> Ragged:
+        """The lists ``rows``, in that order."""
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        positions, _ = ranges(starts, lengths)
+        return Ragged(self.values[positions], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+
+
+# what a model reads of some objects: indices, lists of indices, or (standardized value, is missing)
+Features = dict[str, Tensor | Ragged]
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,26 @@ class Packing:
         return torch.arange(self.longest, device=self.lengths.device) < self.lengths[:, None]
 
     @cached_property
+    def visible(self) -> Bool[Tensor, "b t"]:
+        """What attention may look at: behaviors and, of a sample without any, its first empty place, whose value is
+        zero, and so is the result; a softmax over nothing would be NaN."""
+        first = torch.arange(self.longest, device=self.lengths.device) == 0
+        return self.mask | ((self.lengths == 0)[:, None] & first)
+
+    @cached_property
+    def _slots(self) -> Int[Tensor, " n"]:
+        return self.owner * self.longest + self.place
+
+    def pad(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "b t d"]:
+        """A sample's behaviors side by side; empty places hold zeros."""
+        table = x.new_zeros(len(self.lengths) * self.longest, x.shape[1]).index_copy(0, self._slots, x)
+        return table.view(len(self.lengths), self.longest, x.shape[1])
+
+    def pack(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "n d"]:
+        """The inverse of ``pad``."""
+        return x.flatten(0, 1).index_select(0, self._slots)
+
+    @cached_property
     def offsets(self) -> Int[Tensor, " b_plus_1"]:
         """Sample ``i`` has the rows ``order[offsets[i]:offsets[i + 1]]``."""
         return torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])
@@ -91,104 +136,28 @@ class Batch:
         return len(self.users)
 
 
-def build_batch(
-    histories: GroupedHistories,
-    samples: Samples,
-    candidates: Int[Tensor, "b c"],
-    groups: Sequence[str] | None = None,
-    max_length: int | None = None,
-) -> Batch:
-    """Look up everything the model needs for ``samples``, by indexing alone.
+@dataclass(frozen=True)
+class Samples:
+    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target).
 
-    ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
-    ``max_length`` keeps only the latest behaviors of every group.
-
-    >>> samples = split(histories).test["item"][:2]
-    >>> batch = build_batch(histories, samples, samples.objects[:, None], groups=["item"])
-    >>> batch.size, batch.candidates.shape, batch.packing.lengths.tolist()
-    (2, (2, 1), [20, 9])
+    >>> samples = split(histories).test["item"]
+    >>> len(samples), samples.ends.shape  # cuts in three groups
+    (40, torch.Size([40, 3]))
     """
-    used = check_groups(histories.schema, tuple(histories.groups) if groups is None else groups, "history groups")
-    parts, owners, places = {}, [], []
-    filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
-    for number, (name, group) in enumerate(histories.groups.items()):
-        if name not in used:
-            continue
-        ends, starts = samples.ends[:, number].long(), group.offsets[samples.users]
-        if max_length is not None:
-            starts = torch.maximum(starts, ends - max_length)
-        positions, owner = ranges(starts, ends - starts)
-        parts[name] = GroupBatch(
-            features=histories.catalogs[name].take(group.objects[positions].long()),
-            actions=group.actions[positions].long(),
-            elapsed=samples.times[owner] - group.timestamps[positions],
-            positions=positions,
-        )
-        owners.append(owner)
-        places.append(positions + (filled - starts)[owner])
-        filled = filled + ends - starts
-    target, longest = samples.target_group, max(int(filled.max()), 1) if len(samples) else 1
-    return Batch(
-        parts,
-        Packing(torch.cat(owners), torch.cat(places), filled, longest),
-        histories.users[samples.users],
-        Candidates(target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])),
-    )
+
+    target_group: str
+    users: Int[Tensor, " s"]
+    times: Int[Tensor, " s"]  # the moment of ranking, in the schema's timestamp_unit
+    ends: Int[Tensor, "s groups"]  # cut position per group, in the schema's order of groups
+    objects: Int[Tensor, " s"]
+    positions: Int[Tensor, " s"]  # the target's position in the flat tensors of its group (-1: none)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
+        parts = self.users, self.times, self.ends, self.objects, self.positions
+        return Samples(self.target_group, *(part[index] for part in parts))
 
 
-def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
-    """Number of history behaviors of every sample, over ``groups``.
-
-    >>> samples = split(histories).test["item"][:3]
-    >>> history_lengths(samples, histories, ["item", "query"]).tolist()
-    [28, 13, 25]
-    """
-    total = torch.zeros(len(samples), dtype=torch.long)
-    for number, (name, group) in enumerate(histories.groups.items()):
-        if name in groups:
-            total += samples.ends[:, number] - group.offsets[samples.users]
-    return total
-
-
-def batches(
-    histories: GroupedHistories,
-    tasks: Mapping[str, Samples],
-    candidates: Mapping[str, Int[Tensor, "s c"]],
-    batch_size: int,
-    *,
-    generator: torch.Generator | None = None,
-    groups: Sequence[str] | None = None,
-    max_length: int | None = None,
-    pool: int = 50,
-    part: tuple[int, int] = (0, 1),
-) -> Iterator[tuple[str, Int[Tensor, " b"], Batch]]:
-    """All samples once, in batches of one task: its target group, the samples' numbers, and the batch.
-
-    Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
-    shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
-    together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
-
-    ``part = (i, k)`` is the ``i``-th of ``k`` shares: in training of every batch (every ``k``-th of its samples; the
-    first, if that leaves none; the numbers are the whole batch's), in evaluation every ``k``-th batch.
-
-    >>> tasks = {"item": split(histories).test["item"]}
-    >>> rows = {"item": tasks["item"].objects[:, None]}
-    >>> [(name, len(index)) for name, index, batch in batches(histories, tasks, rows, batch_size=16)]
-    [('item', 16), ('item', 16), ('item', 8)]
-    """
-    share, shares = part
-    used = tuple(histories.groups if groups is None else groups)
-    plan: list[tuple[str, Tensor]] = []
-    for name, samples in tasks.items():
-        lengths = history_lengths(samples, histories, used)
-        if generator is None:
-            order = lengths.argsort(stable=True)
-        else:
-            pools = torch.randperm(len(samples), generator=generator).split(pool * batch_size)
-            order = torch.cat([some[lengths[some].argsort(stable=True)] for some in pools])
-        plan.extend((name, some) for some in order.split(batch_size) if len(some))
-    turns = range(share, len(plan), shares) if generator is None else torch.randperm(len(plan), generator=generator)
-    for turn in turns:
-        name, index = plan[int(turn)]
-        mine = index if generator is None or shares == 1 else index[share if share < len(index) else 0 :: shares]
-        yield name, index, build_batch(histories, tasks[name][mine], candidates[name][mine], used, max_length)
+TaskSamples = dict[str, Samples]  # one entry for each target group

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from atrank_lib.batches import batches
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Samples
+from atrank_lib.samples import batches
 
 PAIRS = 2**17  # scored at a time: some 100 MB of float32 at the paper's sizes
 
@@ -25,10 +25,8 @@ PAIRS = 2**17  # scored at a time: some 100 MB of float32 at the paper's sizes
 class AverageUserAUC(float):
     """The mean of the users' AUCs: a float that remembers what it is the mean of.
 
-    Attributes:
-        per_user: AUC of every user that has both a positive and a negative, in the order of their ids.
-        users: how many these are.
-        skipped_users: how many have only one class and therefore no AUC.
+    ``per_user`` has the AUC of every user with both a positive and a negative, in the order of their ids; ``users``
+    counts them, ``skipped_users`` those who have only one class and therefore no AUC.
 
     >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
     >>> auc.per_user.tolist(), auc.interval()
@@ -51,37 +49,22 @@ class AverageUserAUC(float):
 
     def interval(self, level: float = 0.95, resamples: int = 1_000, seed: int = 0) -> tuple[float, float]:
         """Percentile bootstrap interval of the mean, resampling users with replacement."""
-        return bootstrap_interval(self.per_user, level, resamples, seed) if self.users else (float("nan"), float("nan"))
-
-
-def bootstrap_interval(
-    values: Float64[np.ndarray, " n"], level: float = 0.95, resamples: int = 1_000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values``, which are resampled with replacement.
-
-    >>> bootstrap_interval(np.array([0.5, 0.5]))
-    (0.5, 0.5)
-    """
-    rng, total = np.random.default_rng(seed), len(values)
-    # equal values need not be told apart: a resample is a multinomial draw of how often each occurs
-    distinct, counts = np.unique(values, return_counts=True)
-    # one at a time, for the counts of all resamples at once can be larger than the log
-    means = [rng.multinomial(total, counts / total) @ distinct / total for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        if not self.users:
+            return float("nan"), float("nan")
+        rng = np.random.default_rng(seed)
+        # equal values need not be told apart: a resample is a multinomial draw of how often each occurs; one at a
+        # time, for the counts of all resamples at once can be larger than the log
+        values, counts = np.unique(self.per_user, return_counts=True)
+        means = [rng.multinomial(self.users, counts / self.users) @ values / self.users for _ in range(resamples)]
+        low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
 
 
 def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) -> AverageUserAUC:
     """``1/|U| sum_u 1/(|I_u+||I_u-|) sum_ij delta(p_ui > p_uj)``; a tie counts half.
 
-    Args:
-        user_ids: the user of each scored object, ``[n]`` (numbers or text, in any order).
-        scores: higher means more likely, ``[n]``.
-        labels: 1 or True for what the user acted on, 0 or False for the rest, ``[n]``.
-
-    Returns:
-        A float (NaN when no user has both classes) that also carries ``per_user``, ``users``, ``skipped_users`` and
-        ``interval()``.
+    Of each scored object its user (``user_ids``, numbers or text, in any order), its score, and its label: 1 for what
+    the user acted on, 0 for the rest; all ``[n]``. NaN when no user has both classes.
 
     Raises:
         ValueError: lengths differ, a score is NaN, or a label is neither 0 nor 1.
@@ -121,9 +104,8 @@ class Evaluation:
     """Quality of a model on some samples: what ``atrank evaluate --json`` prints.
 
     >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
-    >>> result = Evaluation.of({"item": auc}, negatives=1, seed=0)
-    >>> result.average_user_auc, result.users, result.targets
-    (0.75, 2, {'item': 0.75})
+    >>> Evaluation.of({"item": auc}, negatives=1, seed=0).targets
+    {'item': 0.75}
     """
 
     average_user_auc: float
@@ -137,46 +119,13 @@ class Evaluation:
     @classmethod
     def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int, seed: int) -> Evaluation:
         """The AUCs of all target groups as one result; with several groups, a user counts once in each."""
-        total = AverageUserAUC.over(list(parts.values()))
-        return cls(
-            average_user_auc=float(total),
-            ci95=total.interval(seed=seed),
-            users=total.users,
-            skipped_users=total.skipped_users,
-            negatives=negatives,
-            targets={name: float(part) for name, part in parts.items()},
-            per_user=total.per_user,
-        )
+        total, targets = AverageUserAUC.over(list(parts.values())), {name: float(auc) for name, auc in parts.items()}
+        interval = total.interval(seed=seed)
+        return cls(float(total), interval, total.users, total.skipped_users, negatives, targets, total.per_user)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the users one by one."""
         return {name: value for name, value in asdict(self).items() if name != "per_user"}
-
-
-def paired_difference(
-    a: Float64[np.ndarray, "_ _"],
-    b: Float64[np.ndarray, "_ _"],
-    level: float = 0.95,
-    resamples: int = 1_000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """By how much model ``a`` is better than ``b``: the mean over seeds and users, and its bootstrap interval.
-
-    Both were tested on the same users with the same negatives, so users are resampled in pairs. The interval speaks
-    of users; the seeds at hand are averaged. Both are ``[seeds, users]``, with as many seeds as there are.
-
-    Raises:
-        ValueError: the two do not hold the same users.
-
-    >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]]), np.array([[0.5, 0.5, 0.0, 1.0]])  # one seed, four users
-    >>> difference, low, high = paired_difference(a, b)
-    >>> difference, low <= difference <= high
-    (0.375, True)
-    """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"per-user AUCs of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
-    difference = a.mean(axis=0) - b.mean(axis=0)
-    return float(difference.mean()), *bootstrap_interval(difference, level, resamples, seed)
 
 
 def fixed_candidates(
@@ -189,28 +138,22 @@ def fixed_candidates(
 ) -> dict[str, Int[Tensor, "s c"]]:
     """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same.
 
-    >>> test = split(histories).test
-    >>> again = [fixed_candidates(histories, test, negatives=4, seed=1)["item"] for _ in range(2)]
-    >>> again[0].shape, bool((again[0] == again[1]).all())
-    (torch.Size([40, 5]), True)
+    >>> fixed_candidates(histories, split(histories).test, negatives=4, seed=1)["item"].shape
+    torch.Size([40, 5])
     """
-    drawn = {}
-    for name, samples in tasks.items():
-        sampler = NegativeSampler(histories, name, kind, None if training is None else training[name])
-        drawn[name] = draw_candidates(samples, sampler, negatives, torch.Generator().manual_seed(seed))
-    return drawn
+    samplers = {n: NegativeSampler(histories, n, kind, None if training is None else training[n]) for n in tasks}
+    return {
+        n: draw_candidates(s, samplers[n], negatives, torch.Generator().manual_seed(seed)) for n, s in tasks.items()
+    }
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in evaluation mode and without gradients, and back.
 
-    >>> model = nn.Dropout()
     >>> with evaluating(model):
-    ...     print(model.training, torch.is_grad_enabled())
-    False False
-    >>> model.training
-    True
+    ...     model.training, torch.is_grad_enabled()
+    (False, False)
     """
     was_training = model.training
     model.eval()
@@ -227,13 +170,12 @@ def score_candidates(
     tasks: Mapping[str, Samples],
     candidates: Mapping[str, Int[Tensor, "s c"]],
     batch_size: int = 1024,
-    groups: Sequence[str] | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> dict[str, Float[Tensor, "s c"]]:
-    """Scores of ``candidates`` in the order of the samples; the model is put in evaluation mode and back.
+    """Scores of ``candidates`` in the order of the samples, the model in evaluation mode.
 
-    At most some ``PAIRS`` are scored at a time, so memory does not grow with the number of candidates. Of the batches
-    only those of ``part`` (see ``batches``) are scored; the others' scores stay zero.
+    At most some ``PAIRS`` are scored at a time, so memory does not grow with the number of candidates. Only batches of
+    ``part`` (see ``batches``) are scored; the others' scores stay zero.
 
     >>> test = split(histories).test
     >>> score_candidates(model, histories, test, fixed_candidates(histories, test, negatives=4))["item"].shape
@@ -245,8 +187,8 @@ def score_candidates(
             for columns in torch.arange(rows.shape[1]).split(PAIRS):
                 some = {task: rows[:, columns]}
                 size = max(1, min(batch_size, PAIRS // len(columns)))
-                used = groups or model.histories
-                for _, index, batch in batches(histories, {task: tasks[task]}, some, size, groups=used, part=part):
+                plan = batches(histories, {task: tasks[task]}, some, size, groups=model.histories, part=part)
+                for _, index, batch in plan:
                     scores[task][index[:, None], columns] = model(batch).scores.float()
     return scores
 
@@ -259,8 +201,7 @@ def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     >>> float(user_auc(samples[:2], torch.tensor([[2.0, 1.0, 3.0], [2.0, 1.0, 0.0]])))  # 1/2 and 1
     0.75
     """
-    labels = torch.zeros_like(scores, dtype=torch.bool)
-    labels[:, 0] = True
+    labels = (torch.arange(scores.shape[1]) == 0).expand_as(scores)
     return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
 
 
@@ -277,11 +218,8 @@ def evaluate(
 ) -> Evaluation:
     """Average user AUC with a 95 % bootstrap interval over users.
 
-    Args:
-        tasks: samples by target group, such as ``split(...).test``. With several groups, a user counts once in
-            each: scores of different groups are never compared.
-        negatives: objects drawn for each positive, by ``seed`` alone.
-        kind: how they are drawn (see ``NegativeSampler``).
+    Of ``tasks``, samples by target group, a user counts once in each: scores of different groups are never compared.
+    The ``negatives`` of each positive follow from ``seed`` alone; ``kind`` and ``training`` as for ``NegativeSampler``.
 
     Raises:
         ValueError: there is nothing to evaluate.
@@ -290,28 +228,9 @@ def evaluate(
     >>> result.users, list(result.targets), 0 <= result.average_user_auc <= 1
     (120, ['item', 'query', 'coupon'], True)
     """
-    aucs = user_aucs(model, histories, tasks, negatives, seed, kind, training, batch_size)
-    if not aucs:
-        raise ValueError("no samples to evaluate; this protocol has none for the chosen targets")
-    return Evaluation.of(aucs, negatives, seed)
-
-
-def user_aucs(
-    model: Model,
-    histories: GroupedHistories,
-    tasks: Mapping[str, Samples],
-    negatives: int = 1,
-    seed: int = 0,
-    kind: Popularity = "uniform",
-    training: Mapping[str, Samples] | None = None,
-    batch_size: int = 1024,
-) -> dict[str, AverageUserAUC]:
-    """Average user AUC of every target group that has samples; arguments as in ``evaluate``.
-
-    >>> {name: auc.users for name, auc in user_aucs(model, histories, split(histories).test).items()}
-    {'item': 40, 'query': 40, 'coupon': 40}
-    """
     tasks = {name: samples for name, samples in tasks.items() if len(samples)}
+    if not tasks:
+        raise ValueError("no samples to evaluate; this protocol has none for the chosen targets")
     candidates = fixed_candidates(histories, tasks, negatives, seed, kind, training)
     scores = score_candidates(model, histories, tasks, candidates, batch_size)
-    return {name: user_auc(part, scores[name]) for name, part in tasks.items()}
+    return Evaluation.of({name: user_auc(samples, scores[name]) for name, samples in tasks.items()}, negatives, seed)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from typing import cast
 
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from atrank_lib.attention import SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.embedding import BehaviorEmbedding, shared_tables
-from atrank_lib.grouping import Vocabularies, check_groups, key
+from atrank_lib.log.contract import check_groups
+from atrank_lib.log.naming import key
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.projection import GroupProjection, space_sizes
-from atrank_lib.ranking import DotProduct, Model, Scores, Targets
+from atrank_lib.ranking import DotProduct, Model, Read, Scores, Targets
 
 
 class BehaviorConfig(BaseModel):
@@ -46,8 +48,8 @@ class BehaviorConfig(BaseModel):
 class ATRankConfig(BehaviorConfig):
     """Sizes of the model; what the paper leaves open, or its authors' code does otherwise, is in ``variants``.
 
-    >>> ATRankConfig(hidden=64, spaces=4).model_dump(include={"hidden", "spaces", "blocks"})
-    {'hidden': 64, 'spaces': 4, 'blocks': 1}
+    >>> ATRankConfig(hidden=64, spaces=4).blocks
+    1
     """
 
     spaces: int | tuple[int, ...] = Field(8, description="K equal spaces, or the sizes s_1 ... s_K")
@@ -79,18 +81,11 @@ class Encoding:
     values: Float[Tensor, "n d"]
 
 
-Read = TypeVar("Read")
-
-
 class BehaviorModel(Model[Read]):
     """What all models share: behaviors of every group embedded and projected into one space (eq. 1), and targets.
 
-    Args:
-        schema: groups, features and time scales of the event log.
-        vocabularies: what the model knows; sizes its tables.
-        config: sizes.
-        histories: groups a history may contain; all by default.
-        parts: what the model is made of.
+    Made for the groups of a ``schema`` and the values that ``vocabularies`` know; ``histories`` names the groups that a
+    history may contain, all by default.
     """
 
     def __init__(
@@ -133,10 +128,6 @@ class BehaviorModel(Model[Read]):
 
 class ATRank(BehaviorModel[Encoding]):
     """The model of the paper for any schema; every group's target can be scored, whichever groups the histories hold.
-
-    Args:
-        schema, vocabularies, histories, parts: as in ``BehaviorModel``.
-        config: sizes; the paper's by default.
 
     >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(hidden=64))
     >>> samples = split(histories).test["item"][:2]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.grouping import key
+from atrank_lib.log.naming import key
 
 
 class Perceptron(nn.Sequential):
@@ -25,9 +25,6 @@ class Perceptron(nn.Sequential):
 def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
     """Dimensions ``s_k`` of the semantic spaces, which sum to ``hidden``.
 
-    Raises:
-        ValueError: the sizes do not sum to ``hidden``, or ``hidden`` is not divisible by a number of spaces.
-
     >>> space_sizes(128, 8), space_sizes(6, [4, 2])
     ((16, 16, 16, 16, 16, 16, 16, 16), (4, 2))
     """
@@ -36,9 +33,7 @@ def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
             raise ValueError(f"hidden={hidden} cannot be divided into spaces={spaces} equal parts; list the sizes")
         return (hidden // spaces,) * spaces
     if sum(spaces) != hidden or min(spaces) < 1:
-        raise ValueError(
-            f"spaces={list(spaces)} must be positive and sum to hidden={hidden}; they sum to {sum(spaces)}"
-        )
+        raise ValueError(f"spaces={list(spaces)}, in all {sum(spaces)}, must be positive and sum to hidden={hidden}")
     return tuple(spaces)
 
 
@@ -63,10 +58,8 @@ class GroupProjection(nn.Module):
 
 
 class SemanticProjection(nn.Module):
-    """Eq. 2: ``S_k = F_{P_k}(S)`` for all spaces at once.
-
-    The K perceptrons read the same input, so their weights are one matrix: columns of the output belong to space
-    1, then space 2, and so on.
+    """Eq. 2: ``S_k = F_{P_k}(S)`` for all spaces at once. The K perceptrons read the same input, so their weights are
+    one matrix: columns of the output belong to space 1, then space 2, and so on.
 
     >>> [space.shape for space in SemanticProjection(hidden=6, sizes=[4, 2]).spaces(torch.randn(5, 6))]
     [torch.Size([5, 4]), torch.Size([5, 2])]

@@ -1,5 +1,4 @@
-"""Ranking a target: the function ``f`` of eq. 8, the two losses, and what a model is asked for (paper: *Downstream
-Application Network*)."""
+"""Ranking a target: ``f`` of eq. 8, the losses, what a model is asked (paper: *Downstream Application Network*)."""
 
 from __future__ import annotations
 
@@ -40,21 +39,21 @@ class Scores:
         return 0.5 * (self.targets.square().sum() + self.users.square().sum())
 
 
-Encoding = TypeVar("Encoding")
+Read = TypeVar("Read")  # what a model makes of histories
 
 
-class Model(nn.Module, Generic[Encoding]):
+class Model(nn.Module, Generic[Read]):
     """What training, evaluation and ranking ask of a model. ``histories`` are the groups it reads."""
 
     schema: Schema
     histories: tuple[str, ...]
 
     @abstractmethod
-    def encode(self, batch: Batch) -> Encoding:
+    def encode(self, batch: Batch) -> Read:
         """Read the histories of a batch; candidates play no part."""
 
     @abstractmethod
-    def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
+    def score(self, encoding: Read, candidates: Candidates) -> Scores:
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
 
     def forward(self, batch: Batch) -> Scores:

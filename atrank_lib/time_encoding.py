@@ -12,20 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atrank_lib.log.schema import TimeScale
-
-SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # timestamp units in a second
-
-
-def seconds_of(unit: str | float) -> float:
-    """Seconds of a unit of time, given by its name or its seconds.
-
-    >>> seconds_of("hour"), seconds_of(1.5)
-    (3600, 1.5)
-    """
-    if isinstance(unit, str) and unit not in SECONDS:
-        raise ValueError(f"unit {unit!r}; use one of {list(SECONDS)} or a number of seconds")
-    return SECONDS[unit] if isinstance(unit, str) else unit
+from atrank_lib.log.units import TICKS, seconds_of
 
 
 def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks: int) -> Tensor:
@@ -46,10 +33,8 @@ def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks
 
 
 def _assign(elapsed: Tensor, edges: Tensor) -> Tensor:
-    if edges.dtype == torch.int64 and elapsed.dtype.is_floating_point:
-        edges = edges.double()
-    if edges.dtype.is_floating_point:
-        elapsed = elapsed.double()
+    if edges.is_floating_point() or elapsed.is_floating_point():
+        edges, elapsed = edges.double(), elapsed.double()
     return torch.bucketize(elapsed, edges, right=True)
 
 
@@ -62,15 +47,11 @@ def bucketize_elapsed(
 ) -> Int[Tensor, "*shape"]:
     """Bucket of each elapsed time: ``[0, 1) -> 0, [1, 2) -> 1, [2, 4) -> 2, ..., [2^k, 2^(k+1)) -> k + 1``.
 
-    Args:
-        elapsed: seconds between a behavior and the moment of ranking, any shape, not negative.
-        unit: what counts as 1: "second", "minute", "hour", "day", "week", or a number of seconds.
-        buckets: how many buckets; the last one is open.
-        edges: lower edges of buckets 1, 2, ... in units, instead of the powers of two.
+    ``elapsed`` are seconds, any shape, not negative; ``unit`` is "second", "minute", "hour", "day", "week", or a number
+    of seconds. The last of the ``buckets`` is open; ``edges`` replaces the powers of two, in units.
 
     Raises:
-        ValueError: a negative or missing elapsed time (a behavior from the future), an unknown unit, or edges that do
-            not ascend.
+        ValueError: a negative or missing elapsed time, an unknown unit, or edges that do not ascend.
 
     >>> bucketize_elapsed([0, 86_399, 86_400, 3 * 86_400, 4 * 86_400], unit="day")
     tensor([0, 0, 1, 2, 3])
@@ -86,7 +67,6 @@ def bucketize_elapsed(
 class TimeEncoding(nn.Module):
     """``lookup_i^t(bucketize_i(t))``: one group's own table of time buckets (never shared between groups).
 
-    >>> from atrank_lib import TimeScale
     >>> encoding = TimeEncoding(TimeScale(unit="day"), size=4)
     >>> encoding(torch.tensor([0, 3 * 86_400])).shape  # seconds ago
     torch.Size([2, 4])

@@ -5,30 +5,27 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from atrank_lib.batches import Batch, batches
+from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.multitask import Mix, TaskWeights, Weights, remix, turns, without_conflicts
-from atrank_lib.multitask import Steps as TaskSteps
-from atrank_lib.negatives import Part, Popularity
+from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.ranking import LOSSES, Loss, Model, Scores
-from atrank_lib.samples import Split, TaskSamples
+from atrank_lib.samples import Split, batches
 
 
 class Recipe(BaseModel):
     """How to train: optimizer, learning rate and its decay, batch size, regularization.
 
-    >>> Recipe(optimizer="sgd", learning_rate=1.0).model_dump(include={"optimizer", "learning_rate", "batch_size"})
-    {'optimizer': 'sgd', 'learning_rate': 1.0, 'batch_size': 512}
     >>> RECIPES["modern"].model_copy(update={"epochs": 3}).epochs
     3
     """
@@ -51,11 +48,6 @@ class Recipe(BaseModel):
     epochs: int = Field(8, ge=1)
     patience: int | None = Field(3, ge=1, description="epochs without a better validation AUC before stopping")
     max_length: int | None = Field(None, ge=1, description="latest behaviors of each group to train on; all by default")
-    task_mix: Mix = Field("proportional", description="every sample once, or equal numbers of every task")
-    task_weights: Weights | None = Field(None, description="of the tasks' losses; see multitask.TaskWeights")
-    task_steps: TaskSteps = Field(
-        "shuffled", description="a step is a batch of one task; or one of every task, summed; or without conflicts"
-    )
 
 
 RecipeName = Literal["paper", "modern", "small"]
@@ -73,19 +65,36 @@ RECIPES: dict[RecipeName, Recipe] = {
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Learning rate of the step numbered ``step`` from 0.
 
-    >>> recipe = Recipe(learning_rate=1.0, decay_rate=0.1, decay_steps=100)
-    >>> learning_rate(recipe, 0), learning_rate(recipe, 100)
-    (1.0, 0.1)
+    >>> learning_rate(Recipe(learning_rate=1.0, decay_rate=0.1, decay_steps=100), 100)
+    0.1
     """
     return recipe.learning_rate * recipe.decay_rate ** (step / recipe.decay_steps)
 
 
-class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``.
+@dataclass(frozen=True)
+class Part:
+    """Some users with all their behaviors, what is predicted of them, and who draws negatives for them.
 
-    >>> FitResult(epochs=[{"epoch": 1, "loss": 0.6}], best_epoch=1, steps=40).model_dump_json()
-    '{"epochs":[{"epoch":1,"loss":0.6}],"best_epoch":1,"steps":40,"finished":false}'
+    A log in memory is one part. Of a larger one ``number`` is the part's, and ``popularity`` says how often each object
+    of a group is a training target in *all* parts.
     """
+
+    histories: GroupedHistories
+    split: Split
+    number: int = 0
+    popularity: Mapping[str, Int[Tensor, " objects"]] | None = None
+
+    def draw(
+        self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "s c"]]:
+        """``draw_candidates`` for every task."""
+        weights = self.popularity or self.split.train
+        samplers = {name: NegativeSampler(self.histories, name, kind, weights[name]) for name in tasks}
+        return {n: draw_candidates(s, samplers[n], negatives, generator) for n, s in tasks.items()}
+
+
+class FitResult(BaseModel):
+    """What training did: one entry per epoch, as written to ``metrics.json``."""
 
     epochs: list[dict[str, Any]] = []
     best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
@@ -105,29 +114,47 @@ Turn = list[tuple[str, int, Batch]]  # what one step learns from: for each task,
 
 
 class Steps:
-    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``fast``, ``scale``).
+    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``tasks``, ``fast``, ...).
 
-    ``averaged`` is what is evaluated: the model, or a copy whose weights follow it (``Recipe.average``). A way that is
-    given only a share of every batch says in ``part`` which, and in ``share`` how much its mean loss counts.
+    ``averaged`` is what is evaluated: the model, or a copy whose weights follow it (``Recipe.average``). ``part`` says
+    what share of every batch it is given, ``tasks`` how many training samples every target group has.
     """
 
     part: tuple[int, int] = (0, 1)
 
-    def __init__(self, model: Model, weights: TaskWeights, recipe: Recipe) -> None:
-        self.model, self.weights, self.recipe = model, weights, recipe
-        groups: list[dict[str, Any]] = [{"params": list(model.parameters()), "weight_decay": recipe.weight_decay}]
-        if len(weights.learned):
-            groups.append({"params": list(weights.parameters()), "weight_decay": 0.0})
+    def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int]) -> None:
+        self.model, self.recipe = model, recipe
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
-        self.optimizer: torch.optim.Optimizer = kind(groups, recipe.learning_rate, fused=True)
+        group = {"params": list(model.parameters()), "weight_decay": recipe.weight_decay}
+        self.optimizer: torch.optim.Optimizer = kind([group], recipe.learning_rate, fused=True)
         self.average = AveragedModel(model) if recipe.average else None
-        self.averaged: Model = model if self.average is None else self.average.module
+        self.averaged = model if self.average is None else cast(Model, self.average.module)
         self.leading, self.following = list(model.parameters()), list(self.averaged.parameters())
-        self.conflicts = 0  # between gradients of tasks, where ``task_steps`` looks for them
+
+    def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
+        """What each step learns from: a batch of one task, in random order, with negatives from ``drawing``."""
+        drawn = part.draw(part.split.train, self.recipe.negatives, self.recipe.negative_kind, drawing)
+        return self.batches(part, part.split.train, drawn, generator)
+
+    def batches(
+        self, part: Part, tasks: TaskSamples, candidates: Mapping[str, Tensor], generator: torch.Generator
+    ) -> Iterator[Turn]:
+        """All samples of some tasks once."""
+        groups, longest, size = self.model.histories, self.recipe.max_length, self.recipe.batch_size
+        plan = batches(part.histories, tasks, candidates, size, generator, groups, longest, part=self.part)
+        yield from ([(name, len(index), batch)] for name, index, batch in plan)
+
+    def count(self, sizes: Mapping[str, int]) -> int:
+        """Steps of an epoch over so many samples of each task."""
+        return sum(math.ceil(size / self.recipe.batch_size) for size in sizes.values())
 
     def parameters(self) -> list[nn.Parameter]:
         """What a step has gradients for."""
-        return [*self.leading, *self.weights.parameters()]
+        return self.leading
+
+    def kept(self) -> dict[str, nn.Module]:
+        """What is needed to go on later, besides the weights that are evaluated."""
+        return {} if self.average is None else {"training": self.model}
 
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
         """One step at a learning rate; returns the sum of the samples' losses."""
@@ -137,7 +164,7 @@ class Steps:
         for name, count, batch in turn:
             output, share = self.forward(batch), self.share(count)
             loss = LOSSES[self.recipe.loss](output.scores)
-            objective = share * self.weights(name, loss)
+            objective = share * self.weigh(name, loss)
             if self.recipe.l2:
                 objective = objective + (share > 0) * self.recipe.l2 * output.l2()
             losses.append(objective)
@@ -152,27 +179,19 @@ class Steps:
         return self.model(batch)
 
     def share(self, count: int) -> float:
-        """How much the mean loss of its part of a batch of ``count`` samples counts."""
+        """How much the mean loss of this part of a batch of ``count`` samples counts."""
         return 1.0
+
+    def weigh(self, name: str, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The loss of a task as it counts."""
+        return loss
 
     def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
         """Fill ``.grad`` of the parameters."""
-        if self.recipe.task_steps != "pcgrad":
-            torch.stack(losses).sum().backward()
-            return
-        parameters = self.parameters()
-        total, conflicts = without_conflicts([self.flat_gradient(loss) for loss in losses], generator)
-        for parameter, gradient in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = gradient.view_as(parameter)
-        self.conflicts += conflicts
-
-    def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
-        """The gradient of one task's loss, end to end."""
-        found = torch.autograd.grad(loss, self.parameters(), allow_unused=True, materialize_grads=True)
-        return torch.cat([gradient.flatten() for gradient in found])
+        torch.stack(losses).sum().backward()
 
     def move(self, rate: float) -> float | None:
-        """Move the weights by their gradients, and the average after them; returns what share of itself that kept.
+        """Move the weights by their gradients, and after them the average, which keeps a share of itself: returned.
 
         It is small in the first steps, so that the start is forgotten.
         """
@@ -185,7 +204,7 @@ class Steps:
         self.average.n_averaged += 1
         decay = min(self.recipe.average, count / (count + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(self.following, self.leading, 1 - decay)
+            torch._foreach_lerp_(self.following, self.leading, 1 - decay)  # type: ignore[arg-type]
         return decay
 
     def settle(self) -> None:
@@ -197,49 +216,14 @@ class Steps:
 
     def report(self, entry: dict[str, Any]) -> dict[str, Any]:
         """The entry of an epoch, with what is to be said of its steps."""
-        if len(self.weights.learned):
-            entry["task_weights"] = self.weights.now()
-        if self.recipe.task_steps == "pcgrad":
-            entry["conflicts"], self.conflicts = self.conflicts, 0
         return entry
-
-    def end(self) -> None:
-        """After the last epoch."""
-
-
-def turns_of(
-    part: Part,
-    recipe: Recipe,
-    groups: Sequence[str],
-    generator: torch.Generator,
-    drawing: torch.Generator,
-    share: tuple[int, int] = (0, 1),
-) -> Iterator[Turn]:
-    """What each step learns from: a batch of one task, or at most one of every task (``joint``, ``pcgrad``)."""
-    tasks = remix(part.split.train, recipe.task_mix, generator)
-    drawn = part.draw(tasks, recipe.negatives, recipe.negative_kind, drawing)
-
-    def some(*names: str) -> Iterator[tuple[str, int, Batch]]:
-        chosen = {name: tasks[name] for name in names}
-        options: dict[str, Any] = {"groups": groups, "max_length": recipe.max_length, "part": share}
-        for name, index, batch in batches(
-            part.histories, chosen, drawn, recipe.batch_size, generator=generator, **options
-        ):
-            yield name, len(index), batch
-
-    if recipe.task_steps == "shuffled":
-        yield from ([one] for one in some(*tasks))
-        return
-    own = {name: some(name) for name in tasks}
-    for names in turns({name: math.ceil(len(samples) / recipe.batch_size) for name, samples in tasks.items()}):
-        yield [next(own[name]) for name in names]
 
 
 class Training:
-    """A model on its way, epoch by epoch: what ``fit`` goes through.
+    """What ``fit`` goes through, epoch by epoch. All randomness of one follows from ``seed`` and its number.
 
-    All randomness of an epoch follows from ``seed`` and the epoch's number. A log in memory is one part; of a larger
-    one ``parts`` are loaded as they are asked for, and ``sizes`` has the training samples of every task in each.
+    A log in memory is one part; of a larger one ``parts`` are loaded as they are asked for, and ``sizes`` has the
+    training samples of every task in each.
     """
 
     def __init__(
@@ -249,7 +233,7 @@ class Training:
         recipe: Recipe,
         *,
         seed: int = 0,
-        steps: Callable[[Model, TaskWeights, Recipe], Steps] = Steps,
+        steps: Callable[[Model, Recipe, Mapping[str, int]], Steps] = Steps,
         sizes: Sequence[Mapping[str, int]] | None = None,
     ) -> None:
         self.model, self.parts, self.recipe, self.seed = model, parts, recipe, seed
@@ -257,7 +241,7 @@ class Training:
         totals = {name: sum(size[name] for size in self.sizes) for name in self.sizes[0]}
         if not any(totals.values()):
             raise ValueError("no training samples; choose other targets or another protocol")
-        self.steps = steps(model, TaskWeights(totals, recipe.task_weights), recipe)
+        self.steps = steps(model, recipe, totals)
         self.result, self.best = FitResult(), dict[str, Tensor]()
 
     def turns(self, start: int, generator: torch.Generator) -> Iterator[Turn]:
@@ -265,7 +249,7 @@ class Training:
         for number in torch.randperm(len(self.parts), generator=torch.Generator().manual_seed(start)).tolist():
             part = self.parts[number]
             drawing = generator if self.recipe.redraw_negatives else torch.Generator().manual_seed(self.seed + number)
-            yield from turns_of(part, self.recipe, self.model.histories, generator, drawing, self.steps.part)
+            yield from self.steps.turns(part, generator, drawing)
             del part  # before the next one comes
 
     def epoch(self, max_steps: int | None = None, progress: bool = False) -> bool:
@@ -274,9 +258,8 @@ class Training:
         start = (self.seed + 1) * 1_000_003 + number
         generator = torch.Generator().manual_seed(start)
         began, began_cpu = time.perf_counter(), time.process_time()
-        bar = tqdm(
-            desc=f"epoch {number}", total=self.steps_of_an_epoch(), leave=False, disable=None if progress else True
-        )
+        total = sum(map(self.steps.count, self.sizes))
+        bar = tqdm(desc=f"epoch {number}", total=total, leave=False, disable=None if progress else True)
         self.model.train()
         with torch.random.fork_rng(), bar:
             torch.manual_seed(start + (self.steps.part[0] << 40))  # dropout
@@ -298,16 +281,6 @@ class Training:
         entry = {"epoch": number, "steps": step, "samples": seen, "loss": loss / max(seen, 1), "seconds": seconds}
         self.note(self.steps.report(entry | {"cpu_seconds": cpu, "samples_per_second": seen / seconds}), whole)
         return whole
-
-    def steps_of_an_epoch(self) -> int:
-        """How many steps an epoch takes."""
-        total = 0
-        for size in self.sizes:
-            if self.recipe.task_mix == "uniform":
-                size = dict.fromkeys(size, sum(size.values()) // len(size))
-            counts = [math.ceil(count / self.recipe.batch_size) for count in size.values()]
-            total += sum(counts) if self.recipe.task_steps == "shuffled" else max(counts)
-        return total
 
     def validate(self) -> dict[str, float]:
         """Average user AUC of every target group that has validation samples, on negatives that never change."""
@@ -333,12 +306,10 @@ class Training:
             self.best = {name: value.detach().clone() for name, value in self.steps.averaged.named_parameters()}
 
     def goes_on(self, max_steps: int | None = None) -> bool:
-        """Whether there is another epoch to come."""
         return not self.result.finished and (max_steps is None or self.result.steps < max_steps)
 
     def finish(self) -> FitResult:
         """Leave the model with the weights of its best epoch."""
-        self.steps.end()
         self.model.load_state_dict(self.best, strict=False)
         return self.result
 
@@ -352,18 +323,14 @@ def fit(
     seed: int = 0,
     max_steps: int | None = None,
     progress: bool = True,
-    steps: Callable[[Model, TaskWeights, Recipe], Steps] = Steps,
+    steps: Callable[[Model, Recipe, Mapping[str, int]], Steps] = Steps,
 ) -> FitResult:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
     One epoch sees every training sample of every target group once, with negatives drawn anew. After each epoch
     the validation AUC is measured on fixed negatives; without a validation set the last epoch is the best. Nothing is
-    written; ``runs.train_run`` keeps what it trains on disk.
-
-    Args:
-        recipe: a ``Recipe``, or the name of one in ``RECIPES``.
-        max_steps: stop after this many steps, also in the middle of an epoch.
-        steps: how a step is taken; another way, such as ``fast.RowSteps``, finds the same weights.
+    written to disk (``runs.train_run`` does that). ``max_steps`` stops in the middle of an epoch too, ``recipe`` may be
+    the name of one of ``RECIPES``, ``steps`` says how a step is taken.
 
     Raises:
         ValueError: unknown recipe, or no training samples.
@@ -374,20 +341,11 @@ def fit(
     >>> result.steps, result.epochs[0]["loss"] > 0
     (3, True)
     """
-    training = Training(model, [Part(histories, split)], named_recipe(recipe), seed=seed, steps=steps)
+    if isinstance(recipe, str):
+        if recipe not in RECIPES:
+            raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
+        recipe = RECIPES[recipe]
+    training = Training(model, [Part(histories, split)], recipe, seed=seed, steps=steps)
     while training.goes_on(max_steps):
         training.epoch(max_steps, progress)
     return training.finish()
-
-
-def named_recipe(recipe: Recipe | str) -> Recipe:
-    """A recipe by its name; one that is a recipe already stays.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
-    if isinstance(recipe, Recipe):
-        return recipe
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
-    return RECIPES[recipe]

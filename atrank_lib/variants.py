@@ -15,17 +15,19 @@ from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.batches import Features
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.grouping import Features, Vocabularies, key
+from atrank_lib.log.naming import key
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
 from atrank_lib.projection import GroupProjection, Perceptron
 from atrank_lib.ranking import Targets
-from atrank_lib.time_encoding import TICKS, seconds_of
 
 TimeForm = Literal["lookup", "one_hot", "continuous", "none"]
 Ranking = Literal["dot", "mlp"]
@@ -82,7 +84,7 @@ class ContinuousTime(BehaviorEmbedding):
         self.unit = float(seconds_of(schema.groups[group].time.unit)) * TICKS[schema.timestamp_unit]
 
     def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
-        return u + self.time.line(elapsed[:, None].to(u.dtype) / self.unit)
+        return u + cast(nn.Linear, self.time.line)(elapsed[:, None].to(u.dtype) / self.unit)
 
 
 class NoTime(BehaviorEmbedding):
@@ -280,4 +282,4 @@ def options_of(model: ATRank) -> ATRankOptions:
     >>> options_of(ATRank(histories.schema, histories.vocabularies)).told
     'projected'
     """
-    return cast(ATRankOptions, ATRankOptions.model_validate(cast(BaseModel, model.config).model_dump()))
+    return ATRankOptions.model_validate(model.config.model_dump())

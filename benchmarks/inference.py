@@ -25,13 +25,13 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from atrank_lib.recipes import Recipe
 from speed import uniform_log
 from torch import Tensor
 
 from atrank_lib import ATRank, EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import top_objects
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import train_run
 from atrank_lib.samples import build_batch, moments
 from atrank_lib.serve.ranker import Ranker, evaluating

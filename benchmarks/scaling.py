@@ -22,13 +22,14 @@ from typing import Annotated, NamedTuple
 
 import torch
 import typer
+from atrank_lib.recipes import RECIPES
 from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
-from atrank_lib.recipes import RECIPES
+from atrank_lib.log.writing import write_text
 from atrank_lib.runs import OPTIONS, prepare
 from atrank_lib.samples import Split
-from atrank_lib.scale.execution import Execution
+from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import joined
 from experiments.records import provenance, write_record
 
@@ -62,7 +63,7 @@ def measure(data: Path, sizes: list[int], way: Way, out: Path) -> None:
             entry = fit(model, histories, parts, recipe, progress=False, on=on, processes=processes).epochs[1]
             found[size] = {name: entry[name] for name in ("samples_per_second", "cpu_seconds", "samples")}
         if processes.first:
-            out.write_text(json.dumps(found))
+            write_text(out, json.dumps(found))
 
 
 def main(

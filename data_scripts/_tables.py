@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from atrank_lib.log.events import EventLog, EventLogError
+from atrank_lib.log import EventLog, EventLogError
+from atrank_lib.log.writing import explain, writing_folder
 from data_scripts._engine import failures
 from data_scripts._errors import PreparationError
 
@@ -113,28 +114,16 @@ def refuse_existing(folder: Path, overwrite: bool) -> None:
 def publish(log: EventLog, folder: Path, joins: str, overwrite: bool) -> None:
     """Write the log and its ``JOINS.md``; nothing half-written is left behind."""
     with published(folder, overwrite) as fresh:
-        log.write(fresh)
+        log.write_tables(fresh)
         (fresh / "JOINS.md").write_text(joins, encoding="utf-8")
 
 
 @contextmanager
 def published(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """A place beside ``folder`` that takes its place when the block ends well, and else is removed."""
+    """An empty folder that takes the place of ``folder`` when the block ends well, and else is removed."""
     refuse_existing(folder, overwrite)
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        fresh = Path(beside) / "log"
+    with writing_folder(folder, overwrite) as fresh:
         yield fresh
-        former = Path(beside) / "former"
-        if folder.exists():
-            folder.rename(former)
-        try:
-            fresh.rename(folder)
-        except OSError:
-            if former.exists():
-                former.rename(folder)
-            raise
 
 
 def joins_page(title: str, steps: Sequence[str], counts: Mapping[str, int], warnings: Iterable[str]) -> str:
@@ -164,7 +153,7 @@ def or_exit(prepare: Callable[[], None]) -> None:
     except BrokenProcessPool:
         typer.echo("error: a parsing process was killed, perhaps for memory; use fewer --workers", err=True)
     except (PreparationError, EventLogError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {explain(error) if isinstance(error, OSError) else error}", err=True)
     else:
         return
     raise typer.Exit(1)

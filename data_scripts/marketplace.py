@@ -25,7 +25,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from atrank_lib.log.schema import Feature, Group, Schema, TimeScale
+from atrank_lib.log import Feature, Group, Schema, TimeScale
 
 GROUPS = ("item", "query", "coupon")
 ACTIONS = {"item": ("browse", "mark", "buy"), "query": ("search",), "coupon": ("receive",)}

@@ -10,7 +10,6 @@ probability, and the best AUC that any model can reach. `marketplace.py` has the
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +21,9 @@ from jaxtyping import Float, Int
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from atrank_lib.log.events import EventLog
+from atrank_lib.log import EventLog
 from atrank_lib.log.schema import SCHEMA_FILE
+from atrank_lib.log.writing import explain, writing_folder
 from data_scripts.marketplace import (
     ACTIONS,
     BUY,
@@ -59,19 +59,9 @@ class Marketplace:
         """
         folder = Path(folder).resolve()
         _check_place(folder, overwrite)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-            new, old = Path(beside) / "new", Path(beside) / "old"
-            self.log.write(new)
-            self.truth.write(new)
-            if folder.exists():
-                folder.rename(old)
-            try:
-                new.rename(folder)
-            except BaseException:
-                if old.exists():
-                    old.rename(folder)
-                raise
+        with writing_folder(folder, overwrite) as beside:
+            self.log.write_tables(beside)
+            self.truth.write(beside)
 
 
 def simulate(config: MarketplaceConfig, progress: bool = False, log_name: str = SCHEMA.name) -> Marketplace:
@@ -289,7 +279,7 @@ def command(
             typer.echo(f"{option} {problem['input']}: {problem['msg']}", err=True)
         raise typer.Exit(1) from None
     except (OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(explain(error) if isinstance(error, OSError) else str(error), err=True)
         raise typer.Exit(1) from None
     events = sum(len(table) for table in market.log.events.values())
     best = ", ".join(f"{group} {auc:.3f}" for group, auc in market.truth.best_auc.items())

@@ -13,16 +13,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, build_batch
+from atrank_lib.batches import Batch, Samples
 from atrank_lib.fast import speed_up
 from atrank_lib.fast.layers import plain
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.ranking import LOSSES, Loss
-from atrank_lib.runs.models import MODELS, Kind
-from atrank_lib.samples import Samples, moments
+from atrank_lib.runs.config import MODELS, Kind
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import moments
 from atrank_lib.variants import ATRankOptions
 from tests import reference
 from tests.reference import Array, Reference
@@ -178,8 +180,8 @@ class World:
 def world(log: EventLog, group: str, seed: int, groups: tuple[str, ...] | None, candidates: int) -> World:
     generator = torch.Generator().manual_seed(seed)
     everything = GroupedHistories.from_log(log)
-    seen = {g: torch.arange(len(c)) < len(c) - 1 for g, c in everything.catalogs.items()}
-    histories = everything.encode(everything.vocabularies_of(seen, torch.arange(len(everything) - 1)))
+    seen = {g: table.iloc[:-1] for g, table in log.objects.items()}
+    histories = everything.encode(Vocabularies.from_objects(log.schema, seen, everything.user_ids[:-1]))
     last = max(int(g.timestamps.max()) for g in histories.groups.values())
     users = torch.arange(len(histories))
     times = torch.randint(last // 2, last + 2, (len(users),), generator=generator)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import pandas as pd
 import pytest
 import torch
@@ -14,12 +11,8 @@ from jaxtyping import install_import_hook
 CHECKED = ["atrank_lib", "atrank_book", "experiments"]
 install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-from atrank_lib.fast import RowSteps  # noqa: E402
 from atrank_lib.log.events import EventLog  # noqa: E402
 from atrank_lib.log.schema import Schema  # noqa: E402
-from atrank_lib.multitask import TaskWeights  # noqa: E402
-from atrank_lib.ranking import Model  # noqa: E402
-from atrank_lib.training import Recipe, Steps  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -140,9 +133,3 @@ def tiny_log(tiny_schema: Schema, tiny_tables: tuple[dict[str, pd.DataFrame], di
 def speed(request: pytest.FixtureRequest) -> str:
     """With torch's operators alone, or with kernels put in. Where nothing compiles both are torch's."""
     return request.param
-
-
-@pytest.fixture(params=["whole tables", "rows"])
-def steps(request: pytest.FixtureRequest) -> Callable[[Model, TaskWeights, Recipe], Steps]:
-    """How training takes its steps: with whole tables, or with the rows at hand alone."""
-    return Steps if request.param == "whole tables" else partial(RowSteps, least=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pytest
@@ -14,13 +14,8 @@ from atrank_lib.attention import (
     SelfAttention,
     SpaceAttention,
     TargetAttention,
-    attend,
-    attention_weights,
     join_spaces,
-    pack,
-    pad,
     split_spaces,
-    visible,
 )
 from atrank_lib.fast import speed_up
 from atrank_lib.variants import AttendedResidual, DotAttention, ResidualTarget
@@ -48,23 +43,6 @@ def arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
     return {f"{prefix}.{name}": p.detach().double().numpy() for name, p in module.named_parameters()}
 
 
-def test_padding_and_packing_are_inverse():
-    s, packing, rows = ragged()
-    assert packing.mask.sum(dim=1).tolist() == list(LENGTHS)
-    padded = pad(s, packing)
-    assert torch.equal(pack(padded, packing), s)
-    assert not padded[~packing.mask].any()
-    for b, numbers in enumerate(rows):
-        assert torch.equal(padded[b, : len(numbers)], s[numbers])
-
-
-def test_only_a_sample_without_behaviors_sees_an_empty_place():
-    _, packing, _ = ragged()
-    assert (visible(packing) != packing.mask).nonzero().tolist() == [[1, 0]]
-    _, full, _ = ragged(lengths=(2, 2))
-    assert visible(full).all()
-
-
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 3, 2), (6,)])
 def test_splitting_and_joining_spaces_are_inverse(sizes):
     x = torch.randn(2, 4, HIDDEN)
@@ -76,19 +54,26 @@ def test_splitting_and_joining_spaces_are_inverse(sizes):
     assert torch.equal(join_spaces(spaces, sizes), x)
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_weights_times_values_is_attend(scale):
-    torch.manual_seed(0)
-    q, k, v = (
-        torch.randn(4, 3, 2, 2).double(),
-        torch.randn(4, 3, 5, 2).double(),
-        torch.randn(4, 3, 5, 2).double(),
-    )
-    for seen in (visible(ragged()[1]), torch.ones(4, 5, dtype=torch.bool)):
-        weights = attention_weights(q, k, seen, scale)
-        torch.testing.assert_close(weights @ v, attend(q, k, v, seen, scale), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(4, 3, 2).double())
-        assert not weights[~seen[:, None, None, :].expand(4, 3, 2, 5)].any()
+@pytest.mark.parametrize(("form", "sizes"), FORMS)
+def test_weights_times_values_is_what_attention_gives(form, sizes, speed):
+    """The matrices that are never stored, for targets, and for behaviors among each other."""
+    hidden, sizes = HIDDEN * LARGER[speed], tuple(size * LARGER[speed] for size in sizes)
+    layer = scrambled(form[0](hidden, sizes), speed=speed)
+    s, packing, _ = ragged(5, hidden=hidden)
+    h = torch.randn(len(LENGTHS), 2, hidden, generator=torch.Generator().manual_seed(0), dtype=DTYPES[speed])
+    queries, keys, values = layer.project(s.to(DTYPES[speed]))
+    spaces, tolerance = packing.pad(values).split(sizes, dim=2), TOLERANCE[DTYPES[speed]]
+    for asking, found in (
+        (packing.pad(queries), packing.pad(layer.attend(queries, keys, values, packing))),
+        (h, layer.attend(h, keys, values, packing)),
+    ):
+        weights = layer.weights(asking, keys, packing)
+        assert not weights[~packing.visible[:, None, None, :].expand_as(weights)].any()
+        close(weights.sum(dim=-1), np.ones(weights.shape[:3]), tolerance)
+        told = torch.cat([weights[:, k] @ v for k, v in enumerate(spaces)], dim=-1)
+        if asking is not h:  # empty places ask for nothing
+            told = told * packing.mask[:, :, None]
+        close(found, told.detach(), tolerance)
 
 
 @pytest.mark.parametrize("sizes", [(2, 2, 2), (1, 3, 2)])
@@ -99,7 +84,7 @@ def test_the_bilinear_score_as_it_is_written(sizes):
     literal = []
     for s_k, w_k, v_k in zip(
         module.queries.spaces(s),
-        module.keys.weight.split(sizes),
+        cast(nn.Linear, module.keys).weight.split(sizes),
         module.values(s).split(sizes, dim=1),
         strict=True,
     ):
@@ -119,7 +104,7 @@ def test_self_attention_agrees_with_loops(form, sizes, kind, lengths, speed):
     s, packing, rows = ragged(3, lengths, hidden)
     s, tolerance = s.to(DTYPES[speed]), TOLERANCE[DTYPES[speed]]
     queries, keys, _ = layer.attention.project(s)
-    found, weights = layer(s, packing), layer.attention.weights(pad(queries, packing), keys, packing)
+    found, weights = layer(s, packing), layer.attention.weights(packing.pad(queries), keys, packing)
     residual = "input" if kind is SelfAttention else "attended"
     for b, numbers in enumerate(rows):
         n, own = len(numbers), list(s[numbers].double().numpy())

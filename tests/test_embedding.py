@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.batches import build_batch
+from atrank_lib.batches import Ragged
 from atrank_lib.embedding import BehaviorEmbedding, shared_tables
 from atrank_lib.fast import speed_up
-from atrank_lib.grouping import GroupedHistories, Ragged, Vocabularies, key
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
+from atrank_lib.log.naming import key
 from atrank_lib.log.schema import Schema
-from atrank_lib.samples import moments
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import moments
 from atrank_lib.variants import ATRankOptions, ContinuousTime, NoTime, OneHotTime, TimeForm
 from tests.reference import Behavior, Reference
 

@@ -12,20 +12,18 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 import atrank_lib.evaluation as evaluation
-from atrank_lib.batches import build_batch
 from atrank_lib.evaluation import (
     AverageUserAUC,
     average_user_auc,
     evaluate,
     fixed_candidates,
-    paired_difference,
     score_candidates,
     user_auc,
 )
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import Split, split
+from atrank_lib.samples import Split, build_batch, split
 from tests.random_logs import SCHEMA, random_log
 
 Rows = list[tuple[str, float, int]]
@@ -231,21 +229,3 @@ def test_user_auc_pools_the_samples_of_a_user(histories: GroupedHistories) -> No
     assert len(samples) > len(set(samples.users.tolist()))
     auc = user_auc(samples, scores)
     np.testing.assert_allclose(auc.per_user, double_sum(rows)[0])
-
-
-def test_the_difference_of_two_models_pairs_users():
-    rng = np.random.default_rng(0)
-    hard = rng.random(4_000)
-    a = (rng.random((2, 4_000)) < 0.2 + 0.7 * hard).astype(float)
-    b = a.copy()
-    b[:, :80] = 0.0  # the same users but for a few
-    mean, low, high = paired_difference(a, b)
-    assert mean == pytest.approx((a - b).mean())
-    assert low < mean < high
-    # the bootstrap of the paired differences has the standard error of their mean
-    difference = (a - b).mean(axis=0)
-    assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / 4_000**0.5, rel=0.1)
-    unpaired = 1.96 * (a.mean(0).var() / 4_000 + b.mean(0).var() / 4_000) ** 0.5
-    assert (high - low) / 2 < unpaired / 3
-    with pytest.raises(ValueError, match="the same users"):
-        paired_difference(a, b[:, 1:])

@@ -13,11 +13,12 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from atrank_lib.batches import Packing, build_batch
+from atrank_lib.batches import Packing
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.ranking import LOSSES
-from atrank_lib.samples import moments
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import moments
 from tests.cases import EVEN, agrees_with_loops, even_log, make
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -167,7 +168,7 @@ def test_both_faces_of_a_target_went_through_the_same_dropout(speed):
     ("options", "message"),
     [
         ({"hidden": 7}, "hidden=7 cannot be divided into spaces=3"),
-        ({"spaces": (2, 2)}, "sum to hidden=6; they sum to 4"),
+        ({"spaces": (2, 2)}, r"spaces=\[2, 2\], in all 4, must be positive and sum to hidden=6"),
         ({"heads": 8}, "heads"),
         ({"attention": "dot"}, "attention"),  # a variant's
         ({"dropout": 1.0}, "dropout"),

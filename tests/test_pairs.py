@@ -89,6 +89,17 @@ def test_all_problems_at_once(histories: GroupedHistories, tmp_path: Path) -> No
             assert part in found, (part, found)
 
 
+def test_moments_far_from_the_log_are_named_with_what_may_be_meant(histories: GroupedHistories, tmp_path: Path) -> None:
+    file = save(PAIRS.assign(timestamp=[86_400, 5_000_000_000, 86_400]), tmp_path / "in.csv")
+    with pytest.raises(EventLogError) as caught:
+        read_pairs(file, histories, "item")
+    assert str(caught.value) == (
+        "in.csv, column timestamp, row 1, value 5000000000: far from the log, whose behaviors go from 1970-01-01 to "
+        "1970-03-02 in its timestamp_unit, s; as ms it would be 1970-02-27: write 5000000; as us it would be "
+        "1970-01-01: write 5000; as ns it would be 1970-01-01: write 5"
+    )
+
+
 def test_missing_columns_and_rows(histories: GroupedHistories, tmp_path: Path) -> None:
     file = save(PAIRS.rename(columns={"user_id": "userid"}), tmp_path / "in.csv")
     with pytest.raises(EventLogError, match="rename 'userid', or add it"):

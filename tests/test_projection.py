@@ -61,7 +61,7 @@ def test_spaces_by_number_or_by_sizes():
     [
         (128, 7, "hidden=128 cannot be divided into spaces=7"),
         (128, 0, "hidden=128 cannot be divided into spaces=0"),
-        (6, (1, 2), r"spaces=\[1, 2\].*sum to hidden=6; they sum to 3"),
+        (6, (1, 2), r"spaces=\[1, 2\], in all 3, must be positive and sum to hidden=6"),
         (6, (7, -1), r"must be positive"),
         (6, (), r"spaces=\[\]"),
     ],

@@ -15,16 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from atrank_lib.recipes import Recipe
 from torch import Tensor
 
 import atrank_lib.training as training
+from atrank_lib.batches import Batch
 from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs.checkpoints import Checkpoints
-from atrank_lib.samples import Batch, Split, split
+from atrank_lib.samples import Split, split
 from atrank_lib.training import fit
 from tests.random_logs import SCHEMA, random_log
 
@@ -402,7 +403,7 @@ def test_unfinished_checkpoints_are_ignored(histories: GroupedHistories, parts: 
     straight, resumed = new_model(histories), new_model(histories)
     fit(straight, histories, parts, Recipe(epochs=2), progress=False)
     fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)
-    half = tmp_path / "checkpoints" / "unfinished-0002"
+    half = tmp_path / "checkpoints" / ".epoch-0002.3f9c"
     half.mkdir()
     (half / "weights.safetensors").write_bytes(b"half of a fi")
     assert Checkpoints(tmp_path).latest() == 1

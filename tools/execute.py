@@ -24,6 +24,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+from atrank_lib.log.writing import writing_file
 from tools.chapters import parameter_names, read_chapter
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
@@ -128,8 +129,8 @@ def execute_chapter(run: Run, chapter: Path) -> str:
         executed = nbformat.read(scratch / "out.ipynb", as_version=4)
         clean(executed)
         check_outputs(chapter.relative_to(run.project.root), executed, [run.project.root, Path(sys.prefix), scratch])
-        nbformat.write(executed, scratch / "clean.ipynb")
-        (scratch / "clean.ipynb").replace(target)
+        with writing_file(target) as beside:
+            nbformat.write(executed, beside)
     key_file.write_text(f"{key} {digest([target], target.parent)}")
     return f"executed in {time.monotonic() - started:.1f} s"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from atrank_lib.runs.checkpoints import write_text
+from atrank_lib.log.writing import write_text
 from tools.chapters import read_chapter
 from tools.project import ROOT, BookError, Project
 
@@ -83,11 +83,6 @@ class Answer:
     source: str
     names: tuple[str, ...]
     call: str
-
-    @property
-    def module(self) -> str:
-        """The checker's module in `atrank_book.check`."""
-        return self.call.split("(")[0].split(".")[1]
 
     def definitions(self) -> list[ast.FunctionDef | ast.Assign]:
         """What defines the names; BookError where a name is neither a function nor a value of this cell."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell
 
+from atrank_lib.log.writing import writing_folder
 from experiments.provenance import commit
 from tools.build import settings
 from tools.project import ROOT, BookError, Project
@@ -39,9 +39,7 @@ def write_branch(project: Project, repository: str) -> Path:
         raise BookError(f"the notebooks would install the package at {at!r}: commit your changes first")
     requirement = f"atrank_lib[book] @ git+{config['url']}@{at}"
     target = project.build / "notebooks-branch"
-    with tempfile.TemporaryDirectory(prefix="branch-", dir=project.build) as name:
-        folder = Path(name) / "new"
-        folder.mkdir()
+    with writing_folder(target, overwrite=True) as folder:
         for chapter in project.chapters():
             notebook = nbformat.read(project.notebooks / f"{chapter.stem}.ipynb", as_version=4)
             cell = new_code_cell(install_cell(requirement), metadata={"tags": ["remove-cell"]})
@@ -54,9 +52,6 @@ def write_branch(project: Project, repository: str) -> Path:
         (folder / "README.md").write_text(
             f"The executed notebooks of {config['url']}, written by its workflow: change the chapters there.\n"
         )
-        if target.exists():
-            shutil.rmtree(target)
-        folder.rename(target)
     return target
 
 

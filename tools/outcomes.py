@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from atrank_lib.runs.checkpoints import write_text
+from atrank_lib.log.writing import write_text
 from tools.chapters import read_chapter
 from tools.course import POINTS
 from tools.exercises import numbered, read_exercises

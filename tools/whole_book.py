@@ -18,6 +18,7 @@ from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert
 from playwright.sync_api import sync_playwright
 
+from atrank_lib.log.writing import writing_folder
 from tools.build import build_site, run_sphinx, settings
 from tools.project import ROOT, BookError, Project
 
@@ -196,16 +197,11 @@ def write_zip(project: Project, target: Path) -> None:
 def make_whole_book(project: Project, repository: str) -> list[Path]:
     """Build the site that offers the files, then the files; all of them or none."""
     print(build_site(project, settings(project, repository=repository, whole_book=True)))
-    with tempfile.TemporaryDirectory(prefix="downloads-", dir=project.build) as name:
-        folder = Path(name) / "downloads"
-        folder.mkdir()
+    target = project.html / "downloads"
+    with writing_folder(target, overwrite=True) as folder:
         write_pdf(project, folder / f"{NAME}.pdf")
         write_epub(project, folder / f"{NAME}.epub")
         write_zip(project, folder / f"{NAME}.zip")
-        target = project.html / "downloads"
-        if target.exists():
-            shutil.rmtree(target)
-        folder.rename(target)
     return sorted(target.iterdir())
 
 

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Candidates, Packing
-from atrank_lib.grouping import Vocabularies
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import BehaviorModel
 from atrank_lib.ranking import Scores
 from atrank_lib.variants import BehaviorOptions, parts_of

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from atrank_lib.attention import pad
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Scores
 
 HEADS = 8
@@ -35,7 +34,7 @@ class BST(Competitor):
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:
         """Projected behaviors, padded, and which places hold one."""
-        return pad(self.project(batch), batch.packing), batch.packing.mask
+        return batch.packing.pad(self.project(batch)), batch.packing.mask
 
     def position(self, candidates: Candidates, h: Float[Tensor, "b c d"]) -> Float[Tensor, "b c d"]:
         """The target as a member of the sequence: at elapsed time zero."""

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.attention import pad
 from atrank_lib.batches import Batch
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.vocabularies import Vocabularies
 
 WIDTHS, MAPS = range(1, 11), 32  # the paper's: "ten kinds of window sizes from one to ten", 32 maps each
 
@@ -29,7 +28,7 @@ class CNN(Competitor):
 
     def user(self, batch: Batch) -> Float[Tensor, "b d"]:
         s, packing = self.sequence(batch)
-        x, maps = pad(s, packing).transpose(1, 2), []  # [b, d, t]
+        x, maps = packing.pad(s).transpose(1, 2), []  # [b, d, t]
         for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
             windows = torch.relu(convolution(nn.functional.pad(x, (0, width - 1))))  # [b, 32, t]
             # relu leaves nothing below zero, so zero is as good as left out

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor, CompetitorConfig, softmax_of_samples
-from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Scores
 
 

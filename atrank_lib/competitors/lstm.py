@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.grouping import Vocabularies
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import Encoding
 from atrank_lib.ranking import Scores
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TypeVar, cast
 
 import torch
@@ -11,10 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atrank_lib.attention import FeedForward, SpaceAttention
-from atrank_lib.batches import GroupBatch, Packing
+from atrank_lib.batches import Features, GroupBatch, Packing
 from atrank_lib.embedding import BehaviorEmbedding, ObjectEmbedding
 from atrank_lib.fast import kernels
-from atrank_lib.grouping import Features
 from atrank_lib.projection import GroupProjection, Perceptron
 
 M = TypeVar("M", bound=nn.Module)
@@ -29,21 +27,28 @@ def speed_up(model: M) -> M:
     """
     replaced(model, _FASTER)
     for module in model.modules():
-        maps = module.maps.values() if isinstance(module, GroupProjection) else ()
+        maps = module.maps.children() if isinstance(module, GroupProjection) else iter(())
         for linear in [module.keys] if isinstance(module, SpaceAttention) else maps:
             if type(linear) is nn.Linear:
-                linear.__class__ = FasterLinear
+                _become(linear, _both(FasterLinear, nn.Linear))
     return model
 
 
 def plain(model: M) -> M:
     """The same model, in place, as it was before ``speed_up``."""
     for module in model.modules():
-        if isinstance(module, FasterLinear):
-            module.__class__ = nn.Linear
-        elif isinstance(module, tuple(_FASTER.values())):
-            module.__class__ = type(module).__bases__[1]
+        if isinstance(module, (FasterLinear, *_FASTER.values())):
+            _become(module, type(module).__bases__[1])
     return model
+
+
+def sped_up(model: nn.Module) -> bool:
+    """Whether ``speed_up`` was done to a model, and not undone.
+
+    >>> sped_up(model), sped_up(speed_up(model)), sped_up(plain(model))
+    (False, True, False)
+    """
+    return any(isinstance(module, tuple(_FASTER.values())) for module in model.modules())
 
 
 def replaced(model: M, others: Mapping[type[nn.Module], type[nn.Module]]) -> M:
@@ -51,14 +56,22 @@ def replaced(model: M, others: Mapping[type[nn.Module], type[nn.Module]]) -> M:
     for module in model.modules():
         for kind, other in others.items():
             if isinstance(module, kind) and not isinstance(module, other):
-                module.__class__ = _both(other, type(module))
+                _become(module, _both(other, type(module)))
     return model
 
 
-@cache
+def _become(module: nn.Module, kind: type[nn.Module]) -> None:
+    module.__class__ = kind
+
+
+_MADE: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
+
+
 def _both(other: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
     """What ``other`` does not say stays as ``kind`` does it."""
-    return type(f"{other.__name__}For{kind.__name__}", (other, kind), {})
+    if (other, kind) not in _MADE:
+        _MADE[other, kind] = type(f"{other.__name__}For{kind.__name__}", (other, kind), {})
+    return _MADE[other, kind]
 
 
 class FasterLinear(nn.Linear):
@@ -115,14 +128,14 @@ class FasterAttention(SpaceAttention):
     ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
         if len(set(self.sizes)) > 1 or not kernels.ready(queries, queries.shape[-1]):
             return super().attend(queries, keys, values, packing)
-        order = packing.order
+        offsets, order = packing.offsets, packing.order
         if queries.dim() == 2:
-            rows = kernels.Rows(packing.offsets, packing.offsets, order, order)
+            rows = kernels.Rows(queries=offsets, keys=offsets, query_order=order, key_order=order)
         else:
             b, c, _ = queries.shape
-            rows = kernels.Rows(torch.arange(b + 1) * c, packing.offsets, None, order)
-        told = kernels.attend(queries.flatten(0, -2), keys, values, rows, len(self.sizes), self.scale)
-        return told.view(queries.shape)
+            rows = kernels.Rows(queries=torch.arange(b + 1) * c, keys=offsets, key_order=order)
+        out = kernels.attend(queries.flatten(0, -2), keys, values, rows, len(self.sizes), self.scale)
+        return out.view(queries.shape)
 
 
 class FasterObjects(ObjectEmbedding):

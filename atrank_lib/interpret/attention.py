@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from atrank_lib.batches import Batch, build_batch
+from atrank_lib.batches import Batch, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret.explain import explain
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Samples
-from atrank_lib.scale.execution import moved
+from atrank_lib.samples import build_batch
+from atrank_lib.scale.devices import moved
 
 
 def batches_of(

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret.attention import attention, spaces_of
 from atrank_lib.interpret.erasure import erasure, gradient
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Samples, Split
+from atrank_lib.samples import Split
 
 if TYPE_CHECKING:
     from data_scripts.truth import Truth

@@ -10,13 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.batches import Candidates, Packing
+from atrank_lib.batches import Candidates, Packing, Samples, ranges
 from atrank_lib.evaluation import evaluating
-from atrank_lib.grouping import GroupedHistories, ranges
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret.attention import batches_of
 from atrank_lib.model import ATRank, Encoding
-from atrank_lib.samples import Samples
-from atrank_lib.scale.execution import moved_features
 
 ROWS = 100_000  # behaviors encoded at a time while erasing, so that memory stays bounded
 
@@ -69,9 +67,9 @@ def erasure(
                 kept, copy = kept[other], copy[other]
                 place = kept - starts[owner[copy]] - (kept > erased[copy]).long()
                 left = model.read(s[kept], Packing.of(copy, place, len(erased)))
-                group = samples.target_group
-                features = moved_features(histories.catalogs[group].take(objects[owner.cpu()].flatten()), s.device)
-                again = _margin(model, left, Candidates(group, features, (len(erased), objects.shape[1])))
+                again = _margin(
+                    model, left, _candidates(histories, samples.target_group, objects[owner.cpu()], s.device)
+                )
                 found.append((whole[owner] - again).cpu().numpy())
     return np.concatenate(found)
 

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.attention import pad
 from atrank_lib.batches import Batch
 from atrank_lib.model import ATRank
 
@@ -41,7 +40,7 @@ def explain(model: ATRank, batch: Batch) -> Explanation:
     for number in range(len(model.blocks)):
         block = model.block(number)
         queries, keys, _ = block.attention.project(c)
-        weights = block.attention.weights(pad(queries, packing), keys, packing)
+        weights = block.attention.weights(packing.pad(queries), keys, packing)
         matrices.append(weights * packing.mask[:, None, :, None])
         c = block(c, packing)
     keys, _ = model.target.read(c)

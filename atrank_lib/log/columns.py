@@ -1,21 +1,17 @@
-"""Reading one table of an event log, column by column: every problem is noted, none is raised.
+"""One table of an event log, checked column by column: every problem is noted, none is raised.
 
 Whole columns are checked at once in Arrow memory; Python looks at single values only where one is wrong.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from jaxtyping import Bool, Float64, Int8, Int64
 
 from atrank_lib.log.schema import Problem
@@ -23,11 +19,14 @@ from atrank_lib.log.schema import Problem
 # how many different values, and how many rows of each, a problem shows before it only counts
 EXAMPLES = 3
 
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of every timestamp_unit
+LARGEST = float(np.finfo(np.float32).max)
+
 # what may be wrong with a time, or right
 _GOOD, _NO_NUMBER, _FRACTION, _HUGE = range(4)
 
 
-class Table:
+class CheckedTable:
     """Columns of one table, and the problems found in it.
 
     name: what problems call it; header: all its column names, None where the table cannot be read;
@@ -80,7 +79,7 @@ class Table:
             return None
         if array.null_count == len(array):
             array = pa.nulls(len(array), pa.large_string())
-        elif not (_is_text(array.type) or pa.types.is_integer(array.type)):
+        elif not (is_text(array.type) or pa.types.is_integer(array.type)):
             remedy = 'write them as such, in pandas with .astype("Int64") or .astype(str)'
             self._wrong_kind(column, array, "text or whole numbers", remedy)
             return None
@@ -125,7 +124,7 @@ class Table:
         return times
 
     def numbers(self, column: str) -> Float64[np.ndarray, " n"] | None:
-        """A continuous feature as 64-bit floats, NaN where missing; None for an unusable column."""
+        """A continuous feature as 64-bit floats, NaN where missing or noted; None for an unusable column."""
         array = self._column(column)
         if array is None:
             return None
@@ -142,9 +141,13 @@ class Table:
         else:
             self._wrong_kind(column, array, "numbers", "convert it, or change the kind of the feature")
             return None
-        message = "the value is infinite; write a finite number, or nothing when unknown"
-        self.report(column, np.isinf(parsed), array, message)
-        return parsed
+        message = (
+            f"the value is infinite, or beyond {LARGEST:.2g}, the largest 32-bit float, with which models compute; "
+            "write a finite number, or nothing when unknown"
+        )
+        wrong = np.abs(parsed) > LARGEST
+        self.report(column, wrong, array, message)
+        return np.where(wrong, np.nan, parsed)
 
     def tokens(self, column: str) -> list[list[str]] | None:
         """A tokens feature as lists of text, an empty one where missing; None for an unusable column."""
@@ -159,7 +162,7 @@ class Table:
         inner = kind.value_type if any(is_kind(kind) for is_kind in _LISTS) else None
         if inner is not None and pa.types.is_dictionary(inner):
             inner = inner.value_type
-        if inner is None or not (_is_text(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)):
+        if inner is None or not (is_text(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)):
             self._wrong_kind(column, array, "lists of text", "split it into lists, in pandas with .str.split()")
             return None
         raw = array.to_pylist()
@@ -187,128 +190,8 @@ def mask(array: pa.Array) -> Bool[np.ndarray, " n"]:
 
 def time_range(unit: str) -> tuple[int, int]:
     """Smallest and largest timestamp: the years 1 to 9999, and any two less than 2^63 apart."""
-    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    factor = PER_SECOND[unit]
     return max(-62_135_596_800 * factor, -(2**62) + 1), min(253_402_300_799 * factor, 2**62 - 1)
-
-
-def table_from_frame(name: str, frame: pd.DataFrame, wanted: Sequence[str]) -> Table:
-    """Take the wanted columns out of a frame in memory. Its index is not looked at."""
-    header = [str(label) for label in frame.columns]
-    table = Table(name, header)
-    for column in _once(table, header, wanted):
-        values = frame.iloc[:, header.index(column)]
-        try:
-            _keep(table, column, pa.table({column: pa.array(values, from_pandas=True)}).column(0))
-        except (pa.ArrowException, OverflowError):
-            _note_mixture(table, column, values)
-    return table
-
-
-def table_from_file(path: Path, wanted: Sequence[str]) -> Table:
-    """Read the wanted columns of a `.parquet` or `.csv` file."""
-    try:
-        return (_read_csv if path.suffix == ".csv" else _read_parquet)(path, wanted)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
-        table = Table(path.name, None)
-        what = "a folder, not a file" if path.is_dir() else " ".join(str(error).split())
-        table.note(None, f"cannot be read as {path.suffix[1:]}: {what}; write the file again")
-        return table
-
-
-def _read_parquet(path: Path, wanted: Sequence[str]) -> Table:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        header = file.schema_arrow.names
-        table = Table(path.name, header)
-        names = _once(table, header, wanted)
-        content = file.read(columns=names)
-    for column in names:
-        _keep(table, column, content.column(column))
-    return table
-
-
-def _read_csv(path: Path, wanted: Sequence[str]) -> Table:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        header = next(csv.reader(lines), None)
-    table = Table(path.name, header)
-    if header is None:
-        table.note(None, "the file is empty; write a line of column names and a line for every row")
-        return table
-    names = _once(table, header, wanted)
-    malformed = []
-
-    def leave_out(row: pyarrow.csv.InvalidRow) -> str:
-        malformed.append(row)
-        return "skip"
-
-    content = pyarrow.csv.read_csv(
-        path,
-        # one thread, because only then a malformed row knows its number
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=1 << 24),
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
-        # everything as text, so that 007 keeps its zeros; only an empty value without quotes is missing
-        convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=names or header[:1],
-            column_types=dict.fromkeys(header, pa.large_string()),
-            null_values=[""],
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-        ),
-    )
-    table.is_text = True
-    # the parser calls the header row 1
-    at = [row.number - 2 for row in malformed]
-    if malformed:
-        table.rows = np.delete(np.arange(content.num_rows + len(at)), at)
-    for row, number in list(zip(malformed, at, strict=True))[:EXAMPLES]:
-        message = f"the row has {row.actual_columns} values for {row.expected_columns} columns; correct or quote it"
-        table.note(None, message, row=number, value=row.text)
-    if len(at) > EXAMPLES:
-        table.note(None, f"{len(at) - EXAMPLES:,} more rows have the problem of the one before")
-    for column in names:
-        _keep(table, column, content.column(column))
-    return table
-
-
-def _once(table: Table, header: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The wanted columns that the header has, less those that it has twice, which are noted."""
-    for column in wanted:
-        if header.count(column) > 1:
-            table.note(column, f"{header.count(column)} columns have this name; keep one")
-    return [column for column in wanted if header.count(column) == 1]
-
-
-def _keep(table: Table, column: str, chunks: pa.ChunkedArray) -> None:
-    """Store a column in one piece, decoded, NaN as null."""
-    kind = chunks.type.value_type if pa.types.is_dictionary(chunks.type) else chunks.type
-    if _is_text(kind):
-        kind = pa.large_string()  # one piece may exceed the 2 GB that a plain string array can hold
-    elif pa.types.is_float16(kind):
-        kind = pa.float32()
-    chunks = chunks.cast(kind)
-    array = chunks.combine_chunks() if chunks.num_chunks else pa.array([], kind)
-    if pa.types.is_floating(kind):
-        array = pc.if_else(pc.is_nan(array), pa.scalar(None, kind), array)
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid:
-        table.note(column, "the column holds text that is not UTF-8; write it again as UTF-8")
-        return
-    table.columns[column] = array
-
-
-def _note_mixture(table: Table, column: str, values: pd.Series) -> None:
-    """Find the first value of another type than the ones before it."""
-    first: type | None = None
-    for row, value in enumerate(values):
-        if pd.api.types.is_scalar(value) and pd.isna(value):
-            continue
-        first = first or type(value)
-        if type(value) is not first:
-            message = f"the column mixes {first.__name__} and {type(value).__name__}; write one type throughout"
-            table.note(column, message, row=row, value=value)
-            return
-    name = first.__name__ if first else "nothing"
-    table.note(column, f"the column holds {name} of mixed or unknown types; write text, numbers or lists of text")
 
 
 def _whole_from_text(array: pa.Array) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"]]:
@@ -345,7 +228,7 @@ _NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 

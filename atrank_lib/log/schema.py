@@ -9,7 +9,6 @@ import difflib
 import itertools
 import math
 import re
-import uuid
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,21 +203,12 @@ class Schema(_Model):
         except ValidationError as error:
             raise EventLogError(_readable(error)) from None
 
-    def write(self, path: str | Path) -> None:
-        """Write a `schema.yaml`: beside its place first, then renamed, so that no half of it is ever seen."""
-        path = Path(path)
+    def text(self) -> str:
+        """What `schema.yaml` holds."""
         content = self.model_dump(mode="json", exclude_none=True)
         # PyYAML would write U+0085 as it is, and read it as a line break
         allow_unicode = "\x85" not in self.model_dump_json()
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            beside.write_text(
-                yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None),
-                encoding="utf-8",
-            )
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None)
 
     def vocabulary(self, group: str, feature: str) -> str:
         """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""

@@ -19,21 +19,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from atrank_lib.log.columns import table_from_file
-from atrank_lib.log.events import (
-    EVENT_COLUMNS,
-    FIRST_SHARD,
-    EventLog,
-    EventLogError,
-    Extent,
-    Problem,
-    checked_events,
-    checked_objects,
-    summarize,
-    table_path,
-    wanted,
-)
-from atrank_lib.log.schema import SCHEMA_FILE, Schema
+from atrank_lib.log.checks import EVENT_COLUMNS, checked_events, checked_objects, columns_of
+from atrank_lib.log.events import FIRST_SHARD, EventLog
+from atrank_lib.log.extent import Extent, summarize
+from atrank_lib.log.files import table_from_file, table_path
+from atrank_lib.log.schema import SCHEMA_FILE, EventLogError, Problem, Schema
 
 SHARDS_AT_MOST = 1 << 10  # so that the 2^16 values of the hash fall evenly on the shards
 
@@ -78,7 +68,7 @@ class ShardedLog:
         for name, group in schema.groups.items():
             path = table_path(folder, f"{name}.objects", problems)
             if path is not None:
-                table = table_from_file(path, wanted("objects", group))
+                table = table_from_file(path, columns_of("objects", group))
                 ids[name], objects[name] = checked_objects(table, group)
                 problems.extend(table.problems)
         if problems:

@@ -1,19 +1,28 @@
-"""What training leaves on disk: per-epoch checkpoints that survive a kill, weights, and texts that are never half."""
+"""What training leaves on disk: per-epoch checkpoints that survive a kill, and weights."""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from atrank_lib.log.writing import write_text, writing_file, writing_folder
+from atrank_lib.runs.folder import RunError
 from atrank_lib.training import FitResult, Training
 
 
 class Checkpoints:
-    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch written beside, then renamed.
+    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch complete or absent.
 
     Weights of every epoch are kept; what resuming needs besides (the optimizer's state, learned weights of tasks and,
     where the kept weights are averages, the ones in training) only for the latest.
@@ -29,44 +38,55 @@ class Checkpoints:
 
     def latest(self) -> int:
         """The last complete epoch on disk; 0 when there is none."""
-        return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
+        numbers = [path.name.removeprefix("epoch-") for path in self.folder.glob("epoch-*")]
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def save(self, training: Training) -> None:
         """Keep the epoch that has just ended."""
         steps, epoch = training.steps, len(training.result.epochs)
-        beside = self.folder / f"unfinished-{epoch:04d}"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        save_weights(steps.averaged, beside / "weights.safetensors")
-        if steps.average is not None:
-            save_weights(training.model, beside / "training.safetensors")
-        if len(steps.weights.learned):
-            save_weights(steps.weights, beside / "tasks.safetensors")
-        save_file(_flatten(steps.optimizer), beside / "optimizer.safetensors")
-        (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
-        beside.rename(self.path(epoch))
+        for left in self.folder.glob(f".{self.path(epoch).name}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with writing_folder(self.path(epoch)) as beside:
+            save_weights(steps.averaged, beside / "weights.safetensors")
+            for name, module in steps.kept().items():
+                save_weights(module, beside / f"{name}.safetensors")
+            save_tensors(_flatten(steps.optimizer), beside / "optimizer.safetensors")
+            (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
+            _flush(beside)
         for name in self.RESUMING:
             (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
     def restore(self, training: Training) -> None:
-        """Go back to the last epoch on disk; a finished run goes on when it is given more epochs."""
+        """Go back to the last epoch on disk; a finished run goes on when it is given more epochs.
+
+        Raises:
+            RunError: a file of the epoch is missing or damaged; it is named, with the way out.
+            OSError: a file may not be read.
+        """
         steps, folder = training.steps, self.path(self.latest())
-        load_weights(steps.averaged, folder / "weights.safetensors")
-        if steps.average is not None:
-            load_weights(training.model, folder / "training.safetensors")
-        if len(steps.weights.learned):
-            load_weights(steps.weights, folder / "tasks.safetensors")
-        per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, value in load_file(folder / "optimizer.safetensors").items():
-            number, part = name.split(".", 1)
-            per_parameter.setdefault(int(number), {})[part] = value
-        groups = steps.optimizer.state_dict()["param_groups"]
-        steps.optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
-        training.result = FitResult.model_validate_json((folder / "state.json").read_text())
-        training.result.judge(training.recipe)
-        training.best = load_file(self.path(training.result.best_epoch) / "weights.safetensors")
+        with self._complete():
+            load_weights(steps.averaged, folder / "weights.safetensors")
+            for name, module in steps.kept().items():
+                load_weights(module, folder / f"{name}.safetensors")
+            _load_optimizer(steps.optimizer, folder / "optimizer.safetensors")
+            training.result = read_result(folder / "state.json")
+            training.result.judge(training.recipe)
+            training.best = read_tensors(self.path(training.result.best_epoch) / "weights.safetensors")
         if steps.average is not None:
             steps.average.n_averaged.fill_(training.result.steps)
+
+    @contextmanager
+    def _complete(self) -> Iterator[None]:
+        """The epochs before cannot be resumed from, so what is missing in one means to begin again."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            said = f"{error.filename} is missing"
+        except RunError as error:
+            said = str(error)
+        else:
+            return
+        raise RunError(f"{said}; bring it back, or remove {self.folder}: then resuming begins with the first epoch")
 
     def write_metrics(self, result: FitResult) -> None:
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -83,23 +103,47 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
+def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    content, per_parameter = read_tensors(path), dict[int, dict[str, Tensor]]()
+    try:
+        for name, value in content.items():
+            number, part = name.split(".", 1)
+            per_parameter.setdefault(int(number), {})[part] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is not this optimizer's ({error})") from None
+
+
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write every parameter once, under its first name: equal weights are equal bytes."""
-    save_file({name: value.detach().contiguous() for name, value in model.named_parameters()}, path)
+    save_tensors({name: value.detach().contiguous() for name, value in model.named_parameters()}, path)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a file of safetensors, complete or not at all. Raises OSError as ``writing_file``."""
+    with writing_file(path) as beside:
+        try:
+            save_file(tensors, beside)
+        except SafetensorError as error:  # how safetensors says that the disk is full
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else errno.EIO, str(error)) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Read what ``save_weights`` wrote.
 
     Raises:
-        ValueError: the file's parameters are not the model's.
+        RunError: the file is damaged, or its parameters are not the model's.
+        OSError: it is not there, or may not be read.
     """
-    weights, wanted = load_file(path), {name for name, _ in model.named_parameters()}
-    if weights.keys() != wanted:
-        weights = _renamed(weights, wanted)
-    if weights.keys() != wanted:
-        raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
-    model.load_state_dict(weights, strict=False)  # shared parameters have further names
+    found, wanted = read_tensors(path), {name: value.shape for name, value in model.named_parameters()}
+    if found.keys() != wanted.keys():
+        found = _renamed(found, set(wanted))
+    different = [name for name in {**found, **wanted} if name not in found or found[name].shape != wanted.get(name)]
+    if different:
+        raise RunError(f"{path} holds other parameters than the model of config.json: {sorted(different)[:5]} differ")
+    model.load_state_dict(found, strict=False)  # shared parameters have further names
 
 
 def _renamed(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
@@ -108,8 +152,35 @@ def _renamed(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
     return {moved[name][0] if len(moved.get(name, [])) == 1 else name: value for name, value in weights.items()}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    beside = path.with_name(path.name + ".unfinished")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it is not there, or may not be read.
+    """
+    path.open("rb").close()  # safetensors says of a file that may not be read that it is not there
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+
+
+def read_result(path: Path) -> FitResult:
+    """Read ``state.json`` or ``metrics.json``.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it is not there, or may not be read.
+    """
+    try:
+        return FitResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged ({error.errors(include_url=False)[0]['msg']})") from None
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the files are on the disk itself: what is removed for them could not be brought back."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,8 +1,21 @@
 """Beyond one process and one memory: devices, processes, shards."""
 
-from atrank_lib.scale.execution import Execution
-from atrank_lib.scale.processes import ALONE, Processes, joined
+from atrank_lib.scale.devices import Device, Execution, Placed, Precision, moved, moved_candidates
+from atrank_lib.scale.processes import ALONE, PeerError, Processes, joined
 from atrank_lib.scale.shards import Shards
 from atrank_lib.scale.steps import ScaledSteps
 
-__all__ = ["ALONE", "Execution", "Processes", "ScaledSteps", "Shards", "joined"]
+__all__ = [
+    "ALONE",
+    "Device",
+    "Execution",
+    "PeerError",
+    "Placed",
+    "Precision",
+    "Processes",
+    "ScaledSteps",
+    "Shards",
+    "joined",
+    "moved",
+    "moved_candidates",
+]

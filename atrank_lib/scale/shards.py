@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from atrank_lib.evaluation import AverageUserAUC, Evaluation, user_aucs
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.evaluation import AverageUserAUC, Evaluation, fixed_candidates, score_candidates, user_auc
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.negatives import Part
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Protocol, cut, require_samples, seen_objects, time_cuts
+from atrank_lib.samples import Protocol, require_samples, seen_objects, split, time_cuts
+from atrank_lib.training import Part
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Shards(Sequence[Part]):
         longest = dict.fromkeys(names, 0)
         for number in range(log.shards):
             histories = GroupedHistories.from_log(log.shard(number), everything)
-            parts = cut(histories, protocol, names, cuts)
+            parts = split(histories, protocol, names, cuts=cuts)
             sizes.append({name: len(samples) for name, samples in parts.train.items()})
             for name, found in seen_objects(histories, parts.train).items():
                 seen[name] |= found
@@ -75,13 +77,15 @@ class Shards(Sequence[Part]):
         if not 0 <= number < len(self):
             raise IndexError(number)
         histories = GroupedHistories.from_log(self.log.shard(number), self.vocabularies)
-        return Part(histories, cut(histories, self.protocol, self.targets, self.cuts), number, self.popularity)
+        return Part(histories, split(histories, self.protocol, self.targets, cuts=self.cuts), number, self.popularity)
 
     def evaluate(self, model: Model, *, negatives: int = 1, seed: int = 0) -> Evaluation:
         """`evaluation.evaluate` on the test samples of all shards; negatives follow from `seed` and the shard."""
         found: dict[str, list[AverageUserAUC]] = {}
         for part in self:
-            aucs = user_aucs(model, part.histories, part.split.test, negatives=negatives, seed=seed + part.number)
-            for name, auc in aucs.items():
-                found.setdefault(name, []).append(auc)
+            tasks = {name: samples for name, samples in part.split.test.items() if len(samples)}
+            candidates = fixed_candidates(part.histories, tasks, negatives, seed + part.number)
+            scores = score_candidates(model, part.histories, tasks, candidates)
+            for name, samples in tasks.items():
+                found.setdefault(name, []).append(user_auc(samples, scores[name]))
         return Evaluation.of({name: AverageUserAUC.over(aucs) for name, aucs in found.items()}, negatives, seed)

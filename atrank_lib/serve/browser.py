@@ -17,37 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing
-from atrank_lib.grouping import UNKNOWN, Catalog, Features, GroupedHistories, Ragged, key
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged, Samples, TaskSamples
+from atrank_lib.grouping import Catalog, GroupedHistories
+from atrank_lib.log.naming import key
+from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
-from atrank_lib.runs import Run, RunError
-from atrank_lib.samples import Samples, TaskSamples
-from atrank_lib.time_encoding import TICKS, seconds_of
 from atrank_lib.variants import options_of
 
 FORMAT = "atrank-browser-1"
-
-
-def exportable(run: Run) -> ATRank:
-    """The model of a run that can be exported.
-
-    Raises:
-        RunError: the run's model is not ATRank.
-
-    >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
-    >>> from atrank_lib.runs import load_run, train_run
-    >>> from atrank_lib.recipes import Recipe
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> with TemporaryDirectory() as folder:
-    ...     log, place = simulate(MarketplaceConfig(users=40)).log, Path(folder) / "run"
-    ...     _ = train_run(log, place, recipe=Recipe(epochs=1), max_steps=1, progress=False)
-    ...     print(type(exportable(load_run(place))).__name__)
-    ATRank
-    """
-    if not isinstance(run.model, ATRank):
-        raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
-    return run.model
 
 
 def rounded(model: ATRank) -> ATRank:

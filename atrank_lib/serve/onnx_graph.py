@@ -17,10 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from atrank_lib.attention import SpaceAttention, join_spaces, split_spaces
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
 from atrank_lib.embedding import ObjectEmbedding
 from atrank_lib.fast.layers import plain, replaced
-from atrank_lib.grouping import Features, Ragged, check_groups
+from atrank_lib.log.contract import check_groups
+from atrank_lib.log.writing import writing_file
 from atrank_lib.model import ATRank, Encoding
 from atrank_lib.time_encoding import TimeEncoding
 
@@ -96,7 +97,7 @@ class OneUser(nn.Module):
         s = model.projection({g: model.embedding(g)(b) for g, b in behaviors.items()})
         encoding, matrices = self.read(s)
         features = _of(inputs, "candidates.")
-        count = next(iter(features.values())).shape[0]
+        count = cast(Tensor, next(iter(features.values()))).shape[0]
         found = model.score(encoding, Candidates(self.target_group, features, (1, count)))
         return found.scores[0], cast(DenseAttention, model.target.attention).kept, *matrices
 
@@ -205,20 +206,15 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
     axes["scores"] = {0: "candidates"}
     axes["target_attention"] = {1: "candidates", 2: "behaviors"}
     axes |= {name: {1: "behaviors", 2: "behaviors"} for name in user.outputs[2:]}
-    beside = file.with_name(file.name + ".unfinished")
-    try:
-        with torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
-            torch.onnx.export(
-                user,
-                example,
-                beside,
-                input_names=user.names,
-                output_names=user.outputs,
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing_file(file) as beside, torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
+        torch.onnx.export(
+            user,
+            example,
+            beside,
+            input_names=user.names,
+            output_names=user.outputs,
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )

@@ -11,12 +11,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from atrank_lib.grouping import GroupedHistories, check_groups
-from atrank_lib.log.columns import Table, mask, table_from_file
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.columns import CheckedTable, mask
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLogError
+from atrank_lib.log.extent import Extent, far_off, near
+from atrank_lib.log.files import table_from_file
+from atrank_lib.log.writing import writing_file
 
 SUFFIXES = (".parquet", ".csv")
 SCORE = "score"
@@ -35,18 +39,14 @@ class Pairs:
         return len(self.users)
 
     def write(self, file: Path, scores: Float[Tensor, " p"]) -> None:
-        """Write the rows of the file as they came, with the column ``score``: beside the place, then renamed."""
+        """Write the rows of the file as they came, with the column ``score``; all or nothing."""
         check_suffix(file)
         table = self.table.append_column(SCORE, pa.array(scores.numpy()))
-        beside = file.with_name(file.name + ".unfinished")
-        try:
+        with writing_file(file) as beside:
             if file.suffix == ".csv":
                 pyarrow.csv.write_csv(table, beside)
             else:
                 pyarrow.parquet.write_table(table, beside)
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def check_suffix(file: Path) -> None:
@@ -64,7 +64,7 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
     Raises:
         ValueError: unknown group, or a file that is neither .parquet nor .csv.
         EventLogError: every problem of the file, with its rows: a missing column or value, a user without behavior
-            in the log, an object that is not in the group's objects table, no row at all.
+            in the log, an object that is not in the group's objects table, a moment far from the log, no row at all.
 
     >>> from tempfile import TemporaryDirectory
     >>> from data_scripts.simulate import MarketplaceConfig, simulate
@@ -78,14 +78,14 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
     """
     check_groups(histories.schema, [group], "group")
     check_suffix(file)
-    header = table_from_file(file, []).header or []
-    table = table_from_file(file, list(dict.fromkeys(["user_id", "object_id", *header])))
+    table = table_from_file(file, None)
+    header = table.header or []
     if SCORE in header:
         table.note(SCORE, "the column is there already; rename it, or leave it out")
     known_objects = pd.Index(histories.catalogs[group].object_ids, dtype="str")
     users = _find(table, "user_id", histories.user_ids, "the log has no behavior of this user; leave the row out")
     objects = _find(table, "object_id", known_objects, f"no object of group {group!r}; correct the id")
-    times = table.times("timestamp", histories.schema.timestamp_unit) if "timestamp" in header else None
+    times = _moments(table, histories) if "timestamp" in header else None
     if table.is_empty():
         table.note(None, "there is no pair; write one row for each")
     if table.problems:
@@ -94,7 +94,22 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
     return Pairs(content, users, objects, None if times is None else torch.from_numpy(times))
 
 
-def _find(table: Table, column: str, known: pd.Index, message: str) -> Int[Tensor, " p"]:
+def _moments(table: CheckedTable, histories: GroupedHistories) -> Int64[np.ndarray, " p"] | None:
+    """The moments of ranking; those that are none, or far from the log, are noted."""
+    unit, before = histories.schema.timestamp_unit, len(table.problems)
+    times = table.times("timestamp", unit)
+    if times is None or len(table.problems) > before:
+        return times
+    known = [group.timestamps for group in histories.groups.values() if len(group.timestamps)]
+    first, last = min(int(part.min()) for part in known), max(int(part.max()) for part in known)
+    extent = Extent(len(histories), sum(map(len, known)), first, last)
+    low, high = near(extent, unit)
+    strange = (times < low) | (times > high)
+    table.report("timestamp", strange, pa.array(times), lambda time: far_off(int(str(time)), unit, extent))
+    return times
+
+
+def _find(table: CheckedTable, column: str, known: pd.Index, message: str) -> Int[Tensor, " p"]:
     """The place of every value among the known ones; those that are not are noted."""
     values = table.text(column, required=True)
     if values is None:

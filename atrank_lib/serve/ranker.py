@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.batches import Candidates, build_batch, history_lengths
+from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
-from atrank_lib.grouping import GroupedHistories, check_groups
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.model import ATRank
 from atrank_lib.ranking import Model, Targets
-from atrank_lib.samples import Samples, moments
-from atrank_lib.scale.execution import moved, moved_features
+from atrank_lib.samples import build_batch, ends_before, history_lengths
+from atrank_lib.scale.devices import moved, moved_candidates
 
 # behaviors encoded at a time, as a multiple of the pairs scored at a time
 LONGEST = 8
@@ -197,8 +198,8 @@ class Ranker:
         )
 
     def _candidates(self, rows: Int[Tensor, "b c"]) -> Candidates:
-        features = moved_features(self.catalog.take(rows.flatten()), self.device)
-        return Candidates(self.group, features, (rows.shape[0], rows.shape[1]))
+        candidates = Candidates(self.group, self.catalog.take(rows.flatten()), (rows.shape[0], rows.shape[1]))
+        return moved_candidates(candidates, self.device)
 
 
 def _each(change: Callable[..., Tensor], *parts: Targets) -> Targets:
@@ -211,6 +212,20 @@ def _each(change: Callable[..., Tensor], *parts: Targets) -> Targets:
         None if first.ids is None else change(*(part.ids for part in parts)),
         None if first.queries is None else change(*(part.queries for part in parts)),
     )
+
+
+def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
+    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
+
+    >>> end = histories.groups["item"].timestamps.max() + 1
+    >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
+    >>> samples.ends.shape, samples.objects.tolist()
+    (torch.Size([2, 3]), [-1, -1])
+    """
+    check_groups(histories.schema, [group], "target group")
+    ends = torch.stack([ends_before(histories, name, users, times) for name in histories.groups], dim=1)
+    nothing = torch.full_like(users, -1)
+    return Samples(group, users, times, ends, nothing, nothing)
 
 
 def best_first(scores: Float[Tensor, " n"], count: int) -> Int[Tensor, " k"]:

@@ -7,24 +7,27 @@ and nothing is written then.
 from __future__ import annotations
 
 import difflib
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from atrank_lib.log.events import KINDS, EventLog
-from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE, EventLogError, Problem, Schema, TimeScale
-from data_scripts.drafting.guesses import candidates, key_of, words
-from data_scripts.drafting.raw import Hints, RawGroup, read_raw
+from atrank_lib.log import EventLog, EventLogError, Problem, Schema, TimeScale
+from atrank_lib.log.checks import TABLES
+from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE
+from atrank_lib.log.writing import writing_files
+from data_scripts.drafting.folder import find_tables
+from data_scripts.drafting.guesses import words
+from data_scripts.drafting.hints import Hints
+from data_scripts.drafting.raw import RawGroup
 from data_scripts.drafting.text import Whys, schema_text
 from data_scripts.drafting.times import PER_SECOND
 
 __all__ = ["Draft", "Hints", "draft"]
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
+UNUSED = 10  # so many files that are not used are named
 OVERLAP = 0.5  # two columns of one name share a vocabulary if this part of the smaller one's values is in the other
 
 
@@ -44,8 +47,8 @@ class Draft:
     def write(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write schema and tables into a folder, which may hold other files, such as the raw tables.
 
-        Files are written beside their places and renamed when all are complete. Raw tables that lie in the folder
-        and are fit for a log already stay as they are.
+        The files appear together or not at all. Raw tables that lie in the folder and are fit for a log already stay as
+        they are.
 
         Raises:
             FileExistsError: a file is in the way and `overwrite` is False, or it is a raw table: those are never
@@ -54,32 +57,13 @@ class Draft:
         folder = Path(folder)
         names = [SCHEMA_FILE]
         for group, sources in self.sources.items():
-            for kind, source in zip(KINDS, sources, strict=True):
+            for kind, source in zip(TABLES, sources, strict=True):
                 if source is None or source.resolve() not in self.kept or source.resolve().parent != folder.resolve():
                     names.append(f"{group}.{kind}.parquet")
         self._refuse(folder, names, overwrite)
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{uuid.uuid4().hex}"
-        new, old = beside / "new", beside / "old"
-        begun: list[str] = []
-        try:
-            old.mkdir(parents=True)
-            self.log.write(new)
-            (new / SCHEMA_FILE).write_text(self.text, encoding="utf-8")
-            for name in names:
-                begun.append(name)
-                if (folder / name).exists():
-                    (folder / name).rename(old / name)
-                (new / name).rename(folder / name)
-        except BaseException:
-            for name in begun:
-                if not (new / name).exists():
-                    (folder / name).unlink(missing_ok=True)
-                if (old / name).exists():
-                    (old / name).rename(folder / name)
-            raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with writing_files(folder, names) as beside:
+            self.log.write_tables(beside)
+            (beside / SCHEMA_FILE).write_text(self.text, encoding="utf-8")
 
     def _refuse(self, folder: Path, names: Sequence[str], overwrite: bool) -> None:
         if folder.exists() and not folder.is_dir():
@@ -118,17 +102,25 @@ def draft(
     if not folder.is_dir():
         raise EventLogError([Problem(str(folder), None, None, None, "not a folder; name the folder of the raw tables")])
     before = EventLog.read(add_to) if add_to is not None else None
-    groups = [RawGroup(name, events, objects, hints) for name, (events, objects) in _find(folder, hints).items()]
-    misfits = _misfits(groups, hints, before)
+    found = find_tables(folder, hints)
+    groups = [RawGroup(name, paths, hints, found.read) for name, paths in found.pairs.items()]
+    misfits = found.problems + _misfits(groups, hints, before)
     if misfits or not all(raw.ready for raw in groups):
-        raise EventLogError([problem for raw in groups for problem in raw.problems] + misfits)
+        raise EventLogError(_once(problem for raw in groups for problem in raw.problems) + misfits)
     units = [raw.times.unit for raw in groups if raw.times is not None]
     unit = before.schema.timestamp_unit if before is not None else max(units, key=lambda name: PER_SECOND[name])
     events = {raw.name: frame for raw in groups if (frame := raw.event_frame(unit)) is not None}
     objects = {raw.name: frame for raw in groups if (frame := raw.object_frame()) is not None}
     for raw in groups:
         raw.tell(say)
-    problems = [problem for raw in groups for problem in raw.problems]
+    others = {} if before is None else before.schema.groups  # whose tables may lie here
+    unused = [
+        name for name in found.unused if Path(name).stem not in {f"{g}.{kind}" for g in others for kind in TABLES}
+    ]
+    if unused:
+        more = f" and {len(unused) - UNUSED:,} more" if len(unused) > UNUSED else ""
+        say(f"not used: {', '.join(unused[:UNUSED])}{more}")
+    problems = _once(problem for raw in groups for problem in raw.problems)
     if len(events) + len(objects) < 2 * len(groups):  # a column that cannot be used at all, which was noted
         raise EventLogError(problems)
     if before is not None:
@@ -138,7 +130,7 @@ def draft(
     try:
         log = EventLog.from_tables(schema, events, objects)
     except EventLogError as error:
-        by_name = {f"{raw.name}.{kind}": raw for raw in groups for kind in KINDS}
+        by_name = {f"{raw.name}.{kind}": raw for raw in groups for kind in TABLES}
         problems += [by_name[p.table].in_raw_words(p) if p.table in by_name else p for p in error.problems]
     if problems:
         raise EventLogError(problems)
@@ -147,75 +139,9 @@ def draft(
     return Draft(log, schema_text(schema, whys, files), {raw.name: raw.paths for raw in groups}, kept)
 
 
-def _find(folder: Path, hints: Hints) -> dict[str, tuple[Path, Path | None]]:
-    """The files of events and objects of every group."""
-    files = sorted(path for suffix in ("csv", "parquet") for path in folder.glob(f"*.{suffix}"))
-    named = {path.stem.removesuffix(".events"): path for path in files if path.stem.endswith(".events")}
-    if hints.group is not None:
-        named = {group: path for group, path in named.items() if group == hints.group}
-    free = [path for path in files if not path.stem.endswith((".events", ".objects"))]
-    if hints.events is None and named:
-        also = [path.name for path in free if hints.group is None and candidates("time", read_raw(path), ())]
-        if also:
-            message = f"{', '.join(also)} may hold events as well; name the table to read with --events"
-            raise EventLogError([Problem(next(iter(named.values())).name, None, None, None, message)])
-        return {group: (path, _objects_beside(files, path, hints)) for group, path in named.items()}
-    group = hints.group or "item"
-    if hints.events is None:
-        events = _with_times(folder, [path for path in free if path.name != hints.objects])
-    else:
-        events = folder / hints.events
-    if hints.objects is not None:
-        return {group: (events, folder / hints.objects)}
-    others = [path for path in free if path.resolve() != events.resolve()]
-    return {group: (events, None if hints.features else _with_key(events, others, hints))}
-
-
-def _objects_beside(files: Iterable[Path], events: Path, hints: Hints) -> Path | None:
-    if hints.objects is not None:
-        return events.parent / hints.objects
-    stem = events.stem.removesuffix(".events")
-    found = [path for path in files if path.stem == f"{stem}.objects"]
-    twice = found if len(found) > 1 else [path for path in files if path.stem == events.stem]
-    if len(twice) > 1:
-        message = f"{twice[1].name} is there as well; remove one of the two"
-        raise EventLogError([Problem(twice[0].name, None, None, None, message)])
-    return found[0] if found else None
-
-
-def _with_times(folder: Path, files: Sequence[Path]) -> Path:
-    """The only table that has a column of times."""
-    found = [path for path in files if candidates("time", read_raw(path), ())]
-    if len(found) == 1:
-        return found[0]
-    has = f" (the folder has: {', '.join(path.name for path in files) or 'no .csv and no .parquet'})"
-    if found:
-        message = (
-            f"more than one table has times: {', '.join(path.name for path in found)}; draft one group after another, "
-            "such as --events FILE --group item, then --events FILE --group query --add"
-        )
-    else:
-        message = f"no table has a column that is named and filled like times; name the table with --events{has}"
-    raise EventLogError([Problem(str(folder), None, None, None, message)])
-
-
-def _with_key(events: Path, others: Sequence[Path], hints: Hints) -> Path | None:
-    """The table that lists what the events are about, if there is one."""
-    table = read_raw(events)
-    columns = [hints.object] if hints.object is not None else candidates("object", table, ()) or list(table.columns)
-    found = {}
-    for path in others:
-        other = read_raw(path)
-        if candidates("time", other, ()):  # other events
-            continue
-        if any(column in table.columns and key_of(table.columns[column], other) for column in columns):
-            found[path] = other
-    if len(found) > 1:
-        message = (
-            f"more than one table may hold its objects: {', '.join(p.name for p in found)}; name it with --objects"
-        )
-        raise EventLogError([Problem(events.name, None, None, None, message)])
-    return next(iter(found), None)
+def _once(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once: several groups may share a table of objects."""
+    return list({str(problem): problem for problem in problems}.values())
 
 
 def _misfits(groups: Sequence[RawGroup], hints: Hints, before: EventLog | None) -> list[Problem]:

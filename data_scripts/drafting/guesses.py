@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from atrank_lib.log.columns import Table, mask
+from atrank_lib.log.columns import CheckedTable, mask
 from data_scripts.drafting.times import is_time
 
 # words in a column's name that speak for a role; the columns of the event log's contract are among them
@@ -25,16 +25,35 @@ CONTRACT = {"user": "user_id", "time": "timestamp", "object": "object_id", "acti
 MOST_ACTIONS = 30
 _ID_WORDS = {"id", "ids", "no", "nr", "number", "num", "key", "code", "sku", "isbn", "asin", "ean", "zip", "uuid"}
 _SEPARATORS = ("|", ";", ",")
+_DOUBT = (
+    "a number with a comma or in blocks of digits, or a list? Write numbers as 1234.5, in pandas "
+    "pd.read_csv(..., decimal=',', thousands='.'), or say --kind '{column}=KIND' with tokens for lists, categorical "
+    "for text, or none to leave it out"
+)
 _A_TIME = "a time; first make it a number (an age, a year) or a category"
+
+
+# numbers as people write them: 1,50 and 1.299,00 and 1,299 and 1 299, with a currency before or behind
+_WRITTEN_NUMBER = (
+    r"[^\d,]{0,4}-?([0-9]+([.'’\s][0-9]{3})*,[0-9]+|[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?|"
+    r"[0-9]{1,3}(['’\s][0-9]{3})+([.,][0-9]+)?)[^\d,]{0,4}"
+)
+# the index of pandas in CSV and in Parquet, and what readr calls a column without a name
+_INDEX = r"Unnamed: [0-9.]+|__index_level_[0-9]+__|\.\.\.[0-9]+"
+_COUNTERS = {"index", "idx", "line", "row", "rows", "rowid", "rownum", "rownumber"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The kind of a feature, or None to leave the column out; why; and what separates the tokens of a list."""
+    """The kind of a feature, or None to leave the column out; why; and what separates the tokens of a list.
+
+    doubt: what has to be asked, where a guess would be a gamble.
+    """
 
     kind: str | None
     why: str
     separator: str | None = None
+    doubt: str | None = None
 
 
 def words(column: str) -> list[str]:
@@ -43,7 +62,7 @@ def words(column: str) -> list[str]:
     return [part.lower() for part in parts if part]
 
 
-def candidates(role: str, table: Table, taken: Iterable[str]) -> list[str]:
+def candidates(role: str, table: CheckedTable, taken: Iterable[str]) -> list[str]:
     """Columns that may play a role, by name and content; only the best, so several are a tie."""
     known, ranks = set(WORDS[role].split()), {}
     for column, array in table.columns.items():
@@ -63,12 +82,25 @@ def _may_be(role: str, array: pa.Array) -> bool:
     return role != "action" or (pc.count_distinct(array).as_py() <= MOST_ACTIONS and not is_time(array))
 
 
-def key_of(values: pa.Array, table: Table) -> str | None:
+def counts_rows(column: str, array: pa.Array) -> bool:
+    """Whether a column is the number of the row, which says nothing of the object: by its name, or name and values."""
+    if re.fullmatch(_INDEX, column):
+        return True
+    own = set(words(column))
+    if not own & _COUNTERS or own - _COUNTERS - _ID_WORDS:
+        return False
+    numbers = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
+    return any(np.array_equal(numbers, np.arange(first, first + len(numbers))) for first in (0, 1))
+
+
+def key_of(values: pa.Array, table: CheckedTable) -> str | None:
     """The column of an objects table that holds the ids of the events: it never repeats, and covers most of them."""
     wanted = pc.unique(values.cast(pa.large_string()).drop_null())
     best, most = None, 0.5
     for column, array in table.columns.items():
         if not (pa.types.is_large_string(array.type) or pa.types.is_integer(array.type)):
+            continue
+        if counts_rows(column, array):
             continue
         text = array.cast(pa.large_string()).drop_null()
         covered = float(np.mean(mask(pc.is_in(wanted, text)))) if len(wanted) else 0.0
@@ -83,6 +115,8 @@ def guess_kind(column: str, array: pa.Array) -> Kind:
     filled = array.drop_null()
     if not len(filled):
         return Kind(None, "every value is missing")
+    if counts_rows(column, array):
+        return Kind(None, f"it counts the rows; --kind '{column}=continuous' keeps it")
     gaps = f", missing for {array.null_count:,} of {len(array):,}" if array.null_count else ""
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         return Kind("tokens", "lists" + gaps)
@@ -111,6 +145,9 @@ def _kind_of_text(text: pd.Series, is_id: bool, gaps: str) -> Kind:
         return Kind("continuous", "numbers" + gaps)
     if is_time(pa.array(text, pa.large_string())):
         return Kind(None, _A_TIME)
+    written = text.str.strip().str.fullmatch(_WRITTEN_NUMBER)
+    if written.any() and (written | numbers).mean() > 0.5:
+        return Kind(None, "numbers, or lists of them", doubt=_DOUBT)
     for separator in _SEPARATORS:
         if text.str.contains(separator, regex=False).mean() > 0.5 and _recur(split(distinct, separator)):
             return Kind("tokens", f"lists separated by {separator!r}{gaps}", separator)

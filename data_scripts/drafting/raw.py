@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +11,25 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from atrank_lib.log.columns import Table, table_from_file
-from atrank_lib.log.schema import OBJECT_ID, Problem
-from data_scripts.drafting.guesses import CONTRACT, Kind, candidates, guess_kind, key_of, separator_of, split
+from atrank_lib.log import Problem
+from atrank_lib.log.checks import TABLES
+from atrank_lib.log.columns import CheckedTable, mask
+from atrank_lib.log.schema import OBJECT_ID
+from data_scripts.drafting.folder import Reader
+from data_scripts.drafting.guesses import (
+    CONTRACT,
+    Kind,
+    candidates,
+    counts_rows,
+    guess_kind,
+    key_of,
+    separator_of,
+    split,
+)
+from data_scripts.drafting.hints import Hints
 from data_scripts.drafting.times import RawTimes, is_time, read_times
 
-KINDS = ("categorical", "continuous", "tokens", "none")
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What need not be guessed; each is an option of `atrank init`.
-
-    events, objects: files in the folder; group: what they describe.
-    user, time, object, action: columns of the events; key: the column of the objects that holds the object.
-    one_action: an action for all behaviors, where no column says it.
-    features: columns of the events that describe the object, where there is no table of objects.
-    kinds: `categorical`, `continuous`, `tokens` or `none` (leave it out), by column.
-    time_format: `s`, `ms`, `us`, `ns`, or strptime's directives; time_zone: IANA name.
-    name: of the log; the folder's name if not given.
-    """
-
-    events: str | None = None
-    objects: str | None = None
-    group: str | None = None
-    user: str | None = None
-    time: str | None = None
-    object: str | None = None
-    action: str | None = None
-    key: str | None = None
-    one_action: str | None = None
-    features: tuple[str, ...] = ()
-    kinds: Mapping[str, str] = field(default_factory=dict)
-    time_format: str | None = None
-    time_zone: str | None = None
-    name: str | None = None
-
-
-def read_raw(path: Path) -> Table:
-    """All columns of a CSV or Parquet file; what stands in the way is noted in the table's problems."""
-    table = Table(path.name, None)
-    if not path.exists():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-        table.note(None, f"the file is missing in {path.parent}; name another" + (f" ({near[0]}?)" if near else ""))
-        return table
-    if path.suffix not in (".csv", ".parquet"):
-        table.note(None, "only .csv and .parquet can be read; write it as one of them")
-        return table
-    header = table_from_file(path, []).header or []
-    for separator in (";", "\t"):
-        if len(header) == 1 and separator in header[0]:
-            remedy = f"in pandas pd.read_csv({path.name!r}, sep={separator!r}, dtype=str).to_csv(..., index=False)"
-            table.note(None, f"the columns are separated by {separator!r}; write commas, {remedy}")
-            return table
-    return table_from_file(path, list(dict.fromkeys(header)))
+FEATURE_KINDS = ("categorical", "continuous", "tokens", "none")
 
 
 class RawGroup:
@@ -76,20 +40,17 @@ class RawGroup:
     frames can be made; there may be problems all the same.
     """
 
-    def __init__(self, name: str, events: Path, objects: Path | None, hints: Hints) -> None:
-        self.name, self.hints, self.paths = name, hints, (events, objects)
-        self.events = read_raw(events)
-        self.objects = None if objects is None else read_raw(objects)
+    def __init__(self, name: str, paths: tuple[Path, Path | None], hints: Hints, read: Reader) -> None:
+        self.name, self.hints, self.paths = name, hints, paths
+        self.events = read(paths[0])
+        self.objects = None if paths[1] is None else read(paths[1])
         self.why: dict[str, str] = {}
         self.columns: dict[str, str] = {}
         self.key: str | None = None
         self.times: RawTimes | None = None
         self.kinds: dict[str, Kind] = {}
         self.ready = False
-        if not self.events.columns or (self.objects is not None and not self.objects.columns):
-            return
-        if self.events.is_empty():
-            self.events.note(None, "the table has no row; write at least one behavior")
+        if any(not table.columns or table.is_empty() for table in (self.events, self.objects) if table is not None):
             return
         self._find_roles()
         if self.objects is not None and "object" in self.columns:
@@ -109,15 +70,13 @@ class RawGroup:
         """The actions, the most frequent first."""
         if "action" not in self.columns:
             return [str(self.hints.one_action)]
-        text = self.events.columns[self.columns["action"]].cast(pa.large_string()).to_pandas()
-        counts = text[text.fillna("") != ""].value_counts()
+        counts = self._said("action").value_counts()
         return sorted(counts.index, key=lambda action: (-int(counts[action]), action))
 
     # ------------------------------------------------------------------------------------------------- which is which
 
     def _find_roles(self) -> None:
-        for role in CONTRACT:
-            hinted = getattr(self.hints, role)
+        for role, hinted in self.hints.roles.items():
             if hinted is not None:
                 if hinted not in self.events.columns:
                     self._no_column(self.events, hinted, f"--{role}")
@@ -129,7 +88,7 @@ class RawGroup:
                         "an action for all rows, and a column of actions; give --one-action or --action, not both")
             )  # fmt: skip
         for role in ("time", "object", "user", "action"):
-            if getattr(self.hints, role) is None and not (role == "action" and self.hints.one_action):
+            if self.hints.roles[role] is None and not (role == "action" and self.hints.one_action):
                 self._guess(role)
         if "action" in self.columns and not self.actions:
             remedy = "name another column with --action, or one action for all with --one-action"
@@ -138,7 +97,11 @@ class RawGroup:
     def _guess(self, role: str) -> None:
         best = candidates(role, self.events, self.columns.values())
         why = "by its name" if best != [CONTRACT[role]] else "the name it should have"
-        free = [column for column in self.events.columns if column not in self.columns.values()]
+        free = [
+            column
+            for column, array in self.events.columns.items()
+            if column not in self.columns.values() and not counts_rows(column, array)
+        ]
         if role == "time" and not best:
             best, why = [column for column in free if is_time(self.events.columns[column])], "it holds times"
         if role == "object" and len(best) != 1 and self.objects is not None:
@@ -180,17 +143,20 @@ class RawGroup:
             if not column or column == OBJECT_ID:
                 self.kinds[column] = Kind(None, "it has no name" if not column else f"{OBJECT_ID} is the key's name")
             elif hinted is None:
-                self.kinds[column] = guess_kind(column, array)
-            elif hinted in KINDS:
+                self.kinds[column] = kind = guess_kind(column, array)
+                if kind.doubt is not None:
+                    row = int(np.argmax(mask(array.is_valid())))
+                    table.note(column, kind.doubt.format(column=column), row=row, value=array[row].as_py())
+            elif hinted in FEATURE_KINDS:
                 text = hinted == "tokens" and pa.types.is_large_string(array.type)
                 separator = separator_of(array) if text else None
                 self.kinds[column] = Kind(None if hinted == "none" else hinted, "as you say", separator)
             else:
                 self.kinds[column] = Kind(None, "a kind that is none")
-                message = f"not a kind; use --kind {column}=KIND with one of {', '.join(KINDS)}"
+                message = f"not a kind; use --kind {column}=KIND with one of {', '.join(FEATURE_KINDS)}"
                 table.problems.append(Problem(table.name, column, None, hinted, message))
 
-    def describers(self) -> dict[str, Table]:
+    def describers(self) -> dict[str, CheckedTable]:
         """The columns that describe objects, each with its table."""
         if self.objects is not None:
             return {column: self.objects for column in self.objects.columns if column != self.key}
@@ -199,7 +165,7 @@ class RawGroup:
     def _describe_by_events(self) -> None:
         """One row an object of the columns of the events that are said to describe it: its first value."""
         about = self.events.columns[self.columns["object"]].cast(pa.large_string()).to_pandas()
-        self._described: dict[str, Table] = {}
+        self._described: dict[str, CheckedTable] = {}
         for column in self.hints.features:
             if column not in self.events.columns:
                 self._no_column(self.events, column, "--feature")
@@ -219,7 +185,7 @@ class RawGroup:
             places = pd.Series(filled.drop_duplicates("object").index, rows)
             ids = self.object_ids()
             where = places.reindex(ids)
-            part = Table(self.events.name, self.events.header)
+            part = CheckedTable(self.events.name, self.events.header)
             part.is_text = self.events.is_text
             part.rows = np.array(where.fillna(0), np.int64)
             part.columns[column] = array.take(pa.array(where, pa.int64(), from_pandas=True))
@@ -227,10 +193,14 @@ class RawGroup:
 
     def object_ids(self) -> list[str]:
         """The ids that the events name, in the order of their first rows."""
-        about = self.events.columns[self.columns["object"]].cast(pa.large_string()).to_pandas()
-        return list(about[about.fillna("") != ""].unique())
+        return list(self._said("object").unique())
 
-    def _no_column(self, table: Table, column: str, option: str) -> None:
+    def _said(self, role: str) -> pd.Series:
+        """The values of a role's column that are not missing."""
+        text = self.events.columns[self.columns[role]].cast(pa.large_string()).to_pandas()
+        return text[text.fillna("") != ""]
+
+    def _no_column(self, table: CheckedTable, column: str, option: str) -> None:
         near = difflib.get_close_matches(column, table.header or [], n=1)
         has = f" (the table has: {', '.join(table.header or [])})"
         message = f"there is no such column{f', but {near[0]!r}' if near else ''}; correct {option}{has}"
@@ -282,16 +252,16 @@ class RawGroup:
     def kept(self, unit: str) -> list[Path]:
         """The files that an event log may keep as they are, when it is written where they lie."""
         events, objects = self.paths
-        names = {role: CONTRACT[role] for role in CONTRACT}
         found = []
-        if self.columns == names and self.times is not None and self.times.is_plain and self.times.unit == unit:
+        if self.columns == CONTRACT and self.times is not None and self.times.is_plain and self.times.unit == unit:
             found.append(events)
         if objects is not None and self.objects is not None and self.key == OBJECT_ID:
             arrays = [self.objects.columns[column] for column in self.kinds if self.kinds[column].kind is not None]
             printed = any(kind.separator is not None for kind in self.kinds.values())
             if not printed and not any(pa.types.is_boolean(array.type) for array in arrays):
                 found.append(objects)
-        return [path for path in found if path.stem in (f"{self.name}.events", f"{self.name}.objects")]
+        names = [f"{self.name}.{kind}.{suffix}" for kind in TABLES for suffix in ("csv", "parquet")]
+        return [path for path in found if path.name in names]
 
     def in_raw_words(self, problem: Problem) -> Problem:
         """A problem of the frames as one of the raw tables: file, column and row."""
@@ -329,7 +299,7 @@ class RawGroup:
             say("  what of these describes the object, and not the event, may come along with --feature COLUMN")
 
 
-def _text(table: Table, column: str) -> pd.Series | None:
+def _text(table: CheckedTable, column: str) -> pd.Series | None:
     array = table.columns[column]
     if pa.types.is_boolean(array.type):
         table.columns[column] = array.cast(pa.large_string())
@@ -337,7 +307,7 @@ def _text(table: Table, column: str) -> pd.Series | None:
     return None if text is None else pd.Series(pd.array(text, dtype="str"))
 
 
-def _tokens(table: Table, column: str, separator: str | None) -> list[list[str]] | None:
+def _tokens(table: CheckedTable, column: str, separator: str | None) -> list[list[str]] | None:
     array = table.columns[column]
     if not pa.types.is_large_string(array.type):
         return table.tokens(column)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import yaml
 
-from atrank_lib.log.schema import OBJECT_ID, Feature, Schema, TimeScale
+from atrank_lib.log import Feature, Schema, TimeScale
+from atrank_lib.log.schema import OBJECT_ID
 
 Whys = Mapping[tuple[str, str], str]
 

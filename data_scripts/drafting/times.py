@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
-from atrank_lib.log.columns import Table, mask, time_range
-from atrank_lib.log.schema import Problem
+from atrank_lib.log import Problem
+from atrank_lib.log.columns import PER_SECOND, CheckedTable, mask, time_range
 
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # numbers since 1970 are told by their size: in one of the units they lie in the years 1973 to 2096
 YEARS = (100_000_000, 4_000_000_000)  # seconds
 
@@ -65,7 +64,7 @@ def is_time(array: pa.Array) -> bool:
     return _mostly(filled, _ISO) or _mostly(filled, "^" + _DAY_OR_MONTH.pattern.replace(r"\1", "[/.-]") + "$")
 
 
-def read_times(table: Table, column: str, time_format: str | None, zone: str | None) -> RawTimes | None:
+def read_times(table: CheckedTable, column: str, time_format: str | None, zone: str | None) -> RawTimes | None:
     """Understand a column as times; what cannot be understood is noted in the table's problems.
 
     Args:
@@ -103,7 +102,7 @@ _MISSING = "the time is missing; every event needs one"
 _REMEDY = "write ISO 8601, such as 2024-02-01 10:30, or name the form with --time-format, such as '%d/%m/%Y %H:%M'"
 
 
-def _known_zone(table: Table, column: str, zone: str | None) -> bool:
+def _known_zone(table: CheckedTable, column: str, zone: str | None) -> bool:
     try:
         return zone is None or bool(zoneinfo.ZoneInfo(zone))
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -128,7 +127,7 @@ def _unit_of(numbers: np.ndarray) -> str | None:
     return fits[0] if fits else None
 
 
-def _guessed_numbers(table: Table, column: str, array: pa.Array) -> RawTimes | None:
+def _guessed_numbers(table: CheckedTable, column: str, array: pa.Array) -> RawTimes | None:
     if pa.types.is_large_string(array.type):
         numbers = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
     elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
@@ -157,7 +156,7 @@ def _guessed_numbers(table: Table, column: str, array: pa.Array) -> RawTimes | N
 
 
 def _numbers(
-    table: Table, column: str, unit: str, how: str, noted: Bool[np.ndarray, " n"] | None = None
+    table: CheckedTable, column: str, unit: str, how: str, noted: Bool[np.ndarray, " n"] | None = None
 ) -> RawTimes | None:
     before = len(table.problems)
     values = table.times(column, unit)
@@ -170,7 +169,7 @@ def _numbers(
     return RawTimes(np.where(bad, 0, values), unit, how, is_plain=True)
 
 
-def _arrow_times(table: Table, column: str, zone: str | None) -> RawTimes | None:
+def _arrow_times(table: CheckedTable, column: str, zone: str | None) -> RawTimes | None:
     array = table.columns[column]
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("s"))
@@ -183,7 +182,7 @@ def _arrow_times(table: Table, column: str, zone: str | None) -> RawTimes | None
     return _whole(table, column, moments, array, how)
 
 
-def _iso(table: Table, column: str, text: pa.Array, zone: str | None) -> RawTimes:
+def _iso(table: CheckedTable, column: str, text: pa.Array, zone: str | None) -> RawTimes:
     form = mask(pc.fill_null(pc.match_substring_regex(text, _ISO), False))
     table.report(column, ~form & mask(text.is_valid()), text, f"not a time that can be read for certain; {_REMEDY}")
     offset = mask(pc.fill_null(pc.match_substring_regex(text, _OFFSET), False)) & form
@@ -208,7 +207,7 @@ def _iso(table: Table, column: str, text: pa.Array, zone: str | None) -> RawTime
     return _whole(table, column, moments, text, how)
 
 
-def _day_or_month(table: Table, column: str, text: pa.Array, first: str, zone: str | None) -> RawTimes | None:
+def _day_or_month(table: CheckedTable, column: str, text: pa.Array, first: str, zone: str | None) -> RawTimes | None:
     match = _DAY_OR_MONTH.fullmatch(first)
     assert match is not None
     sep, clock, blank, seconds = match.groups()
@@ -227,7 +226,9 @@ def _day_or_month(table: Table, column: str, text: pa.Array, first: str, zone: s
     return _formatted(table, column, text, forms[best], zone, how)
 
 
-def _formatted(table: Table, column: str, text: pa.Array, form: str, zone: str | None, how: str) -> RawTimes | None:
+def _formatted(
+    table: CheckedTable, column: str, text: pa.Array, form: str, zone: str | None, how: str
+) -> RawTimes | None:
     try:
         moments = pd.to_datetime(text.to_pandas().str.strip(), format=form, errors="coerce", utc="%z" in form)
     except ValueError as error:
@@ -243,7 +244,7 @@ def _formatted(table: Table, column: str, text: pa.Array, form: str, zone: str |
 
 
 def _in_utc(
-    table: Table, column: str, moments: pd.Series, array: pa.Array, zone: str | None, how: str
+    table: CheckedTable, column: str, moments: pd.Series, array: pa.Array, zone: str | None, how: str
 ) -> tuple[pd.Series, str]:
     """Moments with the time zone UTC; those without a zone are taken as those of `zone`."""
     if moments.dt.tz is not None:
@@ -258,7 +259,7 @@ def _in_utc(
     return local.dt.tz_convert("UTC"), how
 
 
-def _whole(table: Table, column: str, moments: pd.Series, array: pa.Array, how: str) -> RawTimes:
+def _whole(table: CheckedTable, column: str, moments: pd.Series, array: pa.Array, how: str) -> RawTimes:
     """Whole numbers since 1970, in the coarsest unit that loses nothing."""
     table.report(column, mask(array.is_null()), array, _MISSING)
     moments = moments.dt.tz_localize(None)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from atrank_book.figures import GROUPS, INK, OTHER_GROUPS, PANEL, SPACES
 from playwright.sync_api import Browser, Page
 
+from atrank_book.figures import GROUPS, INK, OTHER_GROUPS, PANEL, SPACES
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
 from atrank_lib.runs import prepare

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from atrank_lib.attention import pack, pad
 from atrank_lib.batches import Packing
 from atrank_lib.interpret import explain
 from tests.cases import EVEN, even_log, make
@@ -63,11 +62,11 @@ def test_explanations_rebuild_the_scores(name, speed):
     packing, s = encoding.packing, model.project(case.batch)
     for number, weights in enumerate(found.self_attention):
         block = model.block(number)
-        values = pad(block.attention.values(s), packing).split(block.attention.sizes, dim=-1)
+        values = packing.pad(block.attention.values(s)).split(block.attention.sizes, dim=-1)
         told = torch.cat([weights[:, k] @ v for k, v in enumerate(values)], dim=-1)
-        s = block.norm(s + block.feed_forward(pack(told, packing)))
+        s = block.norm(s + block.feed_forward(packing.pack(told)))
     case.close(s, encoding.behaviors)
-    values = pad(model.target.attention.values(s), packing).split(model.target.attention.sizes, dim=-1)
+    values = packing.pad(model.target.attention.values(s)).split(model.target.attention.sizes, dim=-1)
     users = model.target.feed_forward(
         torch.cat([found.target_attention[:, k] @ v for k, v in enumerate(values)], dim=-1)
     )

@@ -10,14 +10,13 @@ import pytest
 import torch
 from sklearn.metrics import ndcg_score
 
-from atrank_lib.batches import build_batch
 from atrank_lib.evaluation import score_candidates
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import moments, prepare
+from atrank_lib.samples import build_batch, prepare
 from atrank_lib.serve.full_ranking import ndcg_at, recall_at, score_all
-from atrank_lib.serve.ranker import Ranker
+from atrank_lib.serve.ranker import Ranker, moments
 from tests.random_logs import random_log
 
 DAY = 86_400

@@ -1,0 +1,193 @@
+"""Files and folders that appear complete or not at all: written beside their place, then renamed.
+
+A reader sees the old content or the new, never a part, and so does whoever comes after a crash or a full disk. Names
+beside are drawn anew each time, so that two processes with one target never mix what they write; they begin with a dot
+and end in no suffix of the target, so that what a killed process leaves is taken for no table.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; make room, or choose another place",
+    errno.EDQUOT: "your share of the disk is used up; make room, or choose another place",
+    errno.EFBIG: "the file is larger than is allowed here; raise the limit, or choose another place",
+    errno.EACCES: "permission is denied; change the permissions, or choose another place",
+    errno.EPERM: "permission is denied; change the permissions, or choose another place",
+    errno.EROFS: "the disk can only be read; choose another place",
+    errno.ENOENT: "there is no such file or folder; correct the name",
+    errno.ENOTDIR: "a part of the name is a file, not a folder; correct the name",
+    errno.EISDIR: "it is a folder; name a file",
+    errno.EEXIST: "it exists already; choose another place",
+    errno.ENOTEMPTY: "it exists already; choose another place",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+def explain(error: OSError, path: Path | None = None) -> str:
+    """What an OSError says to a user: the file, the cause and the remedy in one line.
+
+    Args:
+        path: the file, where the error does not know it or knows another name for it.
+
+    >>> explain(OSError(errno.ENOSPC, "No space left on device"), Path("run/model.safetensors"))
+    'run/model.safetensors: the disk is full; make room, or choose another place'
+    """
+    if error.errno is None or error.strerror is None:  # a message of our own
+        return " ".join(str(error).split())
+    cause = _REMEDIES.get(error.errno, f"{error.strerror[:1].lower()}{error.strerror[1:]}; correct that, and try again")
+    place = path if path is not None else error.filename
+    return cause if place is None else f"{place}: {cause}"
+
+
+@contextmanager
+def writing_file(path: str | Path) -> Iterator[Path]:
+    """A file beside ``path``, empty at first, which takes its place when the block ends well and else is removed.
+
+    What was at ``path`` stays until then. The file gets the permissions that the umask gives, whatever the writer
+    in the block gave it.
+
+    Raises:
+        OSError: it cannot be written. One line says which file, why, and what to do; the kind of the error (such as
+            PermissionError) is kept.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with writing_file(Path(folder) / "numbers.txt") as beside:
+    ...         _ = beside.write_text("1 2 3")
+    ...     (Path(folder) / "numbers.txt").read_text()
+    '1 2 3'
+    """
+    with _explained(path) as (target, beside):
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        if Path(path).exists() and not target.is_file():  # a pipe or a device: nothing may be renamed over it
+            yield Path(path)
+            return
+        if not target.parent.is_dir():
+            raise FileNotFoundError(f"{path}: there is no folder {target.parent}; make it, or choose another place")
+        try:
+            beside.touch(exist_ok=False)
+            mode = beside.stat().st_mode
+            yield beside
+            _permit(beside, mode)
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A folder beside ``path``, empty at first, which takes its place when the block ends well and else is removed.
+
+    Folders above it are made. With ``overwrite``, what is at ``path`` is replaced as a whole; it stays until then.
+
+    Raises:
+        FileExistsError: ``path`` exists, and ``overwrite`` is False.
+        OSError: it cannot be written, as in ``writing_file``.
+    """
+    if os.path.lexists(path) and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another folder, or overwrite it")
+    with _explained(path) as (target, beside):
+        former = beside.with_name(f"{beside.name}.former")
+        try:
+            beside.mkdir(parents=True)
+            mode = beside.stat().st_mode
+            yield beside
+            for folder, _, names in os.walk(beside):
+                for name in names:
+                    _permit(Path(folder) / name, mode)
+            try:
+                if overwrite and target.exists():
+                    target.rename(former)
+                beside.rename(target)
+            except BaseException:
+                if former.exists() and not target.exists():
+                    former.rename(target)
+                raise
+            shutil.rmtree(former, ignore_errors=True)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def writing_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
+    """A folder for files that take their places in ``folder`` when the block ends well: all of ``names``, or none.
+
+    Other files of ``folder`` stay as they are; it is made if it is missing.
+
+    Raises:
+        OSError: they cannot be written, as in ``writing_file``.
+    """
+    with _explained(folder, inside=True) as (target, beside):
+        former = beside.with_name(f"{beside.name}.former")
+        begun: list[str] = []
+        try:
+            beside.mkdir(parents=True)
+            former.mkdir()
+            mode = beside.stat().st_mode
+            yield beside
+            for name in names:
+                _permit(beside / name, mode)
+                begun.append(name)
+                if (target / name).exists():
+                    (target / name).rename(former / name)
+                (beside / name).rename(target / name)
+        except BaseException:
+            for name in begun:
+                if not (beside / name).exists():
+                    (target / name).unlink(missing_ok=True)
+                if (former / name).exists():
+                    (former / name).rename(target / name)
+            with suppress(OSError):  # what could not be put back stays in it
+                former.rmdir()
+            raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file as UTF-8, complete or not at all.
+
+    Raises:
+        OSError: as ``writing_file``.
+    """
+    with writing_file(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _permit(path: Path, mode: int) -> None:
+    """Give a file what ``mode`` allows to read and to write: some writers keep theirs to the owner."""
+    if not path.is_symlink() and path.stat().st_mode & 0o666 != mode & 0o666:
+        path.chmod(mode & 0o666)
+
+
+@contextmanager
+def _explained(path: str | Path, inside: bool = False) -> Iterator[tuple[Path, Path]]:
+    """Where ``path`` leads, and a new name beside it (or inside); errors about them, or about no file, are one line."""
+    target = Path(path).resolve()
+    name = f".{target.name}.{uuid.uuid4().hex[:12]}"
+    beside = target / name if inside else target.with_name(name)
+    try:
+        yield target, beside
+    except OSError as error:
+        about = error.filename
+        named = beside if about is None or isinstance(about, int) else Path(os.fsdecode(about))
+        if error.strerror is not None and named.is_relative_to(beside):
+            message = explain(error, Path(path) / named.relative_to(beside))
+        elif error.strerror is not None and (named == target or beside.is_relative_to(named)):
+            message = explain(error, Path(path))
+        elif str(beside) in str(error):  # an explained error of a file in a folder
+            message = str(error).replace(str(beside), str(path))
+        else:
+            raise
+        # the class that Python has for this errno, with nothing but the message
+        raise (type(OSError(error.errno, "")) if error.errno else type(error))(message) from error
