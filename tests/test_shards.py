@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ from atrank_lib.cli import app
 from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog, EventLogError
-from atrank_lib.log.sharded import ShardedLog, read_log, shard_of
+from atrank_lib.log.sharded import ShardedLog, read_log
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.parts import Part, Whole
 from atrank_lib.recipes import Recipe
@@ -29,27 +27,11 @@ from atrank_lib.scale.shards import Shards
 from atrank_lib.training import fit
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
+from tests.log.test_sharded import BROKEN, write
 from tests.random_logs import random_log
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)
 RECIPE = Recipe(epochs=2, batch_size=32, negatives=2, loss="pairwise", patience=None, average=0.9)
-
-
-def number(user: str, shards: int) -> int:
-    return int.from_bytes(hashlib.md5(user.encode()).digest()[:2], "big") % shards
-
-
-def write(log: EventLog, folder: Path, shards: int) -> Path:
-    """The sharded log, by pandas alone."""
-    log.write(folder)
-    for name, events in log.events.items():
-        (folder / f"{name}.events.parquet").unlink()
-        at = np.array([number(user, shards) for user in events["user_id"]])
-        for shard in range(shards):
-            place = folder / f"shard-{shard:04d}"
-            place.mkdir(exist_ok=True)
-            events[at == shard].astype({"action": "str"}).to_parquet(place / f"{name}.events.parquet", index=False)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -60,39 +42,6 @@ def log() -> EventLog:
 @pytest.fixture
 def sharded(log: EventLog, tmp_path: Path) -> Path:
     return write(log, tmp_path / "sharded", 4)
-
-
-def test_shard_of() -> None:
-    users = [f"user{i}" for i in range(2000)] + ["", "Zoë", "用户"]
-    assert [shard_of(user, 7) for user in users] == [number(user, 7) for user in users]
-    sizes = np.bincount([shard_of(user, 16) for user in users])
-    assert len(sizes) == 16
-    assert sizes.min() > 80  # 125 expected, with a deviation of 11
-
-
-def test_shards_hold_every_behavior_once_and_in_order(log: EventLog, sharded: Path) -> None:
-    read = ShardedLog.read(sharded)
-    assert read.shards == 4
-    users: list[str] = []
-    for shard in (read.shard(k) for k in range(read.shards)):
-        mine = set().union(*(events["user_id"] for events in shard.events.values()))
-        users += mine
-        for name, events in shard.events.items():
-            whole = log.events[name]
-            pd.testing.assert_frame_equal(events, whole[whole["user_id"].isin(mine)].reset_index(drop=True))
-            pd.testing.assert_frame_equal(shard.objects[name], log.objects[name])
-    assert sorted(users) == sorted(set().union(*(events["user_id"] for events in log.events.values())))
-    assert len(read.of_user(users[0]).events) == len(log.events)
-
-
-def test_summary_and_fingerprint(log: EventLog, sharded: Path, tmp_path: Path) -> None:
-    read = ShardedLog.read(sharded)
-    pd.testing.assert_frame_equal(read.summary(), log.summary())
-    assert read.fingerprint() == ShardedLog.read(sharded).fingerprint()
-    path = sharded / "shard-0002" / "item.events.parquet"
-    frame = pd.read_parquet(path)
-    frame.assign(timestamp=frame["timestamp"] + 1).to_parquet(path)
-    assert ShardedLog.read(sharded).fingerprint() != read.fingerprint()
 
 
 def sample_set(histories: GroupedHistories, tasks: dict[str, Samples]) -> Counter:
@@ -250,44 +199,6 @@ def test_command_line(log: EventLog, sharded: Path, tmp_path: Path) -> None:
     assert f"in 4 shards, fingerprint {ShardedLog.read(sharded).fingerprint()}" in shown
 
 
-def spoil_user(folder: Path) -> None:
-    path = folder / "shard-0001" / "query.events.parquet"
-    frame = pd.read_parquet(path)
-    frame.loc[2, "user_id"] = next(f"x{i}" for i in range(99) if shard_of(f"x{i}", 4) == 3)
-    frame.to_parquet(path)
-
-
-def spoil_object(folder: Path) -> None:
-    for shard in (0, 3):
-        path = folder / f"shard-{shard:04d}" / "item.events.parquet"
-        pd.read_parquet(path).assign(object_id="nothing").to_parquet(path)
-
-
-def empty(folder: Path) -> None:
-    for path in (folder / "shard-0002").iterdir():
-        pd.read_parquet(path).iloc[:0].to_parquet(path)
-
-
-def renumber(folder: Path) -> None:
-    (folder / "shard-0001").rename(folder / "shard-0007")
-
-
-BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
-    "user of another shard": (spoil_user, ["shard-0001/query.events", "row 2", "belongs to number 3"]),
-    "unknown objects": (
-        spoil_object,
-        ["shard-0000/item.events.parquet", "shard-0003/item.events.parquet", "'nothing'"],
-    ),
-    "empty shard": (empty, ["shard-0002: the shard is empty", "fewer shards"]),
-    "missing shard": (renumber, ["shard-0001: 4 shards are numbered from 0"]),
-    "missing table": (
-        lambda folder: (folder / "shard-0000" / "coupon.events.parquet").unlink(),
-        ["shard-0000/coupon.events.parquet: the table is missing"],
-    ),
-    "lost shard": (lambda folder: shutil.rmtree(folder / "shard-0003"), ["of 3 shards, this user belongs to"]),
-}
-
-
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_shards_are_all_named(case: str, sharded: Path) -> None:
     spoil, words = BROKEN[case]
@@ -298,17 +209,6 @@ def test_broken_shards_are_all_named(case: str, sharded: Path) -> None:
         assert word in done.stderr
     with pytest.raises(EventLogError):
         Shards.survey(ShardedLog.read(sharded), "validated")
-
-
-def test_wrong_kind_of_log(log: EventLog, sharded: Path, tmp_path: Path) -> None:
-    with pytest.raises(EventLogError, match="a sharded log; read it shard by shard"):
-        EventLog.read(sharded)
-    log.write(tmp_path / "whole")
-    with pytest.raises(EventLogError, match=r"no sharded log \(shard-0000 is missing\)"):
-        ShardedLog.read(tmp_path / "whole")
-    (sharded / "item.objects.parquet").unlink()
-    with pytest.raises(EventLogError, match=r"item.objects.parquet: the table is missing"):
-        ShardedLog.read(sharded)
 
 
 def test_no_training_samples_in_any_shard(sharded: Path) -> None:
