@@ -7,116 +7,19 @@ user (compressed sparse rows): the behaviors of user ``u`` are ``[offsets[u], of
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from atrank_lib.log.events import EventLog
+from atrank_lib.batches import Features, Ragged
+from atrank_lib.log.contract import Log
 from atrank_lib.log.schema import Schema
-
-UNKNOWN = 0  # index 0 of every vocabulary: a value that training never showed; padding is a mask, never an id
-
-
-def ranges(starts: Int[Tensor, " b"], lengths: Int[Tensor, " b"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """The numbers ``starts[i] ... starts[i] + lengths[i] - 1`` for every ``i``, end to end, and their ``i``.
-
-    >>> ranges(torch.tensor([5, 0]), torch.tensor([2, 3]))
-    (tensor([5, 6, 0, 1, 2]), tensor([0, 0, 1, 1, 1]))
-    """
-    owner = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-    shift = starts - (lengths.cumsum(0) - lengths)
-    return torch.arange(len(owner), device=lengths.device) + shift[owner], owner
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Lists of different lengths in one tensor: list ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
-
-    values: Int[Tensor, " n"]
-    offsets: Int[Tensor, " b_plus_1"]
-
-    def take(self, rows: Int[Tensor, " m"]) -> Ragged:
-        """The lists ``rows``, in that order."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        positions, _ = ranges(starts, lengths)
-        return Ragged(self.values[positions], torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
-
-    def to(self, device: torch.device | str) -> Ragged:
-        return Ragged(self.values.to(device), self.offsets.to(device))
-
-
-# what a model reads of some objects: indices, lists of indices, or (standardized value, is missing)
-Features = dict[str, Tensor | Ragged]
-
-
-@dataclass(frozen=True)
-class Vocabularies:
-    """Every value a model knows: text to index (from 1; 0 is *unknown*), and the scale of continuous features.
-
-    ``words`` maps a vocabulary's name to its values; ``scales`` maps ``group.feature`` to (mean, deviation);
-    ``users`` are the users that training showed, for models that give each user an embedding (ATRank does not).
-
-    >>> words = Vocabularies({"shop": ("s1", "s2")}, {})
-    >>> words.size("shop"), words.index("shop", pd.Series(["s2", "never seen", None])).tolist()
-    (3, [2, 0, 0])
-    """
-
-    words: dict[str, tuple[str, ...]]
-    scales: dict[str, tuple[float, float]]
-    users: tuple[str, ...] = ()
-
-    @classmethod
-    def from_objects(
-        cls, schema: Schema, objects: Mapping[str, pd.DataFrame], users: Iterable[str] = ()
-    ) -> Vocabularies:
-        """Collect the values of objects tables; groups that share a vocabulary pool their values."""
-        words: dict[str, set[str]] = {}
-        scales = {}
-        for name, group in schema.groups.items():
-            for feature, spec in group.features.items():
-                column = objects[name][feature]
-                if spec.kind == "continuous":
-                    values = column.to_numpy(float)
-                    known = values[np.isfinite(values)]
-                    mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
-                    scales[f"{name}.{feature}"] = (float(mean), float(deviation) or 1.0)
-                else:
-                    flat = column.explode() if spec.kind == "tokens" else column
-                    words.setdefault(schema.vocabulary(name, feature), set()).update(flat.dropna().unique())
-        return cls({name: tuple(sorted(values)) for name, values in words.items()}, scales, tuple(users))
-
-    def size(self, vocabulary: str) -> int:
-        """Rows that a table of this vocabulary needs, the unknown one included."""
-        return len(self.words[vocabulary]) + 1
-
-    def index(self, vocabulary: str, values: pd.Series) -> Int[Tensor, " n"]:
-        """Indices of ``values``; whatever is missing or not in the vocabulary becomes ``UNKNOWN``."""
-        found = pd.Index(self.words[vocabulary], dtype="str").get_indexer(pd.Index(values, dtype="str"))
-        return torch.from_numpy(np.where(values.isna(), UNKNOWN, found + 1).astype(np.int64))
-
-    @property
-    def users_size(self) -> int:
-        """Rows that a table of users needs, the unknown one included."""
-        return len(self.users) + 1
-
-    def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> Vocabularies:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            {name: tuple(values) for name, values in content["words"].items()},
-            {name: (mean, deviation) for name, (mean, deviation) in content["scales"].items()},
-            tuple(content["users"]),
-        )
+from atrank_lib.log.vocabularies import Vocabularies
 
 
 @dataclass(frozen=True)
@@ -147,9 +50,11 @@ def _catalog(schema: Schema, group: str, table: pd.DataFrame, vocabularies: Voca
             lengths = torch.tensor(column.map(len).to_numpy(np.int64))
             words = column[lengths.numpy() > 0].explode()
             offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-            features[name] = Ragged(vocabularies.index(schema.vocabulary(group, name), words), offsets)
+            features[name] = Ragged(
+                torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), words)), offsets
+            )
         else:
-            features[name] = vocabularies.index(schema.vocabulary(group, name), column)
+            features[name] = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), column))
     return Catalog(tuple(table["object_id"]), features)
 
 
@@ -183,16 +88,10 @@ def _group_history(events: pd.DataFrame, users: pd.Index, objects: pd.DataFrame)
     )
 
 
-def _known_users(users: pd.Index, vocabularies: Vocabularies) -> Int[Tensor, " users"]:
-    return torch.from_numpy(pd.Index(vocabularies.users, dtype="str").get_indexer(users).astype(np.int64) + 1)
-
-
 @dataclass(frozen=True)
 class GroupedHistories:
     """Every user's behaviors, grouped by object type: the model's whole input, stored once.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> histories
     GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors)
     >>> item, user = histories.groups["item"], histories.user("user0")
@@ -205,19 +104,25 @@ class GroupedHistories:
     groups: dict[str, GroupHistory]
     tables: dict[str, pd.DataFrame]  # the log's objects tables
     vocabularies: Vocabularies
-    catalogs: dict[str, Catalog]
-    users: Int[Tensor, " users"]  # index of every user in the vocabularies' users
 
     @classmethod
-    def from_log(cls, log: EventLog, vocabularies: Vocabularies | None = None) -> GroupedHistories:
+    def from_log(cls, log: Log, vocabularies: Vocabularies | None = None) -> GroupedHistories:
         """Group a log. Without ``vocabularies`` every value in the log's objects tables is known."""
         users = pd.Index(np.unique(np.concatenate([e["user_id"].unique() for e in log.events.values()])), dtype="str")
         groups = {g: _group_history(log.events[g], users, log.objects[g]) for g in log.schema.groups}
         vocabularies = vocabularies or Vocabularies.from_objects(log.schema, log.objects, users)
-        catalogs = {g: _catalog(log.schema, g, log.objects[g], vocabularies) for g in log.schema.groups}
-        return cls(
-            log.schema, users, groups, dict(log.objects), vocabularies, catalogs, _known_users(users, vocabularies)
-        )
+        return cls(log.schema, users, groups, dict(log.objects), vocabularies)
+
+    @cached_property
+    def catalogs(self) -> dict[str, Catalog]:
+        """The objects of every group, in the indices of the vocabularies."""
+        return {g: _catalog(self.schema, g, self.tables[g], self.vocabularies) for g in self.groups}
+
+    @cached_property
+    def users(self) -> Int[Tensor, " users"]:
+        """Index of every user in the vocabularies' users."""
+        known = pd.Index(self.vocabularies.users, dtype="str")
+        return torch.from_numpy(known.get_indexer(self.user_ids).astype(np.int64) + 1)
 
     def __len__(self) -> int:
         """Number of users."""
@@ -225,40 +130,15 @@ class GroupedHistories:
 
     def encode(self, vocabularies: Vocabularies) -> GroupedHistories:
         """The same histories, seen by a model that knows only ``vocabularies``."""
-        catalogs = {g: _catalog(self.schema, g, self.tables[g], vocabularies) for g in self.groups}
-        known = _known_users(self.user_ids, vocabularies)
-        return replace(self, vocabularies=vocabularies, catalogs=catalogs, users=known)
-
-    def vocabularies_of(
-        self, seen: Mapping[str, Bool[Tensor, " objects"]], users: Int[Tensor, " m"] | None = None
-    ) -> Vocabularies:
-        """Vocabularies of ``users``, and of the objects marked ``seen`` in each group (``samples.seen_objects``)."""
-        tables = {g: table[seen[g].numpy()] for g, table in self.tables.items()}
-        names = () if users is None else self.user_ids[users.unique().numpy()]
-        return Vocabularies.from_objects(self.schema, tables, names)
+        return replace(self, vocabularies=vocabularies)
 
     def user(self, user_id: str) -> int:
         """Number of a user; ``KeyError`` with a remedy when the log has no such user."""
         if user_id not in self.user_ids:
-            raise KeyError(
-                f"user {user_id!r} has no behavior in this log; its first users are {list(self.user_ids[:3])}"
-            )
+            first = list(self.user_ids[:3])
+            raise KeyError(f"user {user_id!r} has no behavior in this log; its first users are {first}")
         return int(self.user_ids.get_indexer(pd.Index([user_id], dtype="str"))[0])
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name}: {len(g.timestamps)}" for name, g in self.groups.items())
         return f"GroupedHistories({len(self)} users; {sizes} behaviors)"
-
-
-def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, ...]:
-    """``names`` as a tuple, each once, or ``ValueError`` when one is not a group of the schema.
-
-    >>> from data_scripts.marketplace import SCHEMA
-    >>> check_groups(SCHEMA, ["item", "query", "item"], "targets")
-    ('item', 'query')
-    """
-    names = tuple(dict.fromkeys(names))
-    unknown = [name for name in names if name not in schema.groups]
-    if unknown or not names:
-        raise ValueError(f"{what}: {unknown or 'nothing given'}; the log's groups are {list(schema.groups)}")
-    return names

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Samples
 
 Popularity = Literal["uniform", "popularity"]
 
@@ -18,19 +18,11 @@ class NegativeSampler:
     """Draws objects of a group that a user never touched, in the past or in the future (the paper's way).
 
     ``uniform`` gives every untouched object the same probability, ``popularity`` one in proportion to how often it
-    is a target in the ``training`` samples (or to counts given in their place). One draw is one number: it is placed
-    on the line of all weights from which the user's touched objects are cut out, so nothing is ever drawn twice to be
-    rejected.
+    is a target in the ``training`` samples (or to counts given in their place). A draw is a number on the line of all
+    weights, from which the user's touched objects are cut out; so nothing is drawn to be rejected.
 
-    Raises:
-        ValueError: a user of ``users`` has touched every object that could be drawn.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> drawn = NegativeSampler(histories, "item").draw(torch.tensor([0, 1]), 3, torch.Generator().manual_seed(0))
-    >>> own = histories.groups["item"]
-    >>> drawn.shape, bool(torch.isin(drawn[0], own.objects[: own.offsets[1]]).any())  # never what the user touched
-    (torch.Size([2, 3]), False)
+    >>> NegativeSampler(histories, "item").draw(torch.tensor([0, 1]), 3, torch.Generator()).shape
+    torch.Size([2, 3])
     """
 
     def __init__(
@@ -42,13 +34,12 @@ class NegativeSampler:
     ) -> None:
         if kind not in ("uniform", "popularity"):
             raise ValueError(f"negatives {kind!r}; use 'uniform' or 'popularity'")
-        if kind == "popularity" and training is None:
-            raise ValueError("negatives 'popularity' are weighted by training targets: give `training`")
-        own, n = histories.groups[group], len(histories.catalogs[group])
-        if kind == "popularity" and training is not None:
+        own, n = histories.groups[group], len(histories.tables[group])
+        weights = torch.ones(n, dtype=torch.long)
+        if kind == "popularity":
+            if training is None:
+                raise ValueError("negatives 'popularity' are weighted by training targets: give `training`")
             weights = training if isinstance(training, Tensor) else torch.bincount(training.objects, minlength=n)
-        else:
-            weights = torch.ones(n, dtype=torch.long)
         touched = torch.unique(own.users() * n + own.objects)  # sorted by user, then object
         user, obj = touched // n, touched % n
         self.line = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # object o owns [line[o], line[o + 1])
@@ -63,7 +54,7 @@ class NegativeSampler:
         self.group, self.histories = group, histories
 
     def draw(self, users: Int[Tensor, " s"], count: int, generator: torch.Generator) -> Int[Tensor, "s count"]:
-        """``count`` object rows for each user, independently, with replacement."""
+        """``count`` object rows for each user, independently; ``ValueError`` where one has touched all there are."""
         free = self.free[users]
         if len(free) and int(free.min()) <= 0:
             worst = self.histories.user_ids[int(users[free.argmin()])]
@@ -84,9 +75,6 @@ def draw_candidates(
 ) -> Int[Tensor, "s c"]:
     """The target of every sample in column 0, then ``negatives`` objects that its user never touched.
 
-    >>> from atrank_lib.samples import split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> samples = split(histories).test["item"]
     >>> drawn = draw_candidates(samples, NegativeSampler(histories, "item"), 4, torch.Generator().manual_seed(0))
     >>> drawn.shape, bool((drawn[:, 0] == samples.objects).all())

@@ -8,24 +8,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.embedding import key
-from atrank_lib.fast.kernels import Linear, Perceptron
+from atrank_lib.log.naming import key
 
 
-def perceptron(inputs: int, outputs: int) -> nn.Sequential:
+class Perceptron(nn.Sequential):
     """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function".
 
-    >>> perceptron(3, 2)(torch.randn(5, 3)).shape
+    >>> Perceptron(3, 2)(torch.randn(5, 3)).shape
     torch.Size([5, 2])
     """
-    return Perceptron(inputs, outputs)
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
 
 
 def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
     """Dimensions ``s_k`` of the semantic spaces, which sum to ``hidden``.
-
-    Raises:
-        ValueError: the sizes do not sum to ``hidden``, or ``hidden`` is not divisible by a number of spaces.
 
     >>> space_sizes(128, 8), space_sizes(6, [4, 2])
     ((16, 16, 16, 16, 16, 16, 16, 16), (4, 2))
@@ -35,27 +33,21 @@ def space_sizes(hidden: int, spaces: int | Sequence[int]) -> tuple[int, ...]:
             raise ValueError(f"hidden={hidden} cannot be divided into spaces={spaces} equal parts; list the sizes")
         return (hidden // spaces,) * spaces
     if sum(spaces) != hidden or min(spaces) < 1:
-        raise ValueError(
-            f"spaces={list(spaces)} must be positive and sum to hidden={hidden}; they sum to {sum(spaces)}"
-        )
+        raise ValueError(f"spaces={list(spaces)}, in all {sum(spaces)}, must be positive and sum to hidden={hidden}")
     return tuple(spaces)
 
 
 class GroupProjection(nn.Module):
     """Eq. 1: ``S = concat_i F_{M_i}(u_bg_i)``: each group has its own map into the overall space ``d = s_all``.
 
-    ``linear=True`` leaves the relu out, as the original code does.
-
     >>> projection = GroupProjection({"item": 6, "query": 2}, hidden=4)
     >>> projection({"item": torch.randn(3, 6), "query": torch.randn(1, 2)}).shape  # behaviors of both, end to end
     torch.Size([4, 4])
     """
 
-    def __init__(self, sizes: Mapping[str, int], hidden: int, linear: bool = False) -> None:
+    def __init__(self, sizes: Mapping[str, int], hidden: int) -> None:
         super().__init__()
-        self.maps = nn.ModuleDict(
-            {key(group): Linear(b, hidden) if linear else perceptron(b, hidden) for group, b in sizes.items()}
-        )
+        self.maps = nn.ModuleDict({key(group): Perceptron(b, hidden) for group, b in sizes.items()})
 
     def forward(self, groups: Mapping[str, Float[Tensor, "_ _"]]) -> Float[Tensor, "n d"]:
         return torch.cat([self.maps[key(name)](u) for name, u in groups.items()], dim=0)
@@ -66,10 +58,8 @@ class GroupProjection(nn.Module):
 
 
 class SemanticProjection(nn.Module):
-    """Eq. 2: ``S_k = F_{P_k}(S)`` for all spaces at once.
-
-    The K perceptrons read the same input, so their weights are one matrix: columns of the output belong to space
-    1, then space 2, and so on.
+    """Eq. 2: ``S_k = F_{P_k}(S)`` for all spaces at once. The K perceptrons read the same input, so their weights are
+    one matrix: columns of the output belong to space 1, then space 2, and so on.
 
     >>> [space.shape for space in SemanticProjection(hidden=6, sizes=[4, 2]).spaces(torch.randn(5, 6))]
     [torch.Size([5, 4]), torch.Size([5, 2])]
@@ -78,7 +68,7 @@ class SemanticProjection(nn.Module):
     def __init__(self, hidden: int, sizes: Sequence[int]) -> None:
         super().__init__()
         self.sizes = tuple(sizes)
-        self.map = perceptron(hidden, sum(sizes))
+        self.map = Perceptron(hidden, sum(sizes))
 
     def forward(self, s: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         return self.map(s)

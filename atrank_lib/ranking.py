@@ -1,37 +1,70 @@
-"""Ranking a target: the function ``f`` of eq. 8 and the two losses (paper: *Downstream Application Network*)."""
+"""Ranking a target: ``f`` of eq. 8, the losses, what a model is asked (paper: *Downstream Application Network*)."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
-import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.grouping import GroupedHistories
-from atrank_lib.noise import Dropout
-from atrank_lib.serve.ranker import Ranker
+from atrank_lib.batches import Batch, Candidates
+from atrank_lib.log.schema import Schema
 
-Loss = Literal["pointwise", "pairwise"]
+
+@dataclass(frozen=True)
+class Targets:
+    """Candidates of one group as a model sees them; no user has a part in it, so they serve any number of users."""
+
+    group: str
+    h: Float[Tensor, "*c d"]  # h_t
+    q: Float[Tensor, "*c _"]  # q_t
+    ids: Int[Tensor, "*c"] | None  # index of each object_id, where it is a feature
+    queries: Float[Tensor, "*c d"] | None = None  # relu(P_k h_t), for models that attend
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of candidates, and the two vectors each came from."""
+
+    scores: Float[Tensor, "b c"]
+    targets: Float[Tensor, "b c _"]  # h_t
+    users: Float[Tensor, "b c _"]  # e_u^t
+
+    def l2(self) -> Float[Tensor, ""]:
+        """Half the squared norm of both vectors, summed over the batch: the original code's l2 loss."""
+        return 0.5 * (self.targets.square().sum() + self.users.square().sum())
+
+
+Read = TypeVar("Read")  # what a model makes of histories
+
+
+class Model(nn.Module, Generic[Read]):
+    """What training, evaluation and ranking ask of a model. ``histories`` are the groups it reads."""
+
+    schema: Schema
+    histories: tuple[str, ...]
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Read:
+        """Read the histories of a batch; candidates play no part."""
+
+    @abstractmethod
+    def score(self, encoding: Read, candidates: Candidates) -> Scores:
+        """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
+
+    def forward(self, batch: Batch) -> Scores:
+        return self.score(self.encode(batch), batch.candidates)
 
 
 class DotProduct(nn.Module):
     """``f(h_t, e_u) = h_t . e_u``, the paper's choice."""
 
-    def forward(self, target: Float[Tensor, "b c d"], user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return (target * user).sum(dim=-1)
-
-
-class MLP(nn.Module):
-    """``f`` as a network with one hidden layer that reads target, user and their product."""
-
-    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), Dropout(dropout), nn.Linear(hidden, 1))
-
-    def forward(self, target: Float[Tensor, "b c d"], user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return self.layers(torch.cat([target, user, target * user], dim=-1)).squeeze(-1)
+    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
+        return (targets.h * user).sum(dim=-1)
 
 
 def pointwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
@@ -54,40 +87,5 @@ def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     return -nn.functional.logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
 
 
-LOSSES = {"pointwise": pointwise_loss, "pairwise": pairwise_loss}
-
-
-def top_objects(
-    model: Any,
-    histories: GroupedHistories,
-    user_id: str,
-    group: str,
-    top: int = 10,
-    *,
-    at: int | None = None,
-    include_seen: bool = False,
-    chunk: int = 4_096,
-) -> pd.DataFrame:
-    """The ``top`` objects of ``group`` for one user, best first: columns rank, object_id, score.
-
-    For more than one user make a ``Ranker`` once and ask it again: most of the work here is the objects' side, which
-    is the same for all users.
-
-    Args:
-        at: moment of ranking, in the schema's timestamp_unit; by default just after the log's last behavior.
-            Only earlier behaviors are read.
-        include_seen: also rank objects of the group that the user touched before.
-        chunk: how many objects are scored at a time.
-
-    Raises:
-        KeyError: the log has no such user.
-        ValueError: unknown group, or ``top`` below 1.
-
-    >>> from atrank_lib import ATRank
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> model = ATRank(histories.schema, histories.vocabularies)
-    >>> top_objects(model, histories, "user0", "item", top=3).columns.tolist()
-    ['rank', 'object_id', 'score']
-    """
-    return Ranker(model, histories, group, chunk=chunk).top(user_id, top, at=at, include_seen=include_seen)
+Loss = Literal["pointwise", "pairwise"]
+LOSSES: dict[Loss, Callable[[Tensor], Tensor]] = {"pointwise": pointwise_loss, "pairwise": pairwise_loss}

@@ -16,54 +16,20 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.grouping import Features, GroupedHistories, check_groups, ranges
+from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing, Samples, TaskSamples, ranges
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import Log, check_groups
+from atrank_lib.log.vocabularies import Vocabularies
 
 Protocol = Literal["paper", "validated", "global_time"]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target).
-
-    >>> nobody = torch.tensor([-1])  # no known target
-    >>> sample = Samples("item", torch.tensor([7]), torch.tensor([1_000]), torch.tensor([[3, 5]]), nobody, nobody)
-    >>> len(sample), sample.ends.shape  # one sample; cuts in two groups
-    (1, torch.Size([1, 2]))
-    """
-
-    target_group: str
-    users: Int[Tensor, " s"]
-    times: Int[Tensor, " s"]  # the moment of ranking, in the schema's timestamp_unit
-    ends: Int[Tensor, "s groups"]  # cut position per group, in the schema's order of groups
-    objects: Int[Tensor, " s"]
-    positions: Int[Tensor, " s"]  # the target's position in the flat tensors of its group (-1: none)
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
-        return Samples(
-            self.target_group,
-            self.users[index],
-            self.times[index],
-            self.ends[index],
-            self.objects[index],
-            self.positions[index],
-        )
-
-
-TaskSamples = dict[str, Samples]  # one entry for each target group
 
 
 @dataclass(frozen=True)
 class Split:
     """The samples of a protocol; ``validation`` is empty under ``paper``, which has none.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> parts = split(histories, "paper", ["item"])
-    >>> len(parts.train["item"]), len(parts.validation["item"]), len(parts.test["item"])
-    (790, 0, 40)
+    >>> len(split(histories, "paper", ["item"]).train["item"])
+    790
     """
 
     train: TaskSamples
@@ -71,20 +37,7 @@ class Split:
     test: TaskSamples
 
 
-def _cut_before(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Int[Tensor, "s groups"]:
-    """Cut positions of every group, strictly before the targets at ``positions``."""
-    own = histories.groups[target]
-    users = torch.searchsorted(own.offsets, positions, right=True) - 1
-    return torch.stack(
-        [
-            positions if name == target else _ends_before(histories, name, users, own.timestamps[positions])
-            for name in histories.groups
-        ],
-        dim=1,
-    )
-
-
-def _ends_before(
+def ends_before(
     histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]
 ) -> Int[Tensor, " s"]:
     """Position of each user's first behavior of ``group`` that is not earlier than ``times``."""
@@ -98,32 +51,13 @@ def _ends_before(
     return low
 
 
-def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
-    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> end = histories.groups["item"].timestamps.max() + 1
-    >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
-    >>> samples.ends.shape, samples.objects.tolist()
-    (torch.Size([2, 3]), [-1, -1])
-    """
-    check_groups(histories.schema, [group], "target group")
-    ends = torch.stack([_ends_before(histories, name, users, times) for name in histories.groups], dim=1)
-    nothing = torch.full_like(users, -1)
-    return Samples(group, users, times, ends, nothing, nothing)
-
-
-def _samples(histories: GroupedHistories, group: str, positions: Int[Tensor, " s"]) -> Samples:
-    own = histories.groups[group]
-    return Samples(
-        target_group=group,
-        users=torch.searchsorted(own.offsets, positions, right=True) - 1,
-        times=own.timestamps[positions],
-        ends=_cut_before(histories, group, positions),
-        objects=own.objects[positions].long(),
-        positions=positions,
-    )
+def _samples(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Samples:
+    """The behaviors at ``positions`` of the group ``target``, each with all that is strictly before it."""
+    own = histories.groups[target]
+    users = torch.searchsorted(own.offsets, positions, right=True) - 1
+    times = own.timestamps[positions]
+    ends = [positions if name == target else ends_before(histories, name, users, times) for name in histories.groups]
+    return Samples(target, users, times, torch.stack(ends, dim=1), own.objects[positions].long(), positions)
 
 
 def split(
@@ -131,6 +65,7 @@ def split(
     protocol: Protocol = "validated",
     targets: Sequence[str] | None = None,
     fractions: tuple[float, float] = (0.8, 0.9),
+    cuts: tuple[int, int] | None = None,
 ) -> Split:
     """Cut every user's behaviors into training, validation and test targets.
 
@@ -141,20 +76,37 @@ def split(
     - ``global_time``: one moment for everybody. The first ``fractions[0]`` of all target behaviors train, up to
       ``fractions[1]`` validate, the rest test; equal timestamps never straddle a cut.
 
+    Who splits a log part by part gives the moments of ``global_time`` as ``cuts``; a part's group may have no samples.
+
     Raises:
         ValueError: an unknown protocol or target group, or a target group without a training or test sample.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> {name: len(samples) for name, samples in split(histories, "validated").test.items()}
     {'item': 40, 'query': 40, 'coupon': 40}
     """
+    if protocol not in ("paper", "validated", "global_time"):
+        raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
     targets = check_groups(histories.schema, tuple(histories.groups) if targets is None else targets, "targets")
-    cuts = time_cuts([histories.groups[g].timestamps for g in targets], fractions)
-    found = cut(histories, protocol, targets, cuts)
-    longest = {name: int(histories.groups[name].offsets.diff().max()) for name in targets}
-    require_samples({g: (len(found.train[g]), len(found.test[g])) for g in targets}, protocol, longest)
-    return found
+    first, second = cuts or time_cuts([histories.groups[g].timestamps for g in targets], fractions)
+    parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
+    for group in targets:
+        own = histories.groups[group]
+        positions = torch.arange(len(own.timestamps))
+        users = own.users()
+        from_end = own.offsets[users + 1] - 1 - positions  # 0 for a user's last behavior
+        if protocol == "global_time":
+            part = (own.timestamps >= first).long() + (own.timestamps >= second).long()
+        else:
+            part = 2 - (from_end.clamp(max=2) if protocol == "validated" else 2 * from_end.clamp(max=1))
+        part[positions == own.offsets[users]] = -1  # nothing of its own group before it
+        everything = _samples(histories, group, positions)
+        for number, samples in enumerate(parts):
+            samples[group] = everything[part == number]
+    if cuts is None:
+        longest = {name: int(histories.groups[name].offsets.diff().max()) for name in targets}
+        sizes = {g: (len(parts[0][g]), len(parts[2][g])) for g in targets}
+        require_samples(sizes, protocol, longest, (first, second))
+    return Split(*parts)
 
 
 def time_cuts(times: Sequence[Int[Tensor, " _"]], fractions: tuple[float, float] = (0.8, 0.9)) -> tuple[int, int]:
@@ -168,59 +120,29 @@ def time_cuts(times: Sequence[Int[Tensor, " _"]], fractions: tuple[float, float]
     return first, second
 
 
-def require_samples(sizes: Mapping[str, tuple[int, int]], protocol: Protocol, longest: Mapping[str, int]) -> None:
+def require_samples(
+    sizes: Mapping[str, tuple[int, int]], protocol: Protocol, longest: Mapping[str, int], cuts: tuple[int, int]
+) -> None:
     """``ValueError`` for a group whose ``sizes``, the numbers of training and test samples, hold a 0.
 
-    ``longest`` is the most behaviors that a user has in each group.
-
-    >>> require_samples({"item": (790, 40)}, "paper", {"item": 25})
+    ``longest`` is the most behaviors that a user has in each group, ``cuts`` are the moments of ``global_time``.
     """
     for group, counts in sizes.items():
-        for size, name in zip(counts, ("training", "test"), strict=True):
-            if size == 0:
-                raise ValueError(
-                    f"group {group!r} has no {name} sample under protocol {protocol!r}: its users have at most "
-                    f"{longest[group]} behaviors of this group; give longer histories or other targets"
-                )
-
-
-def cut(histories: GroupedHistories, protocol: Protocol, targets: Sequence[str], cuts: tuple[int, int]) -> Split:
-    """``split`` at given moments (``cuts``, used by ``global_time`` alone); a group may come out without samples.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> {name: len(samples) for name, samples in cut(histories, "global_time", ["item"], (0, 0)).test.items()}
-    {'item': 830}
-    """
-    if protocol not in ("paper", "validated", "global_time"):
-        raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
-    parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
-    for group in targets:
-        own = histories.groups[group]
-        positions = torch.arange(len(own.timestamps))
-        users = own.users()
-        from_end = own.offsets[users + 1] - 1 - positions  # 0 for a user's last behavior
+        if all(counts):
+            continue
+        cause = f"its users have at most {longest[group]} behaviors of this group; give longer histories"
         if protocol == "global_time":
-            part = (own.timestamps >= cuts[0]).long() + (own.timestamps >= cuts[1]).long()
-        elif protocol == "validated":
-            part = 2 - from_end.clamp(max=2)
-        else:
-            part = 2 - 2 * from_end.clamp(max=1)
-        part[positions == own.offsets[users]] = -1  # nothing of its own group before it
-        everything = _samples(histories, group, positions)
-        for number, samples in enumerate(parts):
-            samples[group] = everything[part == number]
-    return Split(*parts)
+            equal = ", all times are equal or nearly so" if cuts[0] == cuts[1] else ""
+            cause = f"the moments that cut are {cuts[0]} and {cuts[1]}{equal}; choose another protocol"
+        missing = f"no {'test' if counts[0] else 'training'} sample under protocol {protocol!r}"
+        raise ValueError(f"group {group!r} has {missing}: {cause}, or other targets")
 
 
 def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str, Bool[Tensor, " objects"]]:
     """Which objects of every group occur in the histories or targets of (training) ``samples``.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> seen = seen_objects(histories, split(histories).train)
-    >>> bool(seen["item"].any()), bool(seen["item"].all()), len(seen["item"])
-    (True, False, 1000)
+    >>> len(seen_objects(histories, split(histories).train)["item"])
+    1000
     """
     seen = {}
     for number, (name, group) in enumerate(histories.groups.items()):
@@ -229,63 +151,23 @@ def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str,
             ends = task.ends[:, number] + (1 if task.target_group == name else 0)
             last.scatter_reduce_(0, task.users, ends, "amax")
         known = torch.arange(len(group.timestamps)) < last[group.users()]
-        seen[name] = torch.zeros(len(histories.catalogs[name]), dtype=torch.bool)
+        seen[name] = torch.zeros(len(histories.tables[name]), dtype=torch.bool)
         seen[name][group.objects[known].long()] = True
     return seen
 
 
-@dataclass(frozen=True)
-class GroupBatch:
-    """The history behaviors of one group in a batch, packed: no padding, ``n_i`` behaviors of all samples."""
+def prepare(log: Log, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
+    """Group a log and cut it into samples; the vocabularies hold only what training shows.
 
-    features: Features
-    actions: Int[Tensor, " n_i"]
-    elapsed: Int[Tensor, " n_i"]  # time from the behavior to the moment of ranking, in the schema's timestamp_unit
-    positions: Int[Tensor, " n_i"]  # where it lies in the flat tensors of its group
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """``c`` objects to score for each of ``b`` samples; features hold them row by row."""
-
-    group: str
-    features: Features
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Histories and candidates of ``b`` samples.
-
-    ``slots`` says where each packed behavior (groups end to end, in the schema's order) sits in a padded
-    ``[b, length]`` table: ``sample * length + place``. ``length`` is at least 1. ``users`` are indices of the
-    vocabularies' users.
+    >>> prepare(log, "validated", ["item"])[0].vocabularies.size("item.object_id") < 1 + 1_000
+    True
     """
-
-    histories: dict[str, GroupBatch]
-    slots: Int[Tensor, " n"]
-    size: int
-    length: int
-    users: Int[Tensor, " b"]
-    candidates: Candidates
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-
-        def move(features: Features) -> Features:
-            return {name: f.to(device) for name, f in features.items()}
-
-        return Batch(
-            {
-                name: GroupBatch(move(g.features), g.actions.to(device), g.elapsed.to(device), g.positions)
-                for name, g in self.histories.items()
-            },
-            self.slots.to(device),
-            self.size,
-            self.length,
-            self.users.to(device),
-            Candidates(self.candidates.group, move(self.candidates.features), self.candidates.shape),
-        )
+    histories = GroupedHistories.from_log(log, Vocabularies({}, {}))
+    parts = split(histories, protocol, targets)
+    seen, users = seen_objects(histories, parts.train), torch.cat([samples.users for samples in parts.train.values()])
+    tables = {g: table[seen[g].numpy()] for g, table in histories.tables.items()}
+    known = Vocabularies.from_objects(log.schema, tables, histories.user_ids[users.unique().numpy()])
+    return histories.encode(known), parts
 
 
 def build_batch(
@@ -295,30 +177,24 @@ def build_batch(
     groups: Sequence[str] | None = None,
     max_length: int | None = None,
 ) -> Batch:
-    """Look up everything the model needs for ``samples``, by indexing alone.
+    """Look up what a model needs for ``samples``, and for ``candidates``, object rows of the target group.
 
-    ``candidates`` are object rows of the target group; ``groups`` restricts the history to these groups;
-    ``max_length`` keeps only the latest behaviors of every group.
+    ``groups`` restricts the history to these groups; ``max_length`` keeps only the latest behaviors of every group.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> samples = split(histories).test["item"][:2]
-    >>> batch = build_batch(histories, samples, samples.objects[:, None], groups=["item"])
-    >>> batch.size, batch.candidates.shape, len(batch.slots) == int(history_lengths(samples, histories, ["item"]).sum())
-    (2, (2, 1), True)
+    >>> build_batch(histories, samples, samples.objects[:, None], groups=["item"]).packing.lengths.tolist()
+    [20, 9]
     """
-    number = {name: i for i, name in enumerate(histories.groups)}
-    used = check_groups(histories.schema, tuple(number) if groups is None else groups, "history groups")
+    used = check_groups(histories.schema, tuple(histories.groups) if groups is None else groups, "history groups")
     parts, owners, places = {}, [], []
     filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
-    for name in (g for g in number if g in used):
-        group = histories.groups[name]
-        ends = samples.ends[:, number[name]].long()
-        starts = group.offsets[samples.users]
+    for number, (name, group) in enumerate(histories.groups.items()):
+        if name not in used:
+            continue
+        ends, starts = samples.ends[:, number].long(), group.offsets[samples.users]
         if max_length is not None:
             starts = torch.maximum(starts, ends - max_length)
-        lengths = ends - starts
-        positions, owner = ranges(starts, lengths)
+        positions, owner = ranges(starts, ends - starts)
         parts[name] = GroupBatch(
             features=histories.catalogs[name].take(group.objects[positions].long()),
             actions=group.actions[positions].long(),
@@ -327,26 +203,19 @@ def build_batch(
         )
         owners.append(owner)
         places.append(positions + (filled - starts)[owner])
-        filled = filled + lengths
-    length = max(int(filled.max()), 1) if len(samples) else 1
-    target = samples.target_group
+        filled = filled + ends - starts
+    target, longest = samples.target_group, max(int(filled.max()), 1) if len(samples) else 1
     return Batch(
-        histories=parts,
-        slots=torch.cat(owners) * length + torch.cat(places),
-        size=len(samples),
-        length=length,
-        users=histories.users[samples.users],
-        candidates=Candidates(
-            target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])
-        ),
+        parts,
+        Packing(torch.cat(owners), torch.cat(places), filled, longest),
+        histories.users[samples.users],
+        Candidates(target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])),
     )
 
 
 def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:
     """Number of history behaviors of every sample, over ``groups``.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> samples = split(histories).test["item"][:3]
     >>> history_lengths(samples, histories, ["item", "query"]).tolist()
     [28, 13, 25]
@@ -363,7 +232,6 @@ def batches(
     tasks: Mapping[str, Samples],
     candidates: Mapping[str, Int[Tensor, "s c"]],
     batch_size: int,
-    *,
     generator: torch.Generator | None = None,
     groups: Sequence[str] | None = None,
     max_length: int | None = None,
@@ -373,20 +241,16 @@ def batches(
     """All samples once, in batches of one task: its target group, the samples' numbers, and the batch.
 
     Histories of similar length share a batch, so little is padded. With a ``generator`` (training) samples are
-    shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled
-    together; without one (evaluation) they come sorted by length. A task's last batch may be smaller.
+    shuffled, sorted by length inside pools of ``pool`` batches, and the batches of all tasks are shuffled together;
+    without one they come sorted by length. ``part = (i, k)`` is the ``i``-th of ``k`` shares: in training of each batch
+    (every ``k``-th of its samples, or the first; the numbers are the whole batch's), otherwise every ``k``-th batch.
 
-    ``part = (rank, world)`` is for one of ``world`` processes. In training it gets the numbers of every whole batch
-    and every ``world``-th of its samples (the first, if that leaves none); in evaluation every ``world``-th batch.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> tasks = {"item": split(histories).test["item"]}
     >>> rows = {"item": tasks["item"].objects[:, None]}
     >>> [(name, len(index)) for name, index, batch in batches(histories, tasks, rows, batch_size=16)]
     [('item', 16), ('item', 16), ('item', 8)]
     """
-    rank, world = part
+    share, shares = part
     used = tuple(histories.groups if groups is None else groups)
     plan: list[tuple[str, Tensor]] = []
     for name, samples in tasks.items():
@@ -394,15 +258,11 @@ def batches(
         if generator is None:
             order = lengths.argsort(stable=True)
         else:
-            shuffled = torch.randperm(len(samples), generator=generator)
-            pools = shuffled.split(pool * batch_size)
-            order = torch.cat([part[lengths[part].argsort(stable=True)] for part in pools])
-        plan.extend((name, part) for part in order.split(batch_size) if len(part))
-    if generator is None:
-        turns: Sequence[int] = range(rank, len(plan), world)
-    else:
-        turns = torch.randperm(len(plan), generator=generator).tolist()
+            pools = torch.randperm(len(samples), generator=generator).split(pool * batch_size)
+            order = torch.cat([some[lengths[some].argsort(stable=True)] for some in pools])
+        plan.extend((name, some) for some in order.split(batch_size) if len(some))
+    turns = range(share, len(plan), shares) if generator is None else torch.randperm(len(plan), generator=generator)
     for turn in turns:
-        name, index = plan[turn]
-        mine = index if generator is None or world == 1 else index[rank if rank < len(index) else 0 :: world]
+        name, index = plan[int(turn)]
+        mine = index if generator is None or shares == 1 else index[share if share < len(index) else 0 :: shares]
         yield name, index, build_batch(histories, tasks[name][mine], candidates[name][mine], used, max_length)

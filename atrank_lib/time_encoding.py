@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,18 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atrank_lib.log.schema import TimeScale
-
-SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
-TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # timestamp units in a second
-
-TimeForm = Literal["lookup", "one_hot", "continuous", "none"]
+from atrank_lib.log.units import TICKS, seconds_of
 
 
 def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks: int) -> Tensor:
     """Lower edges of buckets 1, 2, ... in ticks; whole numbers stay exact integers."""
-    if isinstance(unit, str) and unit not in SECONDS:
-        raise ValueError(f"unit {unit!r}; use one of {list(SECONDS)} or a number of seconds")
-    width = (SECONDS[unit] if isinstance(unit, str) else unit) * ticks
+    width = seconds_of(unit) * ticks
     if width <= 0:
         raise ValueError(f"unit {unit!r}; a unit of time is longer than zero seconds")
     if buckets < 2:
@@ -40,10 +33,8 @@ def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks
 
 
 def _assign(elapsed: Tensor, edges: Tensor) -> Tensor:
-    if edges.dtype == torch.int64 and elapsed.dtype.is_floating_point:
-        edges = edges.double()
-    if edges.dtype.is_floating_point:
-        elapsed = elapsed.double()
+    if edges.is_floating_point() or elapsed.is_floating_point():
+        edges, elapsed = edges.double(), elapsed.double()
     return torch.bucketize(elapsed, edges, right=True)
 
 
@@ -56,15 +47,11 @@ def bucketize_elapsed(
 ) -> Int[Tensor, "*shape"]:
     """Bucket of each elapsed time: ``[0, 1) -> 0, [1, 2) -> 1, [2, 4) -> 2, ..., [2^k, 2^(k+1)) -> k + 1``.
 
-    Args:
-        elapsed: seconds between a behavior and the moment of ranking, any shape, not negative.
-        unit: what counts as 1: "second", "minute", "hour", "day", "week", or a number of seconds.
-        buckets: how many buckets; the last one is open.
-        edges: lower edges of buckets 1, 2, ... in units, instead of the powers of two.
+    ``elapsed`` are seconds, any shape, not negative; ``unit`` is "second", "minute", "hour", "day", "week", or a number
+    of seconds. The last of the ``buckets`` is open; ``edges`` replaces the powers of two, in units.
 
     Raises:
-        ValueError: a negative or missing elapsed time (a behavior from the future), an unknown unit, or edges that do
-            not ascend.
+        ValueError: a negative or missing elapsed time, an unknown unit, or edges that do not ascend.
 
     >>> bucketize_elapsed([0, 86_399, 86_400, 3 * 86_400, 4 * 86_400], unit="day")
     tensor([0, 0, 1, 2, 3])
@@ -80,11 +67,6 @@ def bucketize_elapsed(
 class TimeEncoding(nn.Module):
     """``lookup_i^t(bucketize_i(t))``: one group's own table of time buckets (never shared between groups).
 
-    Forms: ``lookup`` adds a learned row per bucket (the paper). ``one_hot`` is the original code's: the bucket as
-    a one-hot vector, to be concatenated and projected. ``continuous`` adds a linear map of the raw number of units,
-    which the paper found hard to learn from. ``none`` knows no time.
-
-    >>> from atrank_lib import TimeScale
     >>> encoding = TimeEncoding(TimeScale(unit="day"), size=4)
     >>> encoding(torch.tensor([0, 3 * 86_400])).shape  # seconds ago
     torch.Size([2, 4])
@@ -92,30 +74,19 @@ class TimeEncoding(nn.Module):
 
     edges: Tensor
 
-    def __init__(self, scale: TimeScale, size: int, form: TimeForm = "lookup", timestamp_unit: str = "s") -> None:
+    def __init__(self, scale: TimeScale, size: int, timestamp_unit: str = "s") -> None:
         super().__init__()
-        self.form, self.size = form, size
-        self.unit = SECONDS[scale.unit] * TICKS[timestamp_unit]
         # elapsed times are whole, so edges may be: exact, and no cast of the model touches them
         edges = _edges(scale.unit, scale.buckets, scale.edges, TICKS[timestamp_unit]).ceil().long()
         self.register_buffer("edges", edges, persistent=False)
         self.buckets = len(self.edges) + 1
-        if form == "lookup":
-            self.table = nn.Embedding(self.buckets, size)
-            nn.init.normal_(self.table.weight, std=size**-0.5)
-        elif form == "continuous":
-            self.line = nn.Linear(1, size)
+        self.table = nn.Embedding(self.buckets, size)
+        nn.init.normal_(self.table.weight, std=size**-0.5)
 
     def bucketize(self, elapsed: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Buckets of elapsed times that are given in timestamp units."""
         return _assign(elapsed, self.edges)
 
     def forward(self, elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n size"]:
-        """What is added to the embedding of each behavior (``one_hot``: what is concatenated to it)."""
-        if self.form == "lookup":
-            return self.table(self.bucketize(elapsed))
-        if self.form == "continuous":
-            return self.line(elapsed[:, None].to(self.line.weight.dtype) / self.unit)
-        if self.form == "one_hot":
-            return nn.functional.one_hot(self.bucketize(elapsed), self.buckets).float()
-        return torch.zeros(len(elapsed), self.size, device=elapsed.device)
+        """What is added to the embedding of each behavior."""
+        return self.table(self.bucketize(elapsed))

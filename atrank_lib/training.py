@@ -1,84 +1,341 @@
-"""Training: the loop, with validation and early stopping."""
+"""Training: the recipe, one step, one epoch, and the loop with validation and early stopping."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
-from safetensors.torch import load_file
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from atrank_lib.evaluation import AverageUserAUC, score_candidates, user_auc
-from atrank_lib.fast.row_updates import RowUpdates, large
+from atrank_lib.batches import Batch, TaskSamples
+from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.multitask import TaskWeights, remix, turns, without_conflicts
-from atrank_lib.negatives import draw_candidates
-from atrank_lib.parts import Parts, Whole
-from atrank_lib.ranking import LOSSES
-from atrank_lib.recipes import RECIPES, Recipe, learning_rate
-from atrank_lib.runs.checkpoints import Checkpoints, FitResult
-from atrank_lib.samples import Batch, Samples, Split, batches
-from atrank_lib.scale.execution import Execution, compile_layers, plain_layers
-from atrank_lib.scale.processes import ALONE, Processes
-from atrank_lib.workers import Workers
+from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
+from atrank_lib.ranking import LOSSES, Loss, Model, Scores
+from atrank_lib.samples import Split, batches
 
 
-def _optimizer(model: nn.Module, weights: TaskWeights, recipe: Recipe) -> torch.optim.Optimizer:
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters()), "weight_decay": recipe.weight_decay}]
-    if len(weights.learned):
-        groups.append({"params": list(weights.parameters()), "weight_decay": 0.0})
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.learning_rate, fused=True)
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, recipe.learning_rate, fused=True)
+class Recipe(BaseModel):
+    """How to train: optimizer, learning rate and its decay, batch size, regularization.
+
+    >>> RECIPES["modern"].model_copy(update={"epochs": 3}).epochs
+    3
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    decay_rate: float = Field(1.0, gt=0, le=1, description="learning rate x decay_rate^(step / decay_steps)")
+    decay_steps: int = Field(336_000, ge=1)
+    weight_decay: float = Field(0.0, ge=0)
+    l2: float = Field(0.0, ge=0, description="weight of half the squared norms of e_u and h_t, summed over the batch")
+    average: float = Field(0.0, ge=0, lt=1, description="evaluate weights averaged over steps with this decay; 0: off")
+    gradient_clip: float | None = Field(5.0, gt=0, description="largest global norm of the gradient")
+    batch_size: int = Field(512, ge=1)
+    negatives: int = Field(1, ge=1)
+    negative_kind: Popularity = "uniform"
+    redraw_negatives: bool = Field(True, description="draw negatives anew in every epoch")
+    loss: Loss = "pointwise"
+    epochs: int = Field(8, ge=1)
+    patience: int | None = Field(3, ge=1, description="epochs without a better validation AUC before stopping")
+    max_length: int | None = Field(None, ge=1, description="latest behaviors of each group to train on; all by default")
+
+
+RecipeName = Literal["paper", "modern", "small"]
+RECIPES: dict[RecipeName, Recipe] = {
+    # the paper's hyperparameters; decay_steps and clipping are the original code's
+    "paper": Recipe(
+        optimizer="sgd", learning_rate=1.0, decay_rate=0.1, l2=5e-5, batch_size=32, epochs=20, patience=None
+    ),
+    "modern": Recipe(learning_rate=1.5e-3, batch_size=256, average=0.999, loss="pairwise", negatives=8),
+    # for logs of some 100,000 behaviors, with sizes to match
+    "small": Recipe(learning_rate=3e-3, batch_size=128, average=0.995, loss="pairwise", negatives=4),
+}
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Learning rate of the step numbered ``step`` from 0.
+
+    >>> learning_rate(Recipe(learning_rate=1.0, decay_rate=0.1, decay_steps=100), 100)
+    0.1
+    """
+    return recipe.learning_rate * recipe.decay_rate ** (step / recipe.decay_steps)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some users with all their behaviors, what is predicted of them, and who draws negatives for them.
+
+    A log in memory is one part. Of a larger one ``number`` is the part's, and ``popularity`` says how often each object
+    of a group is a training target in *all* parts.
+    """
+
+    histories: GroupedHistories
+    split: Split
+    number: int = 0
+    popularity: Mapping[str, Int[Tensor, " objects"]] | None = None
+
+    def draw(
+        self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "s c"]]:
+        """``draw_candidates`` for every task."""
+        weights = self.popularity or self.split.train
+        samplers = {name: NegativeSampler(self.histories, name, kind, weights[name]) for name in tasks}
+        return {n: draw_candidates(s, samplers[n], negatives, generator) for n, s in tasks.items()}
+
+
+class FitResult(BaseModel):
+    """What training did: one entry per epoch, as written to ``metrics.json``."""
+
+    epochs: list[dict[str, Any]] = []
+    best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
+    steps: int = 0
+    finished: bool = False  # all epochs done, or patience used up; not when max_steps cut training short
+
+    def judge(self, recipe: Recipe) -> None:
+        """Update the best epoch, and finish when the epochs or the patience are used up."""
+        aucs = [e["validation_auc"] for e in self.epochs]
+        if aucs[-1] is None or aucs[-1] > max((a for a in aucs[:-1] if a is not None), default=-math.inf):
+            self.best_epoch = len(aucs)
+        waited = len(aucs) - self.best_epoch
+        self.finished = len(aucs) >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
+
+
+Turn = list[tuple[str, int, Batch]]  # what one step learns from: for each task, its name, samples, and their batch
+
+
+class Steps:
+    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``tasks``, ``fast``, ...).
+
+    ``averaged`` is what is evaluated: the model, or a copy whose weights follow it (``Recipe.average``). ``part`` says
+    what share of every batch it is given, ``tasks`` how many training samples every target group has.
+    """
+
+    part: tuple[int, int] = (0, 1)
+
+    def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int]) -> None:
+        self.model, self.recipe = model, recipe
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+        group = {"params": list(model.parameters()), "weight_decay": recipe.weight_decay}
+        self.optimizer: torch.optim.Optimizer = kind([group], recipe.learning_rate, fused=True)
+        self.average = AveragedModel(model) if recipe.average else None
+        self.averaged = model if self.average is None else cast(Model, self.average.module)
+        self.leading, self.following = list(model.parameters()), list(self.averaged.parameters())
+
+    def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
+        """What each step learns from: a batch of one task, in random order, with negatives from ``drawing``."""
+        drawn = part.draw(part.split.train, self.recipe.negatives, self.recipe.negative_kind, drawing)
+        return self.batches(part, part.split.train, drawn, generator)
+
+    def batches(
+        self, part: Part, tasks: TaskSamples, candidates: Mapping[str, Tensor], generator: torch.Generator
+    ) -> Iterator[Turn]:
+        """All samples of some tasks once."""
+        groups, longest, size = self.model.histories, self.recipe.max_length, self.recipe.batch_size
+        plan = batches(part.histories, tasks, candidates, size, generator, groups, longest, part=self.part)
+        yield from ([(name, len(index), batch)] for name, index, batch in plan)
+
+    def count(self, sizes: Mapping[str, int]) -> int:
+        """Steps of an epoch over so many samples of each task."""
+        return sum(math.ceil(size / self.recipe.batch_size) for size in sizes.values())
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What a step has gradients for."""
+        return self.leading
+
+    def kept(self) -> dict[str, nn.Module]:
+        """What is needed to go on later, besides the weights that are evaluated."""
+        return {} if self.average is None else {"training": self.model}
+
+    def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
+        """One step at a learning rate; returns the sum of the samples' losses."""
+        parameters, losses, total = self.parameters(), [], 0.0
+        for parameter in parameters:
+            parameter.grad = None
+        for name, count, batch in turn:
+            output, share = self.forward(batch), self.share(count)
+            loss = LOSSES[self.recipe.loss](output.scores)
+            objective = share * self.weigh(name, loss)
+            if self.recipe.l2:
+                objective = objective + (share > 0) * self.recipe.l2 * output.l2()
+            losses.append(objective)
+            total += share * loss.item() * count
+        self.gradients(losses, generator)
+        if self.recipe.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(parameters, self.recipe.gradient_clip)
+        self.move(rate)
+        return total
+
+    def forward(self, batch: Batch) -> Scores:
+        return self.model(batch)
+
+    def share(self, count: int) -> float:
+        """How much the mean loss of this part of a batch of ``count`` samples counts."""
+        return 1.0
+
+    def weigh(self, name: str, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The loss of a task as it counts."""
+        return loss
+
+    def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
+        """Fill ``.grad`` of the parameters."""
+        torch.stack(losses).sum().backward()
+
+    def move(self, rate: float) -> float | None:
+        """Move the weights by their gradients, and after them the average, which keeps a share of itself: returned.
+
+        It is small in the first steps, so that the start is forgotten.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.average is None:
+            return None
+        count = int(self.average.n_averaged)
+        self.average.n_averaged += 1
+        decay = min(self.recipe.average, count / (count + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.following, self.leading, 1 - decay)  # type: ignore[arg-type]
+        return decay
+
+    def settle(self) -> None:
+        """Before weights are read: what was put off is done."""
+
+    def scores(self, part: Part, tasks: TaskSamples, candidates: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Scores ``[s, c]`` of every task by what is evaluated."""
+        return score_candidates(self.averaged, part.histories, tasks, candidates)
+
+    def report(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """The entry of an epoch, with what is to be said of its steps."""
+        return entry
+
+
+class Training:
+    """What ``fit`` goes through, epoch by epoch. All randomness of one follows from ``seed`` and its number.
+
+    A log in memory is one part; of a larger one ``parts`` are loaded as they are asked for, and ``sizes`` has the
+    training samples of every task in each.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        parts: Sequence[Part],
+        recipe: Recipe,
+        *,
+        seed: int = 0,
+        steps: Callable[[Model, Recipe, Mapping[str, int]], Steps] = Steps,
+        sizes: Sequence[Mapping[str, int]] | None = None,
+    ) -> None:
+        self.model, self.parts, self.recipe, self.seed = model, parts, recipe, seed
+        self.sizes = sizes or [{name: len(s) for name, s in part.split.train.items()} for part in parts]
+        totals = {name: sum(size[name] for size in self.sizes) for name in self.sizes[0]}
+        if not any(totals.values()):
+            raise ValueError("no training samples; choose other targets or another protocol")
+        self.steps = steps(model, recipe, totals)
+        self.result, self.best = FitResult(), dict[str, Tensor]()
+
+    def turns(self, start: int, generator: torch.Generator) -> Iterator[Turn]:
+        """What the steps of an epoch learn from, part by part."""
+        for number in torch.randperm(len(self.parts), generator=torch.Generator().manual_seed(start)).tolist():
+            part = self.parts[number]
+            drawing = generator if self.recipe.redraw_negatives else torch.Generator().manual_seed(self.seed + number)
+            yield from self.steps.turns(part, generator, drawing)
+            del part  # before the next one comes
+
+    def epoch(self, max_steps: int | None = None, progress: bool = False) -> bool:
+        """One pass over all samples, then validation; says whether ``max_steps`` left it whole."""
+        number, first, step, loss, seen, whole = len(self.result.epochs) + 1, self.result.steps, 0, 0.0, 0, True
+        start = (self.seed + 1) * 1_000_003 + number
+        generator = torch.Generator().manual_seed(start)
+        began, began_cpu = time.perf_counter(), time.process_time()
+        total = sum(map(self.steps.count, self.sizes))
+        bar = tqdm(desc=f"epoch {number}", total=total, leave=False, disable=None if progress else True)
+        self.model.train()
+        with torch.random.fork_rng(), bar:
+            torch.manual_seed(start + (self.steps.part[0] << 40))  # dropout
+            for turn in self.turns(start, generator):
+                if max_steps is not None and first + step >= max_steps:
+                    whole = False
+                    break
+                rate = learning_rate(self.recipe, first + step)
+                value = self.steps.take(turn, rate, generator)
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"loss {value} at step {first + step} of epoch {number} (learning rate {rate:g}); "
+                        "lower the learning rate or the gradient clip"
+                    )
+                loss, seen, step = loss + value, seen + sum(count for _, count, _ in turn), step + 1
+                bar.update()
+        self.steps.settle()
+        seconds, cpu = time.perf_counter() - began, time.process_time() - began_cpu
+        entry = {"epoch": number, "steps": step, "samples": seen, "loss": loss / max(seen, 1), "seconds": seconds}
+        self.note(self.steps.report(entry | {"cpu_seconds": cpu, "samples_per_second": seen / seconds}), whole)
+        return whole
+
+    def validate(self) -> dict[str, float]:
+        """Average user AUC of every target group that has validation samples, on negatives that never change."""
+        found: dict[str, list[AverageUserAUC]] = {}
+        for part in self.parts:
+            tasks = {name: samples for name, samples in part.split.validation.items() if len(samples)}
+            scores = self.steps.scores(part, tasks, fixed_candidates(part.histories, tasks, seed=part.number))
+            for name, samples in tasks.items():
+                found.setdefault(name, []).append(user_auc(samples, scores[name]))
+        return {name: float(AverageUserAUC.over(aucs)) for name, aucs in found.items()}
+
+    def note(self, entry: dict[str, Any], whole: bool) -> None:
+        """Validate, and note the epoch and whether it is the best one yet."""
+        aucs, result = self.validate(), self.result
+        entry["validation_auc"] = sum(aucs.values()) / len(aucs) if aucs else None
+        if aucs:
+            entry["validation_auc_by_target"] = aucs
+        result.epochs.append(entry)
+        result.steps += entry["steps"]
+        result.judge(self.recipe)
+        result.finished = result.finished and whole
+        if result.best_epoch == len(result.epochs):
+            self.best = {name: value.detach().clone() for name, value in self.steps.averaged.named_parameters()}
+
+    def goes_on(self, max_steps: int | None = None) -> bool:
+        return not self.result.finished and (max_steps is None or self.result.steps < max_steps)
+
+    def finish(self) -> FitResult:
+        """Leave the model with the weights of its best epoch."""
+        self.model.load_state_dict(self.best, strict=False)
+        return self.result
 
 
 def fit(
-    model: nn.Module,
-    histories: GroupedHistories | Parts,
-    split: Split | None = None,
+    model: Model,
+    histories: GroupedHistories,
+    split: Split,
     recipe: Recipe | str = "modern",
     *,
     seed: int = 0,
     max_steps: int | None = None,
-    run: Path | str | None = None,
-    resume: bool = False,
     progress: bool = True,
-    on: Execution | None = None,
-    processes: Processes = ALONE,
+    steps: Callable[[Model, Recipe, Mapping[str, int]], Steps] = Steps,
 ) -> FitResult:
     """Train ``model`` in place and leave it with the weights of its best epoch.
 
     One epoch sees every training sample of every target group once, with negatives drawn anew. After each epoch
-    the validation AUC is measured on fixed negatives; without a validation set the last epoch is the best. All
-    randomness of an epoch follows from ``seed`` and the epoch's number, so a run that was killed and resumed ends
-    with the same bits as one that was not.
-
-    Args:
-        histories: a log in memory; or the parts of one that is not (``shards.Shards``), which bring their own split and
-            are gone through one after the other, in an order that follows from ``seed`` and the epoch's number.
-        recipe: a ``Recipe``, or the name of one in ``RECIPES``.
-        max_steps: stop after this many steps, also in the middle of an epoch.
-        run: folder for checkpoints and ``metrics.json``; nothing is written without it.
-        resume: go on from the last complete epoch in ``run``.
-        on: device, precision and compilation; by default the model is trained as it is, where it is.
-        processes: those that train together (``distributed.joined``), each with the same arguments; the first writes.
+    the validation AUC is measured on fixed negatives; without a validation set the last epoch is the best. Nothing is
+    written to disk (``runs.train_run`` does that). ``max_steps`` stops in the middle of an epoch too, ``recipe`` may be
+    the name of one of ``RECIPES``, ``steps`` says how a step is taken.
 
     Raises:
-        ValueError: unknown recipe, no split for a log in memory, no training samples, or a device that is not there.
-        FileExistsError: ``run`` holds checkpoints and ``resume`` is False.
+        ValueError: unknown recipe, or no training samples.
         FloatingPointError: the loss is no longer finite.
 
-    >>> from atrank_lib import ATRank, ATRankConfig, split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=8, hidden=16))
     >>> result = fit(model, histories, split(histories), Recipe(batch_size=64, epochs=2), max_steps=3, progress=False)
     >>> result.steps, result.epochs[0]["loss"] > 0
@@ -88,281 +345,7 @@ def fit(
         if recipe not in RECIPES:
             raise ValueError(f"recipe {recipe!r}; use one of {list(RECIPES)} or a Recipe")
         recipe = RECIPES[recipe]
-    if not isinstance(histories, Parts) and split is None:
-        raise ValueError("histories without a split; cut them into samples with `split`")
-    parts = histories if isinstance(histories, Parts) else Whole(histories, cast(Split, split))
-    if not any(len(samples) for samples in parts.totals().values()):
-        raise ValueError("no training samples; choose other targets or another protocol")
-    if on is not None:
-        model.to(on.place(processes.local_rank))
-    device = next(model.parameters()).device
-    weights = TaskWeights(parts.totals(), recipe.task_weights).to(device)
-    optimizer = _optimizer(model, weights, recipe)
-    average = AveragedModel(model) if recipe.average else None
-    evaluated = model if average is None else average.module
-    checkpoints = Checkpoints(Path(run)) if run is not None else None
-    result, best = FitResult(), {}
-    if checkpoints is not None and checkpoints.latest():
-        if not resume:
-            raise FileExistsError(f"{run} already holds a trained run; resume it, or choose another folder")
-        result = checkpoints.load(checkpoints.latest(), model, optimizer, weights, average)
-        _judge(result, recipe)  # a finished run goes on when it is given more epochs
-        best = load_file(checkpoints.path(result.best_epoch) / "weights.safetensors")
-    processes.same_start([*model.parameters(), *weights.parameters()])
-    following = None if average is None else (average, recipe.average)
-    updates = RowUpdates(model, optimizer, following, large(recipe.batch_size))
-    on = on or Execution()
-    workers = Workers(on.workers, model)
-    if on.workers > 1 and (device.type != "cpu" or recipe.task_steps == "pcgrad"):
-        raise ValueError(
-            f"workers={on.workers}: threads share a batch on a CPU alone, and not with task_steps='pcgrad', which asks "
-            "for the gradient of every task; use workers=1"
-        )
-    compiled = compile_layers(model, device) if on.compiled else []
-    while not result.finished and (max_steps is None or result.steps < max_steps):
-        entry, done = _epoch(
-            model,
-            weights,
-            updates,
-            parts,
-            recipe,
-            seed,
-            result,
-            max_steps,
-            progress and processes.first,
-            on,
-            workers,
-            processes,
-        )
-        entry |= on.record(device, bool(compiled)) | {"processes": processes.world}
-        aucs = _validate(evaluated, parts, processes)
-        if aucs:
-            entry["validation_auc"] = sum(aucs.values()) / len(aucs)
-            entry["validation_auc_by_target"] = aucs
-        result.epochs.append(entry)
-        result.steps += entry["steps"]
-        _judge(result, recipe)
-        result.finished = result.finished and not done
-        if result.best_epoch == len(result.epochs):
-            best = {name: value.detach().clone() for name, value in evaluated.named_parameters()}
-        if checkpoints is not None and processes.first:
-            if not done:
-                checkpoints.save(model, optimizer, result, weights, average)
-            checkpoints.write_metrics(result)
-    plain_layers(compiled)
-    model.load_state_dict(best, strict=False)
-    return result
-
-
-def _validate(model: nn.Module, parts: Parts, processes: Processes) -> dict[str, float]:
-    """Average user AUC of every target group on the validation samples of all parts; empty where there are none."""
-    found: dict[str, list[AverageUserAUC]] = {}
-    for part in parts.in_order():
-        scores = score_candidates(model, part.histories, part.validation, part.fixed, processes=processes)
-        for name, samples in part.validation.items():
-            found.setdefault(name, []).append(user_auc(samples, scores[name]))
-        del part, scores  # before the next part comes
-    return {name: float(AverageUserAUC.over(aucs)) for name, aucs in found.items()}
-
-
-def _judge(result: FitResult, recipe: Recipe) -> None:
-    """Update the best epoch, and finish when the epochs or the patience are used up."""
-    aucs = [e["validation_auc"] for e in result.epochs]
-    if aucs[-1] is None or aucs[-1] > max((a for a in aucs[:-1] if a is not None), default=-math.inf):
-        result.best_epoch = len(result.epochs)
-    waited = len(result.epochs) - result.best_epoch
-    result.finished = len(result.epochs) >= recipe.epochs or (recipe.patience is not None and waited >= recipe.patience)
-
-
-def _steps(
-    histories: GroupedHistories,
-    tasks: Mapping[str, Samples],
-    candidates: Mapping[str, Tensor],
-    recipe: Recipe,
-    generator: torch.Generator,
-    groups: Any,
-    processes: Processes,
-) -> Iterator[list[tuple[str, Tensor, Batch]]]:
-    """The batches of every step of an epoch: one of one task, or at most one of every task (``joint``, ``pcgrad``)."""
-
-    def some(names: list[str]) -> Iterator[tuple[str, Tensor, Batch]]:
-        chosen = {name: tasks[name] for name in names}
-        return batches(
-            histories,
-            chosen,
-            candidates,
-            recipe.batch_size,
-            generator=generator,
-            groups=groups,
-            max_length=recipe.max_length,
-            part=processes.part,
-        )
-
-    if recipe.task_steps == "shuffled":
-        yield from ([part] for part in some(list(tasks)))
-        return
-    own = {name: some([name]) for name in tasks}
-    for names in turns({name: math.ceil(len(samples) / recipe.batch_size) for name, samples in tasks.items()}):
-        yield [next(own[name]) for name in names]
-
-
-def _plan(
-    parts: Parts,
-    recipe: Recipe,
-    seed: int,
-    number: int,
-    generator: torch.Generator,
-    groups: Any,
-    processes: Processes,
-) -> Iterator[list[tuple[str, Tensor, Batch]]]:
-    """The batches of every step of the epoch ``number``, part by part."""
-    for part in parts.shuffled((seed + 1) * 1_000_003 + number):
-        tasks = remix(part.split.train, recipe.task_mix, generator)
-        drawing = generator if recipe.redraw_negatives else torch.Generator().manual_seed(seed + part.number)
-        samplers = part.samplers(recipe.negative_kind)
-        candidates = {
-            name: draw_candidates(samples, samplers[name], recipe.negatives, drawing) for name, samples in tasks.items()
-        }
-        yield from _steps(part.histories, tasks, candidates, recipe, generator, groups, processes)
-        del part, tasks, samplers, candidates  # before the next part comes
-
-
-def _step_count(sizes: Mapping[str, int], recipe: Recipe) -> int:
-    """Steps of an epoch of one part."""
-    if recipe.task_mix == "uniform":
-        sizes = dict.fromkeys(sizes, sum(sizes.values()) // len(sizes))
-    counts = [math.ceil(size / recipe.batch_size) for size in sizes.values()]
-    return sum(counts) if recipe.task_steps == "shuffled" else max(counts)
-
-
-def _objective(
-    model: nn.Module,
-    weights: TaskWeights,
-    recipe: Recipe,
-    on: Execution,
-    name: str,
-    batch: Batch,
-    samples: int,
-    share: float,
-) -> tuple[Tensor, float]:
-    """What is minimized, for a part of a batch of ``samples`` that counts ``share``; and its share of their loss."""
-    output = on.forward(model, batch, next(model.parameters()).device)
-    loss = LOSSES[recipe.loss](output.scores)
-    objective = share * weights(name, loss)
-    if recipe.l2:
-        objective = objective + (share > 0) * recipe.l2 * output.l2()
-    return objective, share * loss.item() * samples
-
-
-def _set_gradients(
-    parameters: list[nn.Parameter],
-    objectives: list[Tensor],
-    recipe: Recipe,
-    generator: torch.Generator,
-    processes: Processes,
-) -> int:
-    """Fill ``.grad`` of the parameters from the tasks' objectives; returns the number of conflicts (PCGrad alone)."""
-    if recipe.task_steps != "pcgrad":
-        torch.stack(objectives).sum().backward()
-        processes.sum_gradients(parameters)
-        return 0
-    flat = []
-    for objective in objectives:
-        found = torch.autograd.grad(objective, parameters, allow_unused=True, materialize_grads=True)
-        flat.append(processes.sum(torch.cat([gradient.flatten() for gradient in found])))
-    total, conflicts = without_conflicts(flat, generator)
-    for parameter, gradient in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter)
-    return conflicts
-
-
-def _epoch(
-    model: nn.Module,
-    weights: TaskWeights,
-    updates: RowUpdates,
-    parts: Parts,
-    recipe: Recipe,
-    seed: int,
-    result: FitResult,
-    max_steps: int | None,
-    progress: bool,
-    on: Execution,
-    workers: Workers,
-    processes: Processes,
-) -> tuple[dict[str, Any], bool]:
-    """One pass over all samples. Returns its metrics, and whether ``max_steps`` cut it short."""
-    number, step = len(result.epochs) + 1, result.steps
-    generator = torch.Generator().manual_seed((seed + 1) * 1_000_003 + number)
-    groups = getattr(model, "histories", None)
-    total = sum(_step_count(sizes, recipe) for sizes in parts.sizes)
-    began, began_cpu, losses, seen, conflicts, cut = time.perf_counter(), time.process_time(), 0.0, 0, 0, False
-    model.train()
-    hidden = None if progress else True  # None: shown in a terminal alone
-    with (
-        torch.random.fork_rng(),
-        tqdm(total=total, desc=f"epoch {number}", disable=hidden, leave=False) as bar,
-        workers.hired(),
-    ):
-        noise = (seed + 1) * 1_000_003 + number + (processes.rank << 40)  # dropout: every process has its own
-        torch.manual_seed(noise)
-        for turn in _plan(parts, recipe, seed, number, generator, groups, processes):
-            if max_steps is not None and step >= max_steps:
-                cut = True
-                break
-            with updates.small([batch for _, _, batch in turn], processes) as small:
-                parameters = [*updates.parameters(), *weights.parameters()]
-                for parameter in parameters:
-                    parameter.grad = None
-                losses_of = [
-                    partial(
-                        _objective,
-                        model,
-                        weights,
-                        recipe,
-                        on,
-                        name,
-                        piece,
-                        len(index),
-                        processes.share(len(index)) * piece.size / batch.size,  # 1 when alone
-                    )
-                    for (name, index, _), batch in zip(turn, small, strict=True)
-                    for piece in workers.cut(batch)
-                ]
-                if workers.count > 1:
-                    value = workers.gradients(losses_of, parameters, noise * 1_000_003 + step)
-                    processes.sum_gradients(parameters)
-                else:
-                    objectives, values = zip(*(objective() for objective in losses_of), strict=True)
-                    value = sum(values)
-                    conflicts += _set_gradients(parameters, list(objectives), recipe, generator, processes)
-                value = processes.total(value)
-                if recipe.gradient_clip is not None:
-                    nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
-                updates.step(learning_rate(recipe, step))
-            if not math.isfinite(value):
-                raise FloatingPointError(
-                    f"loss {value} at step {step} of epoch {number} (learning rate {learning_rate(recipe, step):g}); "
-                    "lower the learning rate or the gradient clip"
-                )
-            losses, seen, step = losses + value, seen + sum(len(index) for _, index, _ in turn), step + 1
-            bar.update()
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{losses / seen:.4f}")
-        updates.pay_all()
-    seconds = time.perf_counter() - began
-    entry: dict[str, Any] = {
-        "epoch": number,
-        "steps": step - result.steps,
-        "samples": seen,
-        "loss": losses / max(seen, 1),
-        "validation_auc": None,
-        "seconds": seconds,
-        # of all threads and processes; says more on a busy machine
-        "cpu_seconds": processes.total(time.process_time() - began_cpu),
-        "samples_per_second": seen / seconds,
-    }
-    if len(weights.learned):
-        entry["task_weights"] = weights.now()
-    if recipe.task_steps == "pcgrad":
-        entry["conflicts"] = conflicts
-    return entry, cut
+    training = Training(model, [Part(histories, split)], recipe, seed=seed, steps=steps)
+    while training.goes_on(max_steps):
+        training.epoch(max_steps, progress)
+    return training.finish()

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+
 from atrank_book.figures import FAINT, model_color, use_style
 
 COLUMNS = 4

@@ -31,10 +31,10 @@ from torch import Tensor
 from atrank_lib import ATRank, EventLog
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import top_objects
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs import train_run
 from atrank_lib.samples import build_batch, moments
 from atrank_lib.serve.ranker import Ranker, evaluating
+from atrank_lib.training import Recipe
 from experiments.records import provenance, write_record
 
 LENGTH, USERS, EACH = 20, 10_000, 100

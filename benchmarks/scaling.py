@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
 from atrank_lib.log.writing import write_text
-from atrank_lib.recipes import RECIPES
-from atrank_lib.runs import OPTIONS, prepare
-from atrank_lib.samples import Split
-from atrank_lib.scale.execution import Execution
+from atrank_lib.runs import OPTIONS
+from atrank_lib.samples import Split, prepare
+from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import joined
+from atrank_lib.training import RECIPES
 from experiments.records import provenance, write_record
 
 

@@ -47,14 +47,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import atrank_book.check.behaviors  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, group_color
 
-from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, check, split
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, group_color
+from atrank_lib import EventLog, EventLogError, GroupedHistories, average_user_auc, split
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from data_scripts.simulate import MarketplaceConfig, simulate
 

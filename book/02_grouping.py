@@ -45,15 +45,16 @@ begin("02_grouping", profile=profile, data=data, seed=seed)
 # %% tags=["hide-input"]
 from math import comb
 
-import atrank_book.check.grouping  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, direct_label, group_color
 
-from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, check, split
-from atrank_lib.grouping import UNKNOWN, Ragged, ranges
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, split
+from atrank_lib.batches import Ragged, ranges
+from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.samples import history_lengths
 from data_scripts.simulate import MarketplaceConfig, simulate
 
@@ -282,16 +283,19 @@ for by_hand, by_loop, by_library in zip(
 
 # %% [markdown]
 # These three lines are the whole trick. Everything else is a lookup: `timestamps[positions]`, `actions[positions]`,
-# and so on. A batch keeps the behaviors *packed*, without any padding, together with a number for each: its **slot**,
-# the place where it belongs in a rectangle `[samples, length]`, once an attention layer needs one. Slots are counted row
-# by row, and listed group after group: the last one below is Ana's coupon, in slot 3.
+# and so on. A batch keeps the behaviors *packed*, without any padding, together with whose each one is: its **owner**,
+# a sample, and its **place** in that sample's history, once an attention layer needs a rectangle `[samples, longest]`.
+# Both are listed group after group: the last behavior below is Ana's coupon, of sample 0, in place 3.
 
 # %%
 batch = build_batch(grouped, samples, candidates=samples.objects[:, None])
 print({group: part.positions.tolist() for group, part in batch.histories.items()})
-print("rectangle", (batch.size, batch.length), "slots", batch.slots.tolist())
-mask = torch.zeros(batch.size * batch.length, dtype=torch.bool).index_fill(0, batch.slots, True)
-mask.view(batch.size, batch.length)  # True: a behavior; False: padding
+packing = batch.packing
+print("owner", packing.owner.tolist(), "place", packing.place.tolist())
+mask = torch.zeros(batch.size, packing.longest, dtype=torch.bool)
+mask[packing.owner, packing.place] = True
+assert mask.equal(packing.mask)
+mask  # True: a behavior; False: padding
 
 # %% mystnb={"figure": {"caption": "From flat tensors to a batch. Top: the flat tensors of the three groups with the borders between users; full cells are history of the two samples, pale cells are not (the two targets, and Cleo's search). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cells are padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
 fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 4), height_ratios=[3, 2])
@@ -316,13 +320,10 @@ names = [
     for group, part in batch.histories.items()
     for p in part.positions.tolist()
 ]
-for slot in range(batch.size * batch.length):
-    x, y = slot % batch.length, -(slot // batch.length)
-    if slot in batch.slots.tolist():
-        name, group = names[batch.slots.tolist().index(slot)]
-        cell(bottom, x, y, name, group_color(group))
-    else:
-        cell(bottom, x, y, "", "none", edgecolor=FAINT, hatch="//")
+for y, x in (~packing.mask).nonzero().tolist():
+    cell(bottom, x, -y, "", "none", edgecolor=FAINT, hatch="//")
+for (name, group), y, x in zip(names, packing.owner.tolist(), packing.place.tolist(), strict=True):
+    cell(bottom, x, -y, name, group_color(group))
 for line, who in enumerate(["Ana", "Ben"]):
     bottom.text(-0.2, -line + 0.4, who, ha="right", va="center")
 for ax, lines in ((top, 3), (bottom, 2)):
@@ -372,7 +373,7 @@ for number, (group, flat) in enumerate(histories.groups.items()):
 other = GroupedHistories.from_log(EventLog.from_tables(log.schema, changed, log.objects))
 
 before, after = (build_batch(h, sample, candidates=sample.objects[:, None]) for h in (histories, other))
-assert before.slots.equal(after.slots)
+assert before.packing.place.equal(after.packing.place)
 for group, part in before.histories.items():
     assert part.elapsed.equal(after.histories[group].elapsed)
     for feature, value in part.features.items():
@@ -468,7 +469,8 @@ def epoch(batch_size, pool, seed):
 
 def padding(plan):
     """Share of padding in the rectangles of all batches."""
-    return 1 - sum(len(batch.slots) for _, batch in plan) / sum(batch.size * batch.length for _, batch in plan)
+    real = sum(int(batch.packing.lengths.sum()) for _, batch in plan)
+    return 1 - real / sum(batch.size * batch.packing.longest for _, batch in plan)
 
 
 # %% [markdown]
@@ -480,11 +482,11 @@ def padding(plan):
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharex=True, sharey=True)
 for ax, (title, pool) in zip(axes, {"at random": 1, "sorted in pools": 50}.items(), strict=True):
     plan = epoch(32, pool, seed)
-    widths = [batch.length for _, batch in plan]
+    widths = [batch.packing.longest for _, batch in plan]
     batch = plan[sorted(range(len(plan)), key=lambda i: (widths[i], i))[len(plan) // 2]][1]  # of median width
     left = torch.zeros(batch.size)
-    ax.barh(range(batch.size), batch.length, height=1.0, color=FAINT)
-    sample_of, done = batch.slots // batch.length, 0
+    ax.barh(range(batch.size), batch.packing.longest, height=1.0, color=FAINT)
+    sample_of, done = batch.packing.owner, 0
     for group, part in batch.histories.items():
         mine = torch.bincount(sample_of[done : done + len(part.positions)], minlength=batch.size)
         done += len(part.positions)

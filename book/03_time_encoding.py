@@ -43,16 +43,14 @@ begin("03_time_encoding", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from dataclasses import replace
 
-import atrank_book.check.time_encoding  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color
 
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color
 from atrank_lib import (
-    ATRank,
-    ATRankConfig,
     BehaviorEmbedding,
     Feature,
     Group,
@@ -62,14 +60,15 @@ from atrank_lib import (
     Vocabularies,
     bucketize_elapsed,
     build_batch,
-    check,
     evaluate,
     fit,
 )
+from atrank_lib.batches import GroupBatch
 from atrank_lib.embedding import shared_tables
 from atrank_lib.evaluation import fixed_candidates, user_auc
-from atrank_lib.runs import prepare
-from atrank_lib.samples import GroupBatch
+from atrank_lib.fast import speed_up
+from atrank_lib.samples import prepare
+from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -279,8 +278,8 @@ recipe = Recipe(loss="pairwise", negatives=4, batch_size=128, learning_rate=1e-2
 def train(form, number):
     time, schema = forms[form]
     torch.manual_seed(number)
-    options = ATRankConfig(embedding_size=8, hidden=32, spaces=2, blocks=0, time=time)
-    model = ATRank(schema, histories.vocabularies, options)
+    options = ATRankOptions(embedding_size=8, hidden=32, spaces=2, blocks=0, time=time)
+    model = speed_up(build(schema, histories.vocabularies, options))
     fit(model, histories, parts, recipe, seed=number, progress=False)
     return model
 
@@ -360,15 +359,16 @@ def odds(model, group):
     """Odds of the cause in the target's attention at each age (mean over spaces and samples)."""
     batch, is_cause = cause_in(group)
     before = sum(len(b.elapsed) for b in list(batch.histories.values())[: list(batch.histories).index(group)])
-    slots = batch.slots[before:][: len(is_cause)][is_cause]  # where the causes sit in the padded table
+    mine = slice(before, before + len(is_cause))
+    owner, place = batch.packing.owner[mine][is_cause], batch.packing.place[mine][is_cause]  # of the causes
     curve = []
     for age in ages:
         behaviors = batch.histories[group]
         moved = torch.where(is_cause, int(age * 86_400), behaviors.elapsed)
         encoding = model.encode(replace(batch, histories={**batch.histories, group: replace(behaviors, elapsed=moved)}))
-        h, _ = model.targets(batch.candidates)
-        a = model.target.weights(h, encoding.keys, encoding.layout).mean(dim=1)[:, 0]  # [b, t], over spaces
-        weight = a.flatten()[slots]
+        queries = model.prepare(batch.candidates).queries
+        a = model.target.attention.weights(queries, encoding.keys, encoding.packing)  # [b, k, 1, t]
+        weight = a.mean(dim=1)[owner, 0, place]  # over spaces
         curve.append(weight.mean() / (1 - weight.mean()))
     return np.array(curve)
 

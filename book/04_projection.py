@@ -41,19 +41,20 @@ from atrank_book.claims import begin, claim
 begin("04_projection", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.projection  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, group_color, space_color
 from matplotlib.colors import to_rgb
 from torch import nn
 
-from atrank_lib import GroupProjection, SemanticProjection, TargetAttention, check
+from atrank_book import check
+from atrank_book.figures import INK, group_color, space_color
+from atrank_lib import GroupProjection, SemanticProjection, TargetAttention
 from atrank_lib.attention import SpaceAttention
-from atrank_lib.layout import Layout
-from atrank_lib.projection import perceptron, space_sizes
+from atrank_lib.batches import Packing
+from atrank_lib.fast import speed_up
+from atrank_lib.projection import Perceptron, space_sizes
 from atrank_lib.ranking import pairwise_loss
 
 # %% [markdown]
@@ -243,8 +244,8 @@ def draw(task, users, generator):
 
 # %% [markdown]
 # The model is the target's half of ATRank: embed, project ({eq}`eq-projection`), attend in $K$ spaces, compare with the offer.
-# `TargetAttention` comes from the library as it is, with the small network after the mean; `Layout` tells it which behaviors
-# belong to which user. {ref}`ch-attention` and {ref}`ch-ranking` open both, and the pair-wise loss as well: it asks that
+# `TargetAttention` comes from the library as it is, with the small network after the mean; a `Packing` tells it which
+# behaviors belong to which user. {ref}`ch-attention` and {ref}`ch-ranking` open both, and the pair-wise loss as well: it asks that
 # the right offer score higher than a wrong one. Only $K$ changes. The number of parameters does not.
 
 
@@ -253,7 +254,7 @@ class Matcher(nn.Module):
     def __init__(self, K, hidden=32, size=8):
         super().__init__()
         self.color, self.kind = nn.Embedding(VALUES, size), nn.Embedding(VALUES, size)
-        self.project = perceptron(2 * size, hidden)
+        self.project = Perceptron(2 * size, hidden)
         self.attend = TargetAttention(hidden, SpaceAttention(hidden, space_sizes(hidden, K)))
 
     def embed(self, things):  # [..., 2] -> [..., d]
@@ -261,10 +262,12 @@ class Matcher(nn.Module):
 
     def forward(self, history, offers):
         users, n, _ = history.shape
-        layout = Layout(torch.arange(users * n), users, n)
+        owner, place = torch.arange(users).repeat_interleave(n), torch.arange(n).repeat(users)
+        packing = Packing.of(owner, place, users)
         keys, values = self.attend.read(self.embed(history).flatten(0, 1))
         h = self.embed(offers)  # [users, 3, d]
-        return (h * self.attend(h, keys, values, layout)).sum(dim=-1)  # [users, 3]
+        e = self.attend(h, self.attend.attention.queries(h), keys, values, packing)
+        return (h * e).sum(dim=-1)  # [users, 3]
 
 
 # %%
@@ -275,7 +278,7 @@ def run(task, K, number, hidden=32):
     """AUC after training: how often the right offer beats a wrong one; a tie counts half."""
     torch.manual_seed(number)
     generator = torch.Generator().manual_seed(number)
-    model = Matcher(K, hidden)
+    model = speed_up(Matcher(K, hidden))
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, fused=True)
     for _ in range(steps):
         loss = pairwise_loss(model(*draw(task, 64, generator)))

@@ -41,13 +41,13 @@ from atrank_book.claims import begin, claim
 begin("05_attention", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.attention  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, group_color, heatmap, space_color
 
+from atrank_book import check
+from atrank_book.figures import INK, group_color, heatmap, space_color
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -61,13 +61,16 @@ from atrank_lib import (
     Split,
     TimeScale,
     build_batch,
-    check,
     fit,
     split,
 )
+from atrank_lib.attention import SpaceAttention
+from atrank_lib.batches import Packing
 from atrank_lib.evaluation import score_candidates
-from atrank_lib.layout import Layout
-from atrank_lib.runs import prepare
+from atrank_lib.fast import speed_up
+from atrank_lib.interpret import explain
+from atrank_lib.samples import prepare
+from atrank_lib.variants import ATRankOptions, AttendedResidual, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -231,22 +234,21 @@ nothing.softmax(dim=1)
 # NaN spreads: one such user in a batch makes the loss NaN, its gradient NaN, and after one step every parameter of
 # the model. `atrank_lib` lets an empty history see its first empty place. Values are computed for real behaviors
 # only and then laid out in the table, so an empty place holds an exact zero, and so does the result: a user about
-# whom nothing is known. The class `Layout` keeps the books. Here are two users, one with three behaviors and one
-# with none:
+# whom nothing is known. A `Packing` keeps the books. Here are two users, one with three behaviors and one with none:
 
 # %%
 # behaviors 0, 1, 2 belong to user 0
-layout = Layout(slots=torch.tensor([0, 1, 2]), size=2, length=3)
-print("real:   ", layout.mask.tolist())
-print("visible:", layout.visible().tolist())
+packing = Packing.of(owner=torch.tensor([0, 0, 0]), place=torch.tensor([0, 1, 2]), size=2)
+print("real:   ", packing.mask.tolist())
+print("visible:", packing.visible.tolist())
 torch.manual_seed(seed)
-layer = SelfAttention(hidden=2, sizes=[2])
-assert layer(S, layout).isfinite().all()
+layer = SelfAttention(2, SpaceAttention(2, sizes=[2]))
+assert layer(S, packing).isfinite().all()
 
 # %% [markdown]
 # Everything that concerns one behavior alone, such as the projections, is computed on the *packed* behaviors
-# `[n, d]`, without any padding. Only the comparison needs the table, and so that one long history does not stretch it
-# for everybody, `Layout` cuts a batch into a few tables, each for samples of similar length.
+# `[n, d]`, without any padding. Only the comparison needs the table; since a batch holds samples of similar length
+# ({ref}`ch-grouping`), one long history does not stretch it for everybody.
 #
 # ## The whole layer
 #
@@ -261,8 +263,8 @@ assert layer(S, layout).isfinite().all()
 # The residual connection keeps what a behavior was, so that the layer only has to learn what its neighbors change.
 # Layer norm {cite:p}`ba2016layer` brings each row to mean 0 and deviation 1 and then rescales it, so that the numbers keep
 # their size whatever was added. The paper does not say *what* the residual connection adds: the input $S$, as we write it
-# and as a Transformer does, or the concatenated $C_k$ that went into $\mathcal{F}_{self}$. It is an option, `residual="input"`
-# or `"attended"`; this book takes the input. The whole layer is also called a *block*. Blocks can be stacked, but one is
+# and as a Transformer does, or the concatenated $C_k$ that went into $\mathcal{F}_{self}$. This book takes the input; the
+# other reading is a variant, `AttendedResidual`. The whole layer is also called a *block*. Blocks can be stacked, but one is
 # enough for this book (`blocks=1`).
 #
 # Here is the layer in the open, with four dimensions and two spaces, reading its parameters from the library's. Dropout is
@@ -270,7 +272,7 @@ assert layer(S, layout).isfinite().all()
 
 # %%
 torch.manual_seed(seed)
-layer = SelfAttention(hidden=4, sizes=[2, 2])
+layer = SelfAttention(4, SpaceAttention(4, sizes=[2, 2]))
 S4 = torch.randn(3, 4)  # [n, d]
 
 
@@ -287,11 +289,14 @@ def self_attention(S, layer, residual="input"):
     return layer.norm(added + layer.feed_forward(attended))  # [n, d], eq. 6
 
 
-everyone = Layout(torch.arange(3), size=1, length=3)
-torch.testing.assert_close(self_attention(S4, layer), layer(S4, everyone))
-layer.residual = "attended"
-torch.testing.assert_close(self_attention(S4, layer, "attended"), layer(S4, everyone))
-layer.residual = "input"
+def of_one(n):
+    """n behaviors of one user."""
+    return Packing.of(torch.zeros(n, dtype=torch.long), torch.arange(n), size=1)
+
+
+torch.testing.assert_close(self_attention(S4, layer), layer(S4, of_one(3)))
+other = AttendedResidual(4, layer.attention)  # with a network and a norm of its own
+torch.testing.assert_close(self_attention(S4, other, "attended"), other(S4, of_one(3)))
 
 # %% [markdown]
 # Why several spaces? With one, a behavior can ask only one question of its neighbors at a time. With two it can look
@@ -318,7 +323,9 @@ market = simulate(MarketplaceConfig(users=users, seed=seed))
 histories, parts = prepare(market.log, "validated", ["item"])
 recipe = Recipe(loss="pairwise", negatives=8, batch_size=128, learning_rate=3e-3)
 torch.manual_seed(seed)
-model = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=32, spaces=4))
+model = speed_up(
+    ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=32, spaces=4))
+)
 result = fit(model, histories, parts, recipe, seed=seed, max_steps=steps, progress=False)
 model = model.eval()
 
@@ -337,7 +344,8 @@ def moved(layer, s, focus, substitutes):
     copies[torch.arange(n), torch.arange(n)] = substitutes
     # [n + 1, n, d]: the history as it is, then the copies
     stacked = torch.cat([s[None], copies])
-    out = layer(stacked.flatten(0, 1), Layout(torch.arange((n + 1) * n), n + 1, n)).view(n + 1, n, -1)
+    packing = Packing.of(torch.arange(n + 1).repeat_interleave(n), torch.arange(n).repeat(n + 1), n + 1)
+    out = layer(stacked.flatten(0, 1), packing).view(n + 1, n, -1)
     return (out[1:, focus] - out[0, focus]).norm(dim=1)  # [n]
 
 
@@ -346,9 +354,8 @@ def laid_out(samples):
     """S and the groups of some samples, in the padded table: [b, t, d], [b, t] with -1 for padding."""
     candidates = samples.objects[:, None]
     batch = build_batch(histories, samples, candidates)
-    layout = Layout(batch.slots, batch.size, batch.length)
     with torch.no_grad():
-        return layout.pad(model.project(batch)), model.explain(batch).groups
+        return batch.packing.pad(model.project(batch)), explain(model, batch).groups
 
 
 rng = torch.Generator().manual_seed(seed)
@@ -361,9 +368,10 @@ for user in range(100):
     pools = [S_all[others][groups[others] == number] for number in range(3)]
     draws = torch.stack([pools[n][torch.randint(len(pools[n]), (1,), generator=rng)[0]] for n in g.tolist()])
     focus = int((g == 0).sum()) - 1  # items come first in the table: this is the latest
-    everyone = Layout(torch.arange(len(s)), 1, len(s))
+    attention = model.block(0).attention
     with torch.no_grad():
-        share = model.block(0).weights(s, everyone)[0, :, focus].mean(dim=0)  # over spaces
+        queries, keys, _ = attention.project(s)
+        share = attention.weights(queries[None], keys, of_one(len(s)))[0, :, focus].mean(dim=0)  # over spaces
     for place, change in enumerate(moved(model.block(0), s, focus, draws).tolist()):
         if place != focus:
             name = list(histories.groups)[int(g[place])]
@@ -406,9 +414,8 @@ _ = right.set(xscale="log", yscale="log", xlabel="share of attention before", ti
 # %%
 s = S_all[0][groups[0] >= 0]  # one real history, [n, d]
 shuffled = torch.randperm(len(s), generator=rng)
-everyone = Layout(torch.arange(len(s)), 1, len(s))
 with torch.no_grad():
-    before, after = model.block(0)(s, everyone), model.block(0)(s[shuffled], everyone)
+    before, after = (model.block(0)(rows, of_one(len(s))) for rows in (s, s[shuffled]))
 torch.testing.assert_close(after, before[shuffled])
 error = claim("ch5_permutation_error", float((after - before[shuffled]).abs().max()), high=1e-4)
 
@@ -473,8 +480,9 @@ def share_right(rule, time, blocks, seed, users, linear=True):
     cut = users * 3 // 4
     train, test = last[torch.arange(cut)], last[torch.arange(cut, users)]
     torch.manual_seed(seed)
-    config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, time=time, blocks=blocks, linear_projection=linear)
-    model = ATRank(SCHEMA, histories.vocabularies, config)
+    sizes = {"embedding_size": 16, "hidden": 32, "spaces": 4, "blocks": blocks}
+    options = ATRankOptions(**sizes, time=time, linear_projection=linear)
+    model = speed_up(build(SCHEMA, histories.vocabularies, options))
     recipe = Recipe(loss="pairwise", negatives=8, batch_size=64, learning_rate=5e-3, epochs=10, patience=None)
     fit(model, histories, Split({"item": train}, {}, {"item": test}), recipe, seed=seed, progress=False)
     rows = {name: row for row, name in enumerate(histories.catalogs["item"].object_ids)}

@@ -43,20 +43,22 @@ from atrank_book.claims import begin, claim
 begin("06_ranking", profile=profile, data=data, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.ranking  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, TargetAttention, build_batch, check, evaluate, fit
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, EventLog, Ranker, Recipe, TargetAttention, build_batch, evaluate, fit
 from atrank_lib.attention import SpaceAttention
+from atrank_lib.batches import Candidates, Packing
 from atrank_lib.evaluation import fixed_candidates
-from atrank_lib.layout import Layout
-from atrank_lib.ranking import pairwise_loss, pointwise_loss, top_objects
-from atrank_lib.runs import prepare
-from atrank_lib.samples import Candidates
+from atrank_lib.fast import speed_up
+from atrank_lib.interpret import explain
+from atrank_lib.ranking import pairwise_loss, pointwise_loss
+from atrank_lib.samples import prepare
+from atrank_lib.variants import ATRankOptions, ResidualTarget, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import recorded_runs
 
@@ -124,14 +126,15 @@ for k in (slice(0, 2), slice(2, 4)):
     read.append(A_k @ vanilla.attention.values(C4)[:, k])  # [c, s_k]
 by_hand = vanilla.feed_forward(torch.cat(read, dim=1))  # [c, d]
 
-layout = Layout(torch.arange(3), size=1, length=3)
+packing = Packing.of(torch.zeros(3, dtype=torch.long), torch.arange(3), size=1)  # three behaviors of one user
 keys, values = vanilla.read(C4)
-torch.testing.assert_close(vanilla(h4[None], keys, values, layout)[0], by_hand)
+queries = vanilla.attention.queries(h4[None])  # [1, c, d]
+torch.testing.assert_close(vanilla(h4[None], queries, keys, values, packing)[0], by_hand)
 
 # %% [markdown]
 # Two remarks on what the paper leaves open. Its symbols say that eq. 7 uses the same $P_k$, $W_k$, $Q_k$ as
-# self-attention; the authors' code has others. It is the option `target_attention="shared"` or `"separate"`; we keep
-# them separate. And instead of an inner product, $f$ may be any network: `ranking="mlp"` reads $h_t$, $e_u^t$ and their product.
+# self-attention; the authors' code has others, and so has ours. And instead of an inner product, $f$ may be any network:
+# `variants.MLP` reads $h_t$, $e_u^t$ and their product.
 #
 # ## Two losses
 #
@@ -182,9 +185,9 @@ market = simulate(MarketplaceConfig(users=users, items=300, seed=seed))
 log = market.log
 histories, parts = prepare(log, "validated", ["item"])
 test = parts.test["item"]
-config = ATRankConfig(embedding_size=16, hidden=64, spaces=4, linear_projection=True)
+options = ATRankOptions(embedding_size=16, hidden=64, spaces=4, linear_projection=True)
 torch.manual_seed(seed)
-model = ATRank(log.schema, histories.vocabularies, config).eval()
+model = build(log.schema, histories.vocabularies, options).eval()
 negatives = fixed_candidates(histories, {"item": test}, negatives=3)["item"]  # [samples, 1 + 3]
 two = torch.tensor([0, 1])
 batch = build_batch(histories, test[two], negatives[two])
@@ -192,7 +195,7 @@ batch = build_batch(histories, test[two], negatives[two])
 # %% tags=["hide-input"]
 with torch.no_grad():
     encoding = model.encode(batch)
-    target, raw = model.targets(batch.candidates)
+    targets = model.targets(batch.candidates)
     result = model.score(encoding, batch.candidates)
     halves = [
         model.score(encoding, Candidates("item", histories.catalogs["item"].take(part.flatten()), (2, 2))).scores
@@ -207,8 +210,8 @@ shapes += [
     ("S", "projected into one space, eq. 1", list(model.project(batch).shape), "n, d"),
     ("C", "after self-attention, eq. 2-6", list(encoding.behaviors.shape), "n, d"),
     ("C W_k^T", "keys for the target, all spaces side by side", list(encoding.keys.shape), "n, d"),
-    ("q_t", "embedded targets", list(raw.shape), "b, c, b_i"),
-    ("h_t", "projected targets", list(target.shape), "b, c, d"),
+    ("q_t", "embedded targets", list(targets.q.shape), "b, c, b_i"),
+    ("h_t", "projected targets", list(targets.h.shape), "b, c, d"),
     ("e_u^t", "the user in view of each target, eq. 7", list(result.users.shape), "b, c, d"),
     ("f", "scores, eq. 8", list(result.scores.shape), "b, c"),
 ]
@@ -240,7 +243,7 @@ untrained = {name: value.clone() for name, value in model.state_dict().items()}
 trained = []
 for run in range(runs):
     torch.manual_seed(seed + run)
-    model = ATRank(log.schema, histories.vocabularies, config)
+    model = speed_up(build(log.schema, histories.vocabularies, options))
     history = fit(model, histories, parts, recipe, seed=seed + run, max_steps=steps, progress=False)
     trained.append((model, history, evaluate(model, histories, {"item": test}, negatives=20)))
 model, history, result = trained[0]
@@ -330,7 +333,7 @@ known, cause_group, cause_row = (part[:limit] for part in true_causes(test))
 samples = test[torch.from_numpy(known)]
 posterior = truth.posterior(log, "item", histories.groups["item"].rows[samples.positions].numpy())
 background = claim("ch6_share_background", 1 - len(true_causes(test)[0]) / len(test), low=0.02, high=0.4)
-before = ATRank(log.schema, histories.vocabularies, config)
+before = build(log.schema, histories.vocabularies, options)
 loaded = before.load_state_dict(untrained)
 
 # %% tags=["hide-input"]
@@ -341,11 +344,11 @@ def suspects(chunk):
     """One row for each (sample, earlier behavior), with every detector's suspicion."""
     part = samples[torch.arange(chunk.start, chunk.stop)]
     batch = build_batch(histories, part, part.objects[:, None])
-    seen = model.eval().explain(batch)
+    seen = explain(model.eval(), batch)
     sample, place = (seen.groups >= 0).nonzero(as_tuple=True)
     frame = pd.DataFrame({"sample": sample.numpy() + chunk.start, "group": seen.groups[sample, place].numpy()})
     frame["attention"] = seen.target_attention[:, :, 0].mean(dim=1)[sample, place].numpy()
-    frame["untrained"] = before.eval().explain(batch).target_attention[:, :, 0].mean(dim=1)[sample, place].numpy()
+    frame["untrained"] = explain(before.eval(), batch).target_attention[:, :, 0].mean(dim=1)[sample, place].numpy()
     position = seen.positions[sample, place]
     for number, name in enumerate(groups):
         mine = (frame["group"] == number).to_numpy(copy=True)
@@ -439,13 +442,14 @@ _ = ax.set(xlim=(0.4, 1.05), xlabel="detector AUC")
 #
 # ## What would you show?
 #
-# `top_objects` encodes one user's history and ranks all items that the user has not touched. Beside each item stands
+# `Ranker` prepares all items once; then `top` encodes one user's history and ranks all items that the user has not touched. Beside each item stands
 # how often its category, brand and shop occur in the user's history of items.
 
 # %%
 user = str(histories.user_ids[0])
 mine = log.events["item"].query("user_id == @user").merge(log.objects["item"], on="object_id")
-top = top_objects(model, histories, user, "item", top=8).merge(log.objects["item"], on="object_id")
+ranker = Ranker(model, histories, "item")
+top = ranker.top(user, 8).merge(log.objects["item"], on="object_id")
 for feature in ("category_id", "brand_id", "shop_id"):
     top[f"{feature.removesuffix('_id')} seen"] = top[feature].map(mine[feature].value_counts()).fillna(0).astype(int)
 top.drop(columns=["price"]).round(2).set_index("rank")
@@ -454,7 +458,7 @@ top.drop(columns=["price"]).round(2).set_index("rank")
 known_categories, all_known = [], []
 for user in map(str, histories.user_ids[:100]):
     mine = log.events["item"].query("user_id == @user").merge(log.objects["item"], on="object_id")
-    shown = top_objects(model, histories, user, "item", top=8).merge(log.objects["item"], on="object_id")
+    shown = ranker.top(user, 8).merge(log.objects["item"], on="object_id")
     known_categories.append(shown["category_id"].isin(mine["category_id"]).mean())
     all_known.append(log.objects["item"]["category_id"].isin(mine["category_id"]).mean())
 claim("ch6_top_category_seen", np.mean(known_categories), low=0.6)
@@ -482,7 +486,7 @@ def train_on(folder):
     histories, parts = prepare(log, "validated", [group])
     own = Recipe(batch_size=128, negatives=4, learning_rate=1e-3, loss="pairwise", max_length=50)
     torch.manual_seed(seed)
-    model = ATRank(log.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=64, spaces=4))
+    model = speed_up(ATRank(log.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=64, spaces=4)))
     for samples in (parts.validation, parts.test):  # some thousand users are enough for one decimal more
         chosen = torch.randperm(len(samples[group]), generator=torch.Generator().manual_seed(seed))[:4000]
         samples[group] = samples[group][chosen.sort().values]
@@ -649,7 +653,7 @@ verdict
 # :label: ex-target-residual
 # ```
 # The authors' code adds the target to the user vector and normalizes: $e_u^t = \operatorname{LayerNorm}(h_t +
-# \mathcal{F}_{vanilla}(\cdot))$, the option `target_residual=True`. Then $h_t \cdot e_u^t$ contains $h_t$ twice. Think
+# \mathcal{F}_{vanilla}(\cdot))$, the variant `ResidualTarget`. Then $h_t \cdot e_u^t$ contains $h_t$ twice. Think
 # of a user about whom nothing is known, so that $\mathcal{F}_{vanilla}$ gives the same vector for every target. How
 # are items ranked for this user without the residual, and how with it? Check your answer on an untrained
 # `TargetAttention(..., residual=True)`, with random targets of different length and a layout without any behavior.
@@ -669,13 +673,14 @@ verdict
 torch.manual_seed(seed)
 lengths = torch.rand(1, 50, 1) * 3
 h_random = torch.relu(torch.randn(1, 50, 64)) * lengths  # 50 targets of different length
-nobody = Layout(torch.zeros(0, dtype=torch.long), size=1, length=1)
-for residual in (False, True):
-    vanilla = TargetAttention(64, SpaceAttention(64, [16] * 4), residual=residual)
+nobody = Packing.of(*torch.zeros(2, 0, dtype=torch.long), size=1)
+for kind in (TargetAttention, ResidualTarget):
+    vanilla = kind(64, SpaceAttention(64, [16] * 4))
     with torch.no_grad():
-        e = vanilla(h_random, *vanilla.read(torch.zeros(0, 64)), nobody)
+        queries = vanilla.attention.queries(h_random)
+        e = vanilla(h_random, queries, *vanilla.read(torch.zeros(0, 64)), nobody)
     correlation = np.corrcoef((h_random * e).sum(-1)[0], h_random.norm(dim=-1)[0])[0, 1]
-    print(f"residual {residual!s:5}: correlation of score and length {correlation:+.2f}")
+    print(f"{kind.__name__}: correlation of score and length {correlation:+.2f}")
 assert correlation > 0.9
 
 # %% [markdown]

@@ -30,7 +30,7 @@
 # - say when ATRank trains faster, and when it does not.
 #
 # **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`.
-# **Modules**: `atrank_lib.competitors`, `search`, `reproduce`.
+# **Modules**: `atrank_lib.competitors`; `experiments`.
 # ```
 
 # %% tags=["parameters"]
@@ -45,20 +45,24 @@ begin("07_competitors", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 from itertools import combinations
 
-import atrank_book.check.competitors  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, label_lines, learning_curves, model_color, sketch
-from atrank_book.figures import MODELS as COLORS
 
-from atrank_lib import Recipe, build_batch, check, evaluate, fit
+from atrank_book import check
+from atrank_book.figures import INK, label_lines, learning_curves, model_color, plain_log_ticks, sketch
+from atrank_book.figures import MODELS as COLORS
+from atrank_lib import Recipe, build_batch, evaluate, fit
 from atrank_lib.competitors.base import in_time
-from atrank_lib.runs import MODELS, prepare
+from atrank_lib.fast import speed_up
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.cells import test_floor
+from experiments.models import COMPARED
 from experiments.records import read_record, recorded, recorded_runs
-from experiments.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
+from experiments.summary import curves, difference, read_table, switch_table, table3
 
 # %% [markdown]
 # ## One sample, seven readers
@@ -82,14 +86,13 @@ def look(name, **options):
     options = {"embedding_size": 8, "hidden": 16, **options}
     kind = MODELS[name]
     options = {k: v for k, v in options.items() if k in kind.Config.model_fields}
-    model = kind(market.log.schema, histories.vocabularies, kind.Config(**options)).eval()
+    model = kind.build(market.log.schema, histories.vocabularies, kind.Config(**options)).eval()
     with torch.no_grad():
         score = model(batch).scores[0, 0]
         if name == "bpr-mf":
             return model, None, None, score
-        s, h = model.project(batch), model.targets(batch.candidates)[0][0, 0]
-        order, _ = in_time(batch)
-    return model, s[order], h, score
+        s, h = model.project(batch), model.targets(batch.candidates).h[0, 0]
+    return model, s[in_time(batch).order], h, score
 
 
 # %% [markdown]
@@ -266,7 +269,7 @@ for name, kind in MODELS.items():
     race[name] = []
     for run in range(runs):
         torch.manual_seed(seed + run)
-        model = kind(market.log.schema, histories.vocabularies, options)
+        model = speed_up(kind.build(market.log.schema, histories.vocabularies, options))
         fit(model, histories, parts, recipe, seed=seed + run, progress=False)
         race[name].append(evaluate(model, histories, {"item": parts.test["item"]}, negatives=20).average_user_auc)
 best = market.truth.auc(market.log, "item")
@@ -459,7 +462,7 @@ pairs = {
 }
 parts = pd.DataFrame({name: difference(*pair) for name, pair in pairs.items()}).T.astype({"seeds": int})
 parts.insert(1, "against", ["DIN", "ATRank", "ATRank", "ATRank"])
-switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES)))["difference"]
+switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors")))["difference"]
 claim("ch7_network_as_f", float(switched["network-as-f"]), low=-0.02, high=0.0)
 claim("ch7_no_self_attention", float(switched["no-self-attention"]), low=-0.02, high=0.0)
 claim("ch7_normalized_most", above(parts["difference"].iloc[0]), high=0.003)
@@ -725,7 +728,7 @@ for ax, size in zip(axes, (32, 512), strict=True):
     ax.set(xscale="log", yscale="log", xlabel="behaviors in a history", title=f"batches of {size}", xlim=(8, 480))
     ax.set_xticks(lengths, lengths)
     ax.minorticks_off()
-axes[0].set_yticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
+plain_log_ticks(axes[0].yaxis)
 _ = axes[0].set_ylabel("times faster")
 
 # %% tags=["hide-input"]

@@ -29,7 +29,7 @@
 # - weigh tasks, give each a network of its own, free their gradients from conflicts, and see what is worth the trouble.
 #
 # **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
-# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `training`, `reproduce_modes`.
+# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `training`; `experiments`.
 # ```
 
 # %% tags=["parameters"]
@@ -42,22 +42,23 @@ from atrank_book.claims import begin, claim
 begin("08_multitask", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.multitask  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, PANEL, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, check, evaluate, fit
-from atrank_lib.multitask import TaskWeights, modes, remix, turns, without_conflicts
+from atrank_book import check
+from atrank_book.figures import INK, PANEL, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, evaluate, fit
+from atrank_lib.fast import speed_up
+from atrank_lib.multitask import modes
 from atrank_lib.negatives import NegativeSampler, draw_candidates
-from atrank_lib.runs import prepare
-from atrank_lib.samples import batches
+from atrank_lib.samples import batches, prepare
+from atrank_lib.tasks import TaskWeights, remix, turns, without_conflicts
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
-from experiments.reproduce import difference
-from experiments.reproduce_modes import PAPER_TABLE_5, read_modes, table5
+from experiments.summary import difference, read_table, table5
+from experiments.tables import PAPER_TABLE_5
 
 # %% [markdown]
 # ## Seven modes
@@ -169,7 +170,7 @@ def train(mode, epochs, seed):
     histories, parts = prepare(log, "validated", mode.targets)
     torch.manual_seed(seed)
     config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, id_dropout=0.3)
-    model = ATRank(log.schema, histories.vocabularies, config, mode.histories)
+    model = speed_up(ATRank(log.schema, histories.vocabularies, config, mode.histories))
     recipe = Recipe(
         loss="pairwise", negatives=4, batch_size=64, learning_rate=5e-3, average=0.99, epochs=epochs, patience=4
     )
@@ -209,7 +210,7 @@ _ = claim("ch8_first_gain", float(mean["all2coupon"] - mean["coupon2coupon"]), l
 # the mean is from the best AUC that any model can reach.
 
 # %% tags=["hide-input"]
-simulated = read_modes(recorded("table5/simulated_marketplace"))
+simulated = read_table(recorded("table5/simulated_marketplace"))
 table = table5(simulated)
 paper_rows = [row for row in PAPER_TABLE_5 if (row, "item") in table.index]
 shown = table.loc[paper_rows].drop(columns="users").round(3)
@@ -269,7 +270,7 @@ _ = claim("ch8_missing_one2one", float(best_one), low=0.0, high=0.3)
 controls = {}
 for factor in ("0", "0.3", "1", "3"):
     name = "simulated_marketplace" + ("" if factor == "1" else f"_cross_influence_{factor.replace('.', '_')}")
-    controls[float(factor)] = table5(read_modes(recorded(f"table5/{name}"))).loc["all2one"]
+    controls[float(factor)] = table5(read_table(recorded(f"table5/{name}"))).loc["all2one"]
 gains = pd.concat(controls, names=["cross influence"])[["gain", "low", "high", "seeds"]]
 gains.round(3)
 
@@ -316,7 +317,7 @@ for g in groups:
 # is at $e^{-s_t} = 1 / (2 L_t)$; let us check.
 
 # %%
-weights = TaskWeights(parts.train, "uncertainty")
+weights = TaskWeights({name: len(samples) for name, samples in parts.train.items()}, "uncertainty")
 optimizer = torch.optim.SGD(weights.parameters(), lr=0.5)
 for _ in range(200):
     optimizer.zero_grad()
@@ -460,7 +461,7 @@ _ = claim("ch8_no_time", float(average["no time"]), low=-0.2, high=0.0)
 # test set of coupons is small, so look at the intervals.
 
 # %% tags=["hide-input"]
-journey = read_modes(recorded("table5/the_complete_journey"))
+journey = read_table(recorded("table5/the_complete_journey"))
 real = table5(journey)
 later = ("all2one-one-time-scale", "one2one-raw", "all2one-raw", "all2all-raw")  # one scale: it has no other anyway
 real[~real.index.get_level_values("row").isin(later)].drop(columns="missing").round(3)
@@ -803,6 +804,6 @@ verdict
 #   to rank.
 # - **Behaviors as they are**: `told="raw"` gains {glue:text}`ch8_raw_least:.3f` to {glue:text}`ch8_raw_most:.3f` on the
 #   marketplace; on the real log it lets coupons gain from reading everything ({numref}`fig-multitask-raw`).
-# - **Beyond the shuffle**: `task_weights`, `task_mix`, `task_steps` of a `Recipe`, and `task_heads` of the model.
+# - **Beyond the shuffle**: `task_weights`, `task_mix`, `task_steps` of a `TaskRecipe`, and `task_heads` of the model.
 #
 # **Where next?** {ref}`ch-interpret` opens the model: does attention look at what was the cause?

@@ -44,21 +44,23 @@ begin("09_interpret", profile=profile, seed=seed)
 # %%
 from itertools import pairwise
 
-import atrank_book.check.interpret  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, check, evaluate, fit, interpret
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
+from atrank_lib import Recipe, build_batch, evaluate, fit, interpret
+from atrank_lib.batches import Candidates, Packing
 from atrank_lib.evaluation import average_user_auc, fixed_candidates
-from atrank_lib.layout import Layout
-from atrank_lib.runs import prepare
-from atrank_lib.samples import Candidates
+from atrank_lib.fast import speed_up
+from atrank_lib.samples import prepare
+from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments import causes
 from experiments.records import read_record, recorded
-from experiments.reproduce import PAPER_TABLE_4
+from experiments.tables import PAPER_TABLE_4
 
 # %% [markdown]
 # ## Two ways to ask why
@@ -135,7 +137,8 @@ market = simulate(MarketplaceConfig(users=users, items=300, seed=seed))
 log, truth = market.log, market.truth
 histories, parts = prepare(log, "validated", ["item"])
 test, validation = parts.test["item"], parts.validation["item"]
-config = ATRankConfig(embedding_size=16, hidden=64, spaces=4, attention="dot", linear_projection=True, id_dropout=0.5)
+sizes = {"embedding_size": 16, "hidden": 64, "spaces": 4, "id_dropout": 0.5}
+options = ATRankOptions(**sizes, attention="dot", linear_projection=True)
 recipe = Recipe(
     loss="pairwise",
     negatives=8,
@@ -147,8 +150,8 @@ recipe = Recipe(
     max_length=8 if profile == "fast" else None,
 )
 torch.manual_seed(seed)
-model = ATRank(log.schema, histories.vocabularies, config)
-untrained = ATRank(log.schema, histories.vocabularies, config).eval()
+model, untrained = (speed_up(build(log.schema, histories.vocabularies, options)) for _ in range(2))
+untrained.eval()
 fitted = fit(model, histories, parts, recipe, seed=seed, max_steps=steps, progress=False)
 model = model.eval()
 result = evaluate(model, histories, {"item": test}, negatives=5)
@@ -165,9 +168,9 @@ auc = claim("ch9_model_auc", result.average_user_auc, low=0.8, high=best)
 # the order of time, in the colors of their groups.
 
 # %% tags=["hide-input"]
-known = interpret.caused(truth, histories, test)  # [samples] whether an earlier behavior is the cause
+known = causes.caused(truth, histories, test)  # [samples] whether an earlier behavior is the cause
 table = interpret.attention(model, histories, test[known][:judged])
-table = interpret.planted(table, truth, log, histories, test[known][:judged])
+table = causes.planted(table, truth, log, histories, test[known][:judged])
 lengths = table["sample"].value_counts(sort=False)
 shown = int(lengths.index[lengths.between(8, 10)][0])
 sample = test[known][[shown]]
@@ -212,7 +215,7 @@ pd.DataFrame(
 
 # %% mystnb={"figure": {"caption": "Our Figure 3: self-attention of one user in every semantic space. Each row says what one behavior takes from which others (columns), and sums to one; both run from the oldest to the latest, in the colors of their groups. The shade runs from the smallest share of a space to its largest; both stand above it. Vertical stripes are behaviors that everybody listens to.", "name": "fig-interpret-self"}, "image": {"alt": "Four square heat maps of the same behaviors, one for each semantic space, with different patterns. Most show vertical stripes: a behavior that one row reads much of is read by the other rows as well."}} tags=["hide-input"]
 batch = build_batch(histories, sample, sample.objects[:, None])
-explained = model.explain(batch)
+explained = interpret.explain(model, batch)
 matrices = explained.self_attention[0][0].numpy()[:, order][:, :, order]  # [k, t, t]
 assert np.allclose(matrices.sum(axis=2), 1, atol=1e-5)  # every row sums to one
 fig, axes = plt.subplots(2, 2, figsize=(7.4, 7.2), sharex=True, sharey=True)
@@ -244,7 +247,7 @@ def part_read(weights, lengths):
 
 
 some = test[known][:200]
-many = model.explain(build_batch(histories, some, some.objects[:, None]))
+many = interpret.explain(model, build_batch(histories, some, some.objects[:, None]))
 lengths = (many.groups >= 0).sum(dim=1)
 claim("ch9_self_reads", part_read(many.self_attention[0], lengths), low=0.9 if profile == "fast" else 0.1)
 _ = claim("ch9_target_reads", part_read(many.target_attention, lengths), low=0.15, high=0.6)
@@ -290,10 +293,10 @@ for ax in (left, right):
 batch = build_batch(histories, sample, candidates[[shown]])
 by_hand = []
 with torch.no_grad():
-    S = model.project(batch)[batch.slots.argsort()]  # [n, d] one row for each behavior
+    S = model.project(batch)[batch.packing.order]  # [n, d] one row for each behavior
 
     def lead(S):
-        encoding = model.read(S, Layout(torch.arange(len(S)), size=1, length=len(S)))
+        encoding = model.read(S, Packing.of(torch.zeros(len(S), dtype=torch.long), torch.arange(len(S)), size=1))
         scores = model.score(encoding, batch.candidates).scores[0]  # [1 + 8]
         return scores[0] - scores[1:].mean()
 
@@ -401,17 +404,17 @@ pd.Series(slope).round(2).to_frame("first two days / second week")
 others = one[~one["cause"]]["attention"]
 guilty = one[one["cause"]]["attention"].iloc[0]
 by_hand = ((guilty > others) + 0.5 * (guilty == others)).mean()
-assert by_hand == interpret.detector_auc(table, "attention")[shown]
+assert by_hand == causes.detector_auc(table, "attention")[shown]
 print(f"{(guilty > others).sum()} of {len(others)} other behaviors get less attention than the cause")
 
 # %% [markdown]
-# `interpret.suspects` makes the whole table: one row for each target and earlier behavior, one column for each method.
+# `causes.suspects` makes the whole table: one row for each target and earlier behavior, one column for each method.
 # Rules that need no model: the most recent is the suspect; whatever has the target's category; whatever shares any of
 # category, brand and shop with it. Methods that ask the model: attention, erasure, and gradient times input. And the
 # true posterior, which nothing that sees only the log can beat. (`recent` is minus the seconds since the behavior.)
 
 # %%
-suspects = interpret.suspects(model, histories, test[known][:judged], truth, log, candidates)
+suspects = causes.suspects(model, histories, test[known][:judged], truth, log, candidates)
 suspects["untrained"] = interpret.attention(untrained, histories, test[known][:judged])["attention"]
 suspects.drop(columns=["row", "elapsed", *spaces, "same brand_id", "same shop_id"]).head(4).round(3)
 
@@ -421,13 +424,13 @@ suspects.drop(columns=["row", "elapsed", *spaces, "same brand_id", "same shop_id
 # real log does not have.
 
 # %%
-tried = validation[interpret.caused(truth, histories, validation)][:judged]
-tried = interpret.planted(interpret.attention(model, histories, tried), truth, log, histories, tried)
+tried = validation[causes.caused(truth, histories, validation)][:judged]
+tried = causes.planted(interpret.attention(model, histories, tried), truth, log, histories, tried)
 spaces = interpret.spaces_of(tried)
 by_space = pd.DataFrame(
     {
-        "validation": [interpret.detector_auc(tried, name).mean() for name in spaces],
-        "test": [interpret.detector_auc(suspects, name).mean() for name in spaces],
+        "validation": [causes.detector_auc(tried, name).mean() for name in spaces],
+        "test": [causes.detector_auc(suspects, name).mean() for name in spaces],
     },
     index=spaces,
 )
@@ -447,7 +450,7 @@ shown_as = {
     "attention": "attention, mean over spaces",
     "posterior": "the true posterior",
 }
-found = interpret.detectors(suspects, list(shown_as))
+found = causes.detectors(suspects, list(shown_as))
 d = found["AUC"]
 claim("ch9_detector_attention", d["attention"], low=0.895, high=0.95)
 claim("ch9_detector_space", d["best space"], low=0.8, high=0.94)
@@ -509,9 +512,10 @@ for number in range(120):
     n = len(own)
     for name, place in zip(falls, (guilty, other), strict=True):
         with torch.no_grad():
-            copies = model.project(batch)[batch.slots.argsort()].repeat(len(factors), 1, 1)  # [21, n, d]
+            copies = model.project(batch)[batch.packing.order].repeat(len(factors), 1, 1)  # [21, n, d]
             copies[:, place] *= factors[:, None]
-            encoding = model.read(copies.flatten(0, 1), Layout(torch.arange(len(factors) * n), len(factors), n))
+            owner, place = torch.arange(len(factors)).repeat_interleave(n), torch.arange(n).repeat(len(factors))
+            encoding = model.read(copies.flatten(0, 1), Packing.of(owner, place, len(factors)))
             features = histories.catalogs["item"].take(candidates[number].repeat(len(factors)))
             scores = model.score(encoding, Candidates("item", features, (len(factors), 9))).scores  # [21, 1 + 8]
         leads = scores[:, 0] - scores[:, 1:].mean(dim=1)
@@ -544,9 +548,9 @@ _ = ax.set(xlabel="factor on the behavior's vector", ylabel="fall of the lead")
 # rank correlation of the two within each history, and average.
 
 # %%
-signed = interpret.agreement(suspects, "attention", "erasure")
+signed = causes.agreement(suspects, "attention", "erasure")
 suspects["size"] = suspects["erasure"].abs()
-size = interpret.agreement(suspects, "attention", "size")
+size = causes.agreement(suspects, "attention", "size")
 claim("ch9_agree_signed", signed.mean(), low=-0.12, high=0.15)
 claim("ch9_agree_size", size.mean(), low=0.4, high=0.7)
 top = suspects.loc[suspects.groupby("sample")["attention"].idxmax()]
@@ -580,7 +584,7 @@ _ = ax.set(xlabel="attention", ylabel="erasure (fall of the lead)", xscale="log"
 # %%
 everyone = test[: 2 * judged]
 all_of_them = interpret.attention(model, histories, everyone)
-all_of_them = interpret.planted(all_of_them, truth, log, histories, everyone)
+all_of_them = causes.planted(all_of_them, truth, log, histories, everyone)
 per_target = all_of_them.groupby("sample")[["attention", "posterior"]].agg({"attention": "max", "posterior": "sum"})
 per_target["has a cause"] = all_of_them.groupby("sample")["cause"].any()
 together = np.zeros(len(per_target))  # all targets are compared with each other, as if of one user

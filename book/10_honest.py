@@ -44,19 +44,23 @@ from atrank_book.claims import begin, claim
 begin("10_honest", profile=profile, seed=seed)
 
 # %% tags=["hide-input"]
-import atrank_book.check.honest  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import FAINT, INK, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, EventLog, Recipe, Schema, average_user_auc, check, evaluate, fit
+from atrank_book import check
+from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_lib import EventLog, Recipe, Schema, average_user_auc, evaluate, fit
 from atrank_lib.competitors.floors import last_category, popularity
-from atrank_lib.evaluation import fixed_candidates, ndcg_at, paired_difference, recall_at, score_all, user_auc
-from atrank_lib.runs import prepare
+from atrank_lib.evaluation import fixed_candidates, user_auc
+from atrank_lib.fast import speed_up
+from atrank_lib.samples import prepare
+from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.full_ranking import ndcg_at, recall_at, score_all
 from experiments.records import recorded_runs, unpack
+from experiments.summary import paired_difference
 
 # %% [markdown]
 # ## One negative is a coin
@@ -85,11 +89,8 @@ log = market.log
 histories, parts = prepare(log, "validated", ["item"])
 test, train = parts.test["item"], parts.train["item"]
 torch.manual_seed(seed)
-model = ATRank(
-    log.schema,
-    histories.vocabularies,
-    ATRankConfig(embedding_size=16, hidden=32, spaces=4, linear_projection=True, id_dropout=0.5),
-)
+options = ATRankOptions(embedding_size=16, hidden=32, spaces=4, linear_projection=True, id_dropout=0.5)
+model = speed_up(build(log.schema, histories.vocabularies, options))
 recipe = Recipe(loss="pairwise", negatives=8, batch_size=128, learning_rate=5e-3, epochs=2, average=0.98)
 _ = fit(model, histories, parts, recipe, seed=seed, progress=False)
 
@@ -465,9 +466,8 @@ for protocol in ("validated", "global_time"):
     grouped, cut = prepare(changing, protocol)
     asked, known = cut.test["item"], cut.train["item"]
     torch.manual_seed(seed)
-    small = ATRank(
-        changing.schema, grouped.vocabularies, ATRankConfig(embedding_size=16, hidden=16, spaces=2, object_bias=True)
-    )
+    options = ATRankOptions(embedding_size=16, hidden=16, spaces=2, object_bias=True)
+    small = speed_up(build(changing.schema, grouped.vocabularies, options))
     _ = fit(
         small,
         grouped,

@@ -51,22 +51,21 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-import atrank_book.check.scaling  # noqa: F401
 import ibis
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import INK, direct_label, group_color
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, check, fit
+from atrank_book import check
+from atrank_book.figures import INK, direct_label, group_color
+from atrank_lib import ATRank, ATRankConfig, Recipe, fit
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.sharded import shard_of
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.runs import prepare
-from atrank_lib.samples import batches
-from atrank_lib.scale.execution import Execution
+from atrank_lib.samples import batches, prepare
+from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import Processes
 from atrank_lib.scale.shards import Shards
 from data_scripts.shard import write

@@ -50,21 +50,20 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import atrank_book.check.your_data  # noqa: F401
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from atrank_book.figures import INK, group_color
 from IPython.display import Markdown
 
-from atrank_lib import EventLog, EventLogError, Recipe, Schema, check, evaluate, interpret, split
+from atrank_book import check
+from atrank_book.figures import INK, group_color
+from atrank_lib import EventLog, EventLogError, Ranker, Recipe, Schema, evaluate, interpret, split
 from atrank_lib.cli import app
 from atrank_lib.competitors.floors import last_category, popularity
 from atrank_lib.evaluation import fixed_candidates, user_auc
-from atrank_lib.ranking import top_objects
 from atrank_lib.runs import load_run, train_run
 from data_scripts.drafting import Hints, draft
 from data_scripts.simulate import MarketplaceConfig, simulate
@@ -746,7 +745,7 @@ atrank(f"rank --run my_run --data my_shop --user {who} --group item --top 5")
 # In Python:
 
 # %%
-top = top_objects(run.model, histories, who, "item", top=5)
+top = Ranker(run.model, histories, "item").top(who, 5)
 assert top["rank"].tolist() == [1, 2, 3, 4, 5]
 top.merge(log.objects["item"], on="object_id").round({"score": 3})
 

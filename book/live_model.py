@@ -32,12 +32,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from atrank_book.figures import group_color, heatmap, space_color
 from IPython.display import HTML, display
 
-from atrank_lib import ATRank, ATRankConfig, Recipe, build_batch, evaluate, fit
-from atrank_lib.runs import prepare
+from atrank_book.figures import group_color, heatmap, space_color
+from atrank_lib import Recipe, build_batch, evaluate, fit
+from atrank_lib.fast import plain, speed_up
+from atrank_lib.interpret import explain
+from atrank_lib.samples import prepare
 from atrank_lib.serve.browser import batch_of, browser_document, document_text, examples_of, rounded
+from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -51,14 +54,14 @@ market = simulate(
     )
 )
 histories, parts = prepare(market.log, "validated")
-config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1, linear_projection=True)
-model = ATRank(histories.schema, histories.vocabularies, config)
+options = ATRankOptions(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1, linear_projection=True)
+model = speed_up(build(histories.schema, histories.vocabularies, options))
 epochs = 5 if profile == "fast" else 20
 recipe = Recipe(
     loss="pairwise", negatives=4, batch_size=64, learning_rate=3e-3, epochs=epochs, average=0.98, patience=None
 )
 _ = fit(model, histories, parts, recipe, seed=seed, progress=False)
-model = rounded(model)  # 16 bits a weight: what the page computes with
+model = rounded(plain(model))  # 16 bits a weight: what the page computes with
 
 # %% [markdown]
 # The users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
@@ -208,7 +211,7 @@ _ = claim("live_buy_samples", buy_samples, low=320)
 # %% mystnb={"figure": {"caption": "Self-attention of the first user in each semantic space, computed by PyTorch: a row shows how one behavior divides its attention. Numbers are those of the live model's list.", "name": "fig-live"}, "image": {"alt": "Four squares of shades, one for each semantic space, with twelve rows and columns numbered in the colors of their behavior groups."}} tags=["hide-input"]
 first = examples[0]
 explained, order = batch_of(histories, first["behaviors"], "item", [first["object"]])
-attention = model.explain(explained).self_attention[0][0].numpy()  # [k, n, n]
+attention = explain(model, explained).self_attention[0][0].numpy()  # [k, n, n]
 place = np.argsort(order)  # from the list's order to the model's
 colors = [group_color(list(histories.groups)[behavior[0]]) for behavior in first["behaviors"]]
 numbers = [str(i + 1) for i in range(len(order))]

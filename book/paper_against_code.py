@@ -31,10 +31,11 @@ begin("paper_against_code", profile=profile, seed=seed)
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import pandas as pd
-from atrank_book.figures import FAINT, INK, group_color
 
+from atrank_book.figures import FAINT, INK, group_color
 from experiments.records import read_record, recorded
-from experiments.reproduce import SWITCHES, read_table, switch_table
+from experiments.summary import read_table, switch_table
+from experiments.tables import SWITCHES
 
 # %% [markdown]
 # ## Every equation, its function and its test
@@ -74,7 +75,7 @@ ROWS = [
     },
     {
         "what": "Eq. 3 and 4, A_k: the bilinear score S_k W_k S^T",
-        "function": "attention.attention_weights",
+        "function": "attention.SpaceAttention",
         "test": "test_attention.test_the_bilinear_score_as_it_is_written",
         "authors": "scaled dot product of perceptrons with relu",
         "switches": ["dot-attention"],
@@ -123,8 +124,8 @@ ROWS = [
     },
     {
         "what": "SGD, rate 1.0 with decay 0.1, batch 32, l2 5e-5",
-        "function": "recipes.RECIPES",
-        "test": "test_recipes.test_paper_recipe",
+        "function": "training.RECIPES",
+        "test": "test_training.test_paper_recipe",
         "authors": "rate 0.1 from step 336,000 on; gradient clipped at 5; l2 on user and target vectors",
         "switches": [],
     },
@@ -188,7 +189,7 @@ listed.style.hide(axis="index").set_properties(**look).set_uuid("rows")
 # averaged). These are recorded runs, made by `python -m experiments switches --data LOG --seeds 3 --epochs 2`.
 
 # %% tags=["hide-input"]
-records = read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES))
+records = read_table(recorded("switches/amazon_sports_and_outdoors"))
 effects = switch_table(records)
 assert set(effects.index) == set(SWITCHES)
 assert (effects["seeds"] >= 3).all()

@@ -11,7 +11,6 @@ from jaxtyping import install_import_hook
 CHECKED = ["atrank_lib", "atrank_book", "experiments"]
 install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-from atrank_lib import layout  # noqa: E402
 from atrank_lib.log.events import EventLog  # noqa: E402
 from atrank_lib.log.schema import Schema  # noqa: E402
 
@@ -130,10 +129,7 @@ def tiny_log(tiny_schema: Schema, tiny_tables: tuple[dict[str, pd.DataFrame], di
     return EventLog.from_tables(tiny_schema, *tiny_tables)
 
 
-@pytest.fixture(params=["one strip", "a strip for every length"])
-def strips(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """However a batch is cut into strips."""
-    if request.param == "a strip for every length":
-        monkeypatch.setattr(layout, "_WASTED_PLACES", 0)
-        monkeypatch.setattr(layout, "_WASTED_SHARE", 0.0)
+@pytest.fixture(params=["torch", "kernels"])
+def speed(request: pytest.FixtureRequest) -> str:
+    """With torch's operators alone, or with kernels put in. Where nothing compiles both are torch's."""
     return request.param

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from atrank_lib.grouping import Vocabularies
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRankConfig
 
 Array = np.ndarray

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from atrank_lib.batches import Ragged
 from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
-from atrank_lib.grouping import GroupedHistories, Ragged, Vocabularies
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRankConfig
 from atrank_lib.samples import build_batch, moments
 from atrank_lib.time_encoding import TimeForm

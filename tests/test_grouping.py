@@ -13,15 +13,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.grouping import UNKNOWN, Features, GroupedHistories, Ragged, Vocabularies, check_groups, ranges
+from atrank_lib.batches import Features, Ragged, ranges
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.vocabularies import UNKNOWN, Vocabularies
 from atrank_lib.samples import split
 from tests.random_logs import lists, random_log, shapes
 
 
 def tensors(features: Features) -> list[torch.Tensor]:
     return [t for f in features.values() for t in ([f.values, f.offsets] if isinstance(f, Ragged) else [f])]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_logs_are_what_checking_makes_of_them(seed: int) -> None:
+    """The tests make them without: they must not differ from what a user's log becomes."""
+    log = random_log(seed, users=seed + 1, objects=seed + 2)
+    checked = EventLog.from_tables(log.schema, log.events, log.objects)
+    for found, expected in ((log.events, checked.events), (log.objects, checked.objects)):
+        for name, frame in expected.items():
+            pd.testing.assert_frame_equal(found[name], frame, check_column_type=True)
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from atrank_lib.layout import Layout
+
 from tests.ragged import LENGTHS, ragged
 
 pytestmark = pytest.mark.usefixtures("strips")

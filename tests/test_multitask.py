@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 import atrank_lib.training as training
+from atrank_lib.batches import Batch
 from atrank_lib.embedding import key
 from atrank_lib.evaluation import fixed_candidates, score_candidates
 from atrank_lib.grouping import GroupedHistories
@@ -31,9 +32,8 @@ from atrank_lib.multitask import (
     unshared,
     without_conflicts,
 )
-from atrank_lib.recipes import Recipe
-from atrank_lib.samples import Batch, Split, build_batch, split
-from atrank_lib.training import fit
+from atrank_lib.samples import Split, build_batch, split
+from atrank_lib.training import Recipe, fit
 from data_scripts.marketplace import SCHEMA as MARKET
 from tests.random_logs import SCHEMA, random_log
 

@@ -1,4 +1,4 @@
-"""Samples, protocols and batches against slow loops; nothing may leak from the future."""
+"""Samples and protocols against slow loops; nothing may leak from the future."""
 
 from __future__ import annotations
 
@@ -12,37 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.grouping import Features, GroupedHistories, Ragged, Vocabularies
+from atrank_lib.batches import Samples
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
+from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import (
-    Batch,
-    Protocol,
-    Samples,
-    batches,
-    build_batch,
-    history_lengths,
-    moments,
-    seen_objects,
-    split,
-)
-from tests.random_logs import SCHEMA, all_samples, lists, random_log, shapes
+from atrank_lib.samples import Protocol, build_batch, history_lengths, moments, prepare, seen_objects, split
+from tests.random_logs import SCHEMA, all_samples, inputs, lists, plain_history, random_log, shapes
 
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "validated", "global_time")
 FRACTIONS = (0.8, 0.9)
-
-
-def plain_history(log: EventLog, user: str, group: str, row: int) -> dict[str, list[int]]:
-    """Rows of every group that are strictly before the behavior in ``row`` of ``group``."""
-    everything = lists(log)
-    time = log.events[group]["timestamp"][row]
-    own = [e.row for e in everything[group][user]]
-    return {
-        name: own[: own.index(row)]
-        if name == group
-        else [e.row for e in everything[name].get(user, []) if e.timestamp < time]
-        for name in log.schema.groups
-    }
 
 
 def plain_split(log: EventLog, protocol: str, targets: Sequence[str]) -> list[dict[str, set[int]]]:
@@ -208,28 +187,24 @@ def changed_future(log: EventLog, user: str, group: str, row: int, seed: int) ->
     return EventLog.from_tables(log.schema, events, log.objects), kept_row
 
 
-def flat(features: Features) -> list[torch.Tensor]:
-    return [t for f in features.values() for t in ([f.values, f.offsets] if isinstance(f, Ragged) else [f])]
-
-
-def inputs(batch: Batch) -> list[torch.Tensor]:
-    """Everything a model can read of a batch."""
-    parts = [t for g in batch.histories.values() for t in [*flat(g.features), g.actions, g.elapsed]]
-    return [*parts, batch.slots, *flat(batch.candidates.features)]
+@pytest.fixture(scope="module")
+def vocabularies() -> Vocabularies:
+    return GroupedHistories.from_log(random_log(0, objects=12)).vocabularies
 
 
 @pytest.fixture(scope="module")
-def model() -> ATRank:
+def model(vocabularies: Vocabularies) -> ATRank:
     torch.manual_seed(0)
-    vocabularies = GroupedHistories.from_log(random_log(0, objects=12)).vocabularies
     return ATRank(SCHEMA, vocabularies, ATRankConfig(embedding_size=4, hidden=8, spaces=2)).eval()
 
 
 @settings(max_examples=60, deadline=None)
 @given(shapes(), st.sampled_from(list(SCHEMA.groups)), st.data())
-def test_no_leak_from_the_future(model: ATRank, shape: tuple[int, ...], group: str, data: st.DataObject) -> None:
+def test_no_leak_from_the_future(
+    model: ATRank, vocabularies: Vocabularies, shape: tuple[int, ...], group: str, data: st.DataObject
+) -> None:
     log = random_log(*shape)
-    original = GroupedHistories.from_log(log, model_vocabularies())
+    original = GroupedHistories.from_log(log, vocabularies)
     samples = all_samples(original, group)
     pick = data.draw(st.integers(0, len(samples) - 1))
     user = original.user_ids[int(samples.users[pick])]
@@ -237,7 +212,7 @@ def test_no_leak_from_the_future(model: ATRank, shape: tuple[int, ...], group: s
         return
     row = int(original.groups[group].rows[samples.positions[pick]])
     changed, changed_row = changed_future(log, user, group, row, data.draw(st.integers(0, 2**31)))
-    again = GroupedHistories.from_log(changed, model_vocabularies())
+    again = GroupedHistories.from_log(changed, vocabularies)
     others = all_samples(again, group)
     same = int((again.groups[group].rows[others.positions] == changed_row).nonzero()[0])
     candidates = torch.arange(len(original.catalogs[group]))[None]
@@ -247,10 +222,6 @@ def test_no_leak_from_the_future(model: ATRank, shape: tuple[int, ...], group: s
         assert torch.equal(x, y)
     with torch.no_grad():
         assert torch.equal(model(one).scores, model(two).scores)
-
-
-def model_vocabularies() -> Vocabularies:
-    return GroupedHistories.from_log(random_log(0, objects=12)).vocabularies
 
 
 def test_the_past_does_change_a_batch(tiny_log: EventLog) -> None:
@@ -263,124 +234,6 @@ def test_the_past_does_change_a_batch(tiny_log: EventLog) -> None:
         last = all_samples(histories, "item")[-4:]  # the last behaviors of anna, bert, carl
         lengths.append(history_lengths(last, histories, ["item"]).tolist())
     assert lengths[0] != lengths[1]
-
-
-# batches
-
-
-def plain_features(log: EventLog, histories: GroupedHistories, group: str, object_ids: Sequence[str]) -> list[list]:
-    """Feature values of objects, from the log's frame and the vocabularies' words."""
-    table = {row["object_id"]: row for row in log.objects[group].to_dict("records")}
-    rows = []
-    for object_id in object_ids:
-        row: list = []
-        for name, spec in log.schema.groups[group].features.items():
-            value = table[object_id][name]
-            if spec.kind == "continuous":
-                mean, deviation = histories.vocabularies.scales[f"{group}.{name}"]
-                row.append([0.0, 1.0] if np.isnan(value) else [(value - mean) / deviation, 0.0])
-                continue
-            words = histories.vocabularies.words[log.schema.vocabulary(group, name)]
-            if spec.kind == "tokens":
-                row.append([words.index(v) + 1 for v in value])
-            else:
-                row.append(words.index(value) + 1 if isinstance(value, str) else 0)
-        rows.append(row)
-    return rows
-
-
-def unpacked(features: Features, n: int) -> list[list]:
-    """Feature values of a batch, one list a row."""
-    columns = []
-    for f in features.values():
-        if isinstance(f, Ragged):
-            columns.append([f.values[f.offsets[i] : f.offsets[i + 1]].tolist() for i in range(n)])
-        else:
-            columns.append(f.tolist())
-    return [list(row) for row in zip(*columns, strict=True)]
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    shapes(),
-    st.sampled_from(list(SCHEMA.groups)),
-    st.one_of(st.none(), st.lists(st.sampled_from(list(SCHEMA.groups)), min_size=1, max_size=2, unique=True)),
-    st.one_of(st.none(), st.integers(1, 4)),
-    st.integers(0, 2**31),
-)
-def test_build_batch(
-    shape: tuple[int, ...], target: str, groups: list[str] | None, max_length: int | None, seed: int
-) -> None:
-    log = random_log(*shape)
-    histories = GroupedHistories.from_log(log)
-    samples = all_samples(histories, target)
-    rng = np.random.default_rng(seed)
-    samples = samples[torch.from_numpy(rng.permutation(len(samples))[:6])]
-    candidates = torch.from_numpy(rng.integers(0, len(histories.catalogs[target]), (len(samples), 3)))
-    batch = build_batch(histories, samples, candidates, groups, max_length)
-    assert (batch.size, batch.candidates.group) == (len(samples), target)
-    assert batch.candidates.shape == tuple(candidates.shape)
-    everything = lists(log)
-    placed: dict[int, tuple] = {}  # slot -> behavior, from the package
-    start = 0
-    assert list(batch.histories) == [g for g in log.schema.groups if groups is None or g in groups]
-    for name, part in batch.histories.items():
-        n = len(part.positions)
-        slots = batch.slots[start : start + n].tolist()
-        rows = histories.groups[name].rows[part.positions].tolist()
-        values = unpacked(part.features, n)
-        for slot, *behavior in zip(slots, rows, part.actions.tolist(), part.elapsed.tolist(), values, strict=True):
-            assert slot not in placed
-            placed[slot] = (name, *behavior)
-        start += n
-    assert start == len(batch.slots)
-    longest = 1
-    for i in range(len(samples)):
-        user = histories.user_ids[int(samples.users[i])]
-        row = int(histories.groups[target].rows[samples.positions[i]])
-        place = 0
-        for name, before in plain_history(log, user, target, row).items():
-            if groups is not None and name not in groups:
-                continue
-            before = before[-max_length:] if max_length else before
-            by_row = {e.row: e for e in everything[name].get(user, [])}
-            for event in (by_row[r] for r in before):
-                got = placed.pop(i * batch.length + place)
-                expected = plain_features(log, histories, name, [event.object_id])[0]
-                assert got[:4] == (
-                    name,
-                    event.row,
-                    log.schema.groups[name].actions.index(event.action),
-                    int(samples.times[i]) - event.timestamp,
-                )
-                assert got[4] == [pytest.approx(value, abs=1e-5) for value in expected]
-                place += 1
-        longest = max(longest, place)
-    assert not placed
-    assert batch.length == longest
-    ids = histories.catalogs[target].object_ids
-    rows_of_candidates = unpacked(batch.candidates.features, candidates.numel())
-    expected_rows = plain_features(log, histories, target, [ids[c] for c in candidates.flatten().tolist()])
-    for got_row, expected_row in zip(rows_of_candidates, expected_rows, strict=True):
-        assert got_row == [pytest.approx(value, abs=1e-5) for value in expected_row]
-
-
-def test_empty_histories(tiny_log: EventLog, model: ATRank) -> None:
-    histories = GroupedHistories.from_log(tiny_log)
-    users = torch.tensor([histories.user("dora"), histories.user("emil")])
-    samples = moments(histories, "item", users, torch.tensor([0, 0]))
-    assert history_lengths(samples, histories, list(histories.groups)).tolist() == [0, 0]
-    batch = build_batch(histories, samples, torch.tensor([[0], [1]]))
-    assert (len(batch.slots), batch.length, batch.size) == (0, 1, 2)
-    log = random_log(0)
-    histories = GroupedHistories.from_log(log, model_vocabularies())
-    samples = moments(histories, "item", torch.arange(len(histories)), torch.full((len(histories),), -10))
-    nothing = build_batch(histories, samples, torch.zeros((len(histories), 2), dtype=torch.long))
-    with torch.no_grad():
-        assert model(nothing).scores.isfinite().all()
-    # no samples at all
-    empty = build_batch(histories, samples[:0], torch.zeros((0, 2), dtype=torch.long))
-    assert (empty.size, empty.length, empty.candidates.shape) == (0, 1, (0, 2))
 
 
 @settings(max_examples=30, deadline=None)
@@ -404,75 +257,18 @@ def test_moments_of_unknown_group(tiny_log: EventLog) -> None:
         moments(histories, "shop", torch.tensor([0]), torch.tensor([0]))
 
 
-@settings(max_examples=30, deadline=None)
-@given(shapes(), st.integers(1, 9), st.booleans(), st.integers(1, 3))
-def test_batches_cover_every_sample_once(shape: tuple[int, ...], size: int, shuffled: bool, pool: int) -> None:
-    histories = GroupedHistories.from_log(random_log(*shape))
-    tasks = {g: all_samples(histories, g) for g in histories.groups}
-    candidates = {g: torch.stack([s.objects, (s.objects + 1) % 4], dim=1) for g, s in tasks.items()}
-    generator = torch.Generator().manual_seed(0) if shuffled else None
-    met: dict[str, list[int]] = {g: [] for g in tasks}
-    sizes: dict[str, list[int]] = {g: [] for g in tasks}
-    for name, index, batch in batches(histories, tasks, candidates, size, generator=generator, pool=pool):
-        met[name] += index.tolist()
-        sizes[name].append(len(index))
-        expected = build_batch(histories, tasks[name][index], candidates[name][index])
-        assert batch.candidates.group == name
-        for x, y in zip(inputs(batch), inputs(expected), strict=True):
-            assert torch.equal(x, y)
-    for name, samples in tasks.items():
-        assert sorted(met[name]) == list(range(len(samples)))
-        full, rest = divmod(len(samples), size)
-        assert sorted(sizes[name], reverse=True) == [size] * full + [rest] * (rest > 0)
-
-
-def test_training_batches_are_shuffled_by_their_generator() -> None:
-    histories = GroupedHistories.from_log(random_log(2, behaviors=80, times=100))
-    tasks = {g: all_samples(histories, g) for g in histories.groups}
-    candidates = {g: s.objects[:, None] for g, s in tasks.items()}
-
-    def order(seed: int) -> list[tuple[str, list[int]]]:
-        generator = torch.Generator().manual_seed(seed)
-        return [(g, i.tolist()) for g, i, _ in batches(histories, tasks, candidates, 8, generator=generator, pool=2)]
-
-    assert order(0) == order(0)
-    assert order(0) != order(1)
-    turns = [g for g, _ in order(0)]
-    assert turns != sorted(turns, key=list(tasks).index)  # the tasks take turns
-
-
-def test_batches_pad_little() -> None:
-    """With long-tailed histories, batches of similar lengths pad far less than batches in random order."""
-    rng = np.random.default_rng(0)
-    lengths = np.minimum(rng.zipf(1.5, 300) + 2, 120)
-    users = np.repeat([f"u{i:03}" for i in range(300)], lengths)
-    frame = pd.DataFrame({"user_id": users, "timestamp": rng.permutation(len(users)), "action": "search"})
-    frame["object_id"] = rng.choice(["q1", "q2", "q3"], len(users))
-    tiny = random_log(0)
-    schema = tiny.schema.model_copy(update={"groups": {"query": tiny.schema.groups["query"]}})
-    objects = pd.DataFrame({"object_id": ["q1", "q2", "q3", "q4"], "tokens": [["a"], ["b"], ["c"], []]})
-    histories = GroupedHistories.from_log(EventLog.from_tables(schema, {"query": frame}, {"query": objects}))
-    tasks = {"query": all_samples(histories, "query")}
-    candidates = {"query": tasks["query"].objects[:, None]}
-    real = int(history_lengths(tasks["query"], histories, ["query"]).sum())
-
-    def padded(generator: torch.Generator | None) -> float:
-        return sum(b.size * b.length for _, _, b in batches(histories, tasks, candidates, 32, generator=generator))
-
-    order = torch.randperm(len(tasks["query"]), generator=torch.Generator().manual_seed(0))
-    shuffled = history_lengths(tasks["query"], histories, ["query"])[order].split(32)
-    careless = sum(int(part.max()) * len(part) for part in shuffled)
-    assert careless > 2 * real
-    assert padded(None) < 1.1 * real
-    assert padded(torch.Generator().manual_seed(0)) < 1.3 * real
-
-
-def test_batch_moves_whole(tiny_log: EventLog) -> None:
-    """`to` keeps every field; the device is the same here."""
-    histories = GroupedHistories.from_log(tiny_log)
-    samples = all_samples(histories, "item")
-    batch = build_batch(histories, samples, samples.objects[:, None])
-    moved = batch.to("cpu")
-    for x, y in zip(inputs(batch), inputs(moved), strict=True):
-        assert torch.equal(x, y)
-    assert (batch.size, batch.length, batch.candidates.shape) == (moved.size, moved.length, moved.candidates.shape)
+@settings(max_examples=10, deadline=None)
+@given(shapes(), st.sampled_from(["paper", "validated"]))
+def test_prepared_histories_know_what_training_shows(shape: tuple[int, ...], protocol: Protocol) -> None:
+    log = random_log(*shape)
+    histories, parts = prepare(log, protocol, ["item", "query"])
+    train = parts.train
+    assert {g: s.positions.tolist() for g, s in train.items()} == {
+        g: s.positions.tolist() for g, s in split(histories, protocol, ["item", "query"]).train.items()
+    }
+    for group in ("item", "coupon"):
+        ids, seen = histories.catalogs[group].object_ids, seen_objects(histories, train)[group]
+        known = set(histories.vocabularies.words[f"{group}.object_id"])
+        assert known == {object_id for object_id, shown in zip(ids, seen.tolist(), strict=True) if shown}
+    shown = {histories.user_ids[u] for samples in train.values() for u in samples.users.tolist()}
+    assert set(histories.vocabularies.users) == shown

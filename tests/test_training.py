@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 import atrank_lib.training as training
+from atrank_lib.batches import Batch
 from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.recipes import Recipe
 from atrank_lib.runs.checkpoints import Checkpoints
-from atrank_lib.samples import Batch, Split, split
-from atrank_lib.training import fit
+from atrank_lib.samples import Split, split
+from atrank_lib.training import Recipe, fit
 from tests.random_logs import SCHEMA, random_log
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)

@@ -1,7 +1,7 @@
 """Run every downloaded notebook where only the built wheel is: `make check-notebooks`.
 
-The libraries are those of this environment; `atrank_lib` and `data_scripts` come from a wheel that is built here, and
-the notebooks run in a folder that holds nothing else.
+The libraries are those of this environment; our own packages come from a wheel that is built here, and the notebooks
+run in a folder that holds nothing else.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pathlib import Path
 from tools.project import ROOT, Project
 
 RUN = """
-import sys, nbformat, atrank_lib, data_scripts
+import sys, nbformat, atrank_book, atrank_lib, data_scripts, experiments
 from nbclient import NotebookClient
-for package in (atrank_lib, data_scripts):
+for package in (atrank_book, atrank_lib, data_scripts, experiments):
     assert package.__file__.startswith(sys.prefix), f"{package.__file__} is not from the wheel"
 notebook = nbformat.read(sys.argv[1], as_version=4)
 NotebookClient(notebook, timeout=None, kernel_name="python3").execute()

@@ -115,15 +115,13 @@ def setup(chapter: Path, exercises: list[Exercise]) -> str:
     """
     available = dict(imports(chapter)) | {"seed": "seed = 0"}
     needed: set[str] = set()
-    modules = set()
     for exercise in exercises:
         answer = exercise.answer
         if answer is None:
             continue
-        modules.add(answer.module)
         code = [cell.source for cell in exercise.task if cell.cell_type == "code" and cell is not exercise.stub]
         read, defined = names_in("\n".join([*code, answer.source, answer.call]))
-        free = read - defined - set(dir(builtins)) - {"check"}
+        free = read - defined - set(dir(builtins))
         unknown = sorted(free - set(available))
         if unknown:
             raise BookError(
@@ -132,8 +130,6 @@ def setup(chapter: Path, exercises: list[Exercise]) -> str:
             )
         needed |= free
     statements = {s for name, s in available.items() if name in needed or s.split()[1] in ALWAYS}
-    statements |= {f"import atrank_book.check.{module}  # noqa: F401" for module in modules}
-    statements.add("from atrank_lib import check")
     ordered = sorted(statements, key=lambda s: ("import" not in s, "atrank" in s or "data_scripts" in s, s))
     return "\n".join(ordered)
 

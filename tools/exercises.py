@@ -84,11 +84,6 @@ class Answer:
     names: tuple[str, ...]
     call: str
 
-    @property
-    def module(self) -> str:
-        """The checker's module in `atrank_book.check`."""
-        return self.call.split("(")[0].split(".")[1]
-
     def definitions(self) -> list[ast.FunctionDef | ast.Assign]:
         """What defines the names; BookError where a name is neither a function nor a value of this cell."""
         found: dict[str, ast.FunctionDef | ast.Assign] = {}

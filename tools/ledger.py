@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import nbformat
-from atrank_book.claims import format_range
 
+from atrank_book.claims import format_range
 from atrank_lib.runs import versions
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 import typer
+from pydantic import ValidationError
 
-from atrank_lib.log.events import EventLogError
+from atrank_lib.log import EventLogError
+from atrank_lib.log.writing import explain
+from atrank_lib.runs.config import first_problem
 from atrank_lib.scale.processes import PeerError
 
 
@@ -18,12 +22,32 @@ def plain_errors() -> Iterator[None]:
         yield
     except PeerError:
         raise typer.Exit(1) from None
-    except EventLogError as error:
-        typer.echo("\n".join(map(str, error.problems)), err=True)
+    except Exception as error:
+        message = plain(error)
+        if message is None:
+            raise
+        typer.echo(message, err=True)
         raise typer.Exit(1) from None
-    except (ValueError, OSError, FloatingPointError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    except KeyError as error:
-        typer.echo(str(error.args[0]), err=True)
-        raise typer.Exit(1) from None
+
+
+def plain(error: Exception) -> str | None:
+    """What to tell the user: one line, or one for each problem of a log; None of what is a bug.
+
+    >>> plain(ValueError("users=0; simulate at least one")), plain(AssertionError())
+    ('users=0; simulate at least one', None)
+    """
+    if isinstance(error, BrokenPipeError):  # who reads the output has had enough, as in `atrank rank ... | head -3`
+        return None
+    if isinstance(error, EventLogError):
+        return "\n".join(map(str, error.problems))
+    if isinstance(error, OSError):
+        return explain(error)
+    if isinstance(error, ValidationError):
+        return first_problem(error)
+    if isinstance(error, (ValueError, FloatingPointError)):
+        return str(error)
+    if isinstance(error, KeyError):
+        return " ".join(map(str, error.args))
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return "there is not enough memory; ask for fewer things at a time (a smaller --batch-size, fewer --negatives)"
+    return None

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.grouping import Vocabularies
-from atrank_lib.layout import Layout
+from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.log.schema import Schema
-from atrank_lib.model import BehaviorConfig, BehaviorModel, Scores
-from atrank_lib.ranking import MLP, DotProduct
-from atrank_lib.samples import Batch, Candidates
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.model import BehaviorModel
+from atrank_lib.ranking import Scores
+from atrank_lib.variants import BehaviorOptions, parts_of
 
 
-class CompetitorConfig(BehaviorConfig):
+class CompetitorConfig(BehaviorOptions):
     """Sizes and choices of a competitor; ``time="none"`` takes the time feature away."""
 
-    ranking: Literal["dot", "mlp"] = "dot"
 
-
-class Competitor(BehaviorModel):
+class Competitor(BehaviorModel[Any]):
     """A model that reads behaviors embedded and projected as ATRank's are (eq. 1), and ranks as it does (eq. 8).
 
-    ``encode`` reads histories, ``score`` compares them with any number of candidates.
+    ``encode`` reads histories, ``score`` compares them with any number of candidates. A competitor brings its layers
+    (``add_layers``), and either ``user`` or both of these.
 
-    >>> from atrank_lib import GroupedHistories, build_batch, split
     >>> from atrank_lib.competitors import DIN
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> samples = split(histories).test["item"][:2]
     >>> model = DIN(histories.schema, histories.vocabularies)
     >>> model(build_batch(histories, samples, samples.objects[:, None])).scores.shape
@@ -47,10 +44,14 @@ class Competitor(BehaviorModel):
         config: CompetitorConfig | None = None,
         histories: Sequence[str] | None = None,
     ) -> None:
-        config = config or self.Config()
-        super().__init__(schema, vocabularies, config, histories)
-        self.config = config
-        self.rank = DotProduct() if config.ranking == "dot" else MLP(config.hidden, config.dropout)
+        chosen = config or self.Config()
+        super().__init__(schema, vocabularies, chosen, histories, parts_of(chosen))
+        self.config = chosen
+        self.add_layers(vocabularies)
+
+    def add_layers(self, vocabularies: Vocabularies) -> None:
+        """Make the layers that this model has of its own."""
+        raise NotImplementedError
 
     def encode(self, batch: Batch) -> Any:
         """Read the histories of a batch; by default into one vector a sample."""
@@ -61,55 +62,35 @@ class Competitor(BehaviorModel):
         raise NotImplementedError(f"{type(self).__name__} needs user() or encode() and score()")
 
     def score(self, encoding: Any, candidates: Candidates) -> Scores:
-        """Score candidates against encoded histories, row by row."""
-        h, _ = self.targets(candidates)
-        e = encoding[:, None].expand_as(h)
-        return Scores(self.rank(h, e), h, e)
+        targets = self.targets(candidates)
+        e = encoding[:, None].expand_as(targets.h)
+        return Scores(self.rank(targets, e), targets.h, e)
 
-    def forward(self, batch: Batch) -> Scores:
-        return self.score(self.encode(batch), batch.candidates)
-
-    def sequence(self, batch: Batch) -> tuple[Float[Tensor, "n d"], Layout]:
-        """The behaviors of all groups as one sequence a sample, oldest first, and where they sit."""
-        s = self.project(batch)
-        order, layout = in_time(batch)
-        return (s if order is None else s.index_select(0, order)), layout
+    def sequence(self, batch: Batch) -> tuple[Float[Tensor, "n d"], Packing]:
+        """The behaviors of all groups, and their places in one sequence a sample, oldest first."""
+        return self.project(batch), in_time(batch)
 
 
-def in_time(batch: Batch) -> tuple[Int[Tensor, " n"] | None, Layout]:
-    """How to bring the packed behaviors of a batch in the order of samples and time (None: they are), and where to.
+def in_time(batch: Batch) -> Packing:
+    """Whose the packed behaviors of a batch are, with their places in the order of time.
 
     Behaviors of one moment keep their order: groups as in the schema, then rows of the log.
 
-    >>> from atrank_lib import GroupedHistories, build_batch, split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> samples = split(histories).test["item"][:1]
     >>> batch = build_batch(histories, samples, samples.objects[:, None])
-    >>> order, layout = in_time(batch)
-    >>> elapsed = torch.cat([group.elapsed for group in batch.histories.values()])[order]
+    >>> elapsed = torch.cat([group.elapsed for group in batch.histories.values()])[in_time(batch).order]
     >>> bool((elapsed.diff() <= 0).all())  # oldest first, whatever the group
     True
     """
+    packing = batch.packing
     if len(batch.histories) == 1:
-        return None, Layout(batch.slots, batch.size, batch.length)
+        return packing
     elapsed = torch.cat([group.elapsed for group in batch.histories.values()])
-    sample = batch.slots // batch.length
     by_time = elapsed.argsort(descending=True, stable=True)
-    order = by_time[sample[by_time].argsort(stable=True)]
-    owner = sample[order]
-    lengths = torch.bincount(owner, minlength=batch.size)
-    place = torch.arange(len(owner), device=owner.device) - (lengths.cumsum(0) - lengths)[owner]
-    return order, Layout(owner * batch.length + place, batch.size, batch.length)
-
-
-def owners(layout: Layout) -> Int[Tensor, " n"]:
-    """The sample of every packed behavior.
-
-    >>> owners(Layout(torch.tensor([0, 3, 4, 5]), size=2, length=3)).tolist()
-    [0, 1, 1, 1]
-    """
-    return layout.slots // layout.mask.shape[1]
+    order = by_time[packing.owner[by_time].argsort(stable=True)]
+    numbers = torch.arange(len(order), device=order.device)
+    place = torch.empty_like(order).index_copy_(0, order, numbers - packing.offsets[packing.owner[order]])
+    return replace(packing, place=place)
 
 
 def mean_of_samples(x: Float[Tensor, "n *c"], owner: Int[Tensor, " n"], size: int) -> Float[Tensor, "b *c"]:

@@ -9,12 +9,14 @@ from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.embedding import ObjectEmbedding, key, shared_tables
-from atrank_lib.grouping import Vocabularies, check_groups
+from atrank_lib.batches import Batch, Candidates
+from atrank_lib.embedding import ObjectEmbedding, shared_tables
+from atrank_lib.log.contract import check_groups
+from atrank_lib.log.naming import key
 from atrank_lib.log.schema import Schema
-from atrank_lib.model import Scores
-from atrank_lib.noise import Dropout
-from atrank_lib.samples import Batch, Candidates
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.ranking import Model, Scores
+from atrank_lib.variants import zeros
 
 
 class BPRMFConfig(BaseModel):
@@ -27,7 +29,7 @@ class BPRMFConfig(BaseModel):
     id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
 
 
-class BPRMF(nn.Module):
+class BPRMF(Model[Tensor]):
     """``score = p_u . q_o + b_o``, meant for the pair-wise loss.
 
     The object vector ``q_o`` concatenates the embeddings of the object's features, as in the paper's comparison; the
@@ -61,10 +63,8 @@ class BPRMF(nn.Module):
             self.users[key(g)] = nn.Embedding(vocabularies.users_size, width)
             nn.init.normal_(cast(nn.Embedding, self.users[key(g)]).weight, std=width**-0.5)
             if "object_id" in group.features:
-                bias = nn.Embedding(vocabularies.size(schema.vocabulary(g, "object_id")), 1)
-                nn.init.zeros_(bias.weight)
-                self.biases[key(g)] = bias
-        self.dropout = Dropout(config.embedding_dropout)
+                self.biases[key(g)] = zeros(schema.vocabulary(g, "object_id"), vocabularies)
+        self.dropout = nn.Dropout(config.embedding_dropout)
 
     def encode(self, batch: Batch) -> Int[Tensor, " b"]:
         """Who asks: the vector depends on the target's group."""
@@ -78,6 +78,3 @@ class BPRMF(nn.Module):
         if name in self.biases:
             scores = scores + self.biases[name](candidates.features["object_id"]).view(candidates.shape)
         return Scores(scores, q, p)
-
-    def forward(self, batch: Batch) -> Scores:
-        return self.score(self.encode(batch), batch.candidates)

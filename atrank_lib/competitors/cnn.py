@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.competitors.base import Competitor, CompetitorConfig
-from atrank_lib.grouping import Vocabularies
-from atrank_lib.log.schema import Schema
-from atrank_lib.noise import Dropout
-from atrank_lib.samples import Batch
+from atrank_lib.batches import Batch
+from atrank_lib.competitors.base import Competitor
+from atrank_lib.log.vocabularies import Vocabularies
 
 WIDTHS, MAPS = range(1, 11), 32  # the paper's: "ten kinds of window sizes from one to ten", 32 maps each
 
@@ -24,28 +20,17 @@ class CNN(Competitor):
     behavior count, so padding changes nothing.
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        vocabularies: Vocabularies,
-        config: CompetitorConfig | None = None,
-        histories: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(schema, vocabularies, config, histories)
+    def add_layers(self, vocabularies: Vocabularies) -> None:
         hidden = self.config.hidden
         self.convolutions = nn.ModuleList(nn.Conv1d(hidden, MAPS, width) for width in WIDTHS)
-        self.after = Dropout(self.config.dropout)
+        self.after = nn.Dropout(self.config.dropout)
         self.join = nn.Linear(len(WIDTHS) * MAPS, hidden)
 
     def user(self, batch: Batch) -> Float[Tensor, "b d"]:
-        s, layout = self.sequence(batch)
-        pooled = []
-        for strip, table in zip(layout.strips, layout.apart(s), strict=True):
-            mask = strip.mask
-            x, maps = table.transpose(1, 2), []  # [b, d, t]
-            for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
-                windows = torch.relu(convolution(nn.functional.pad(x, (0, width - 1))))  # [b, 32, t]
-                # relu leaves nothing below zero, so zero is as good as left out
-                maps.append((windows if mask is None else windows * mask[:, None]).amax(dim=2))
-            pooled.append(torch.cat(maps, dim=1))
-        return self.join(self.after(layout.samples.together(pooled)))
+        s, packing = self.sequence(batch)
+        x, maps = packing.pad(s).transpose(1, 2), []  # [b, d, t]
+        for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
+            windows = torch.relu(convolution(nn.functional.pad(x, (0, width - 1))))  # [b, 32, t]
+            # relu leaves nothing below zero, so zero is as good as left out
+            maps.append((windows * packing.mask[:, None]).amax(dim=2))
+        return self.join(self.after(torch.cat(maps, dim=1)))

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from atrank_lib.competitors.base import Competitor, CompetitorConfig, owners, softmax_of_samples
-from atrank_lib.grouping import Vocabularies
-from atrank_lib.layout import Layout
-from atrank_lib.log.schema import Schema
-from atrank_lib.model import Scores
-from atrank_lib.noise import Dropout
-from atrank_lib.samples import Batch, Candidates
-
-
-@dataclass(frozen=True)
-class Behaviors:
-    """Projected behaviors of a batch, and the sample of each."""
-
-    s: Float[Tensor, "n d"]
-    owner: Int[Tensor, " n"]
-    size: int
+from atrank_lib.batches import Batch, Candidates, Packing
+from atrank_lib.competitors.base import Competitor, CompetitorConfig, softmax_of_samples
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.ranking import Scores
 
 
 class DINConfig(CompetitorConfig):
@@ -45,35 +30,27 @@ class DIN(Competitor):
     Config = DINConfig
     config: DINConfig
 
-    def __init__(
-        self,
-        schema: Schema,
-        vocabularies: Vocabularies,
-        config: DINConfig | None = None,
-        histories: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(schema, vocabularies, config, histories)
+    def add_layers(self, vocabularies: Vocabularies) -> None:
         d = self.config.hidden
         self.activation = nn.Sequential(nn.Linear(4 * d, 36), nn.PReLU(), nn.Linear(36, 1))
         self.top = nn.Sequential(
             nn.Linear(3 * d, 80),
             nn.PReLU(),
-            Dropout(self.config.dropout),
+            nn.Dropout(self.config.dropout),
             nn.Linear(80, 40),
             nn.PReLU(),
             nn.Linear(40, 1),
         )
 
-    def encode(self, batch: Batch) -> Behaviors:
-        layout = Layout(batch.slots, batch.size, batch.length)
-        return Behaviors(self.project(batch), owners(layout), batch.size)
+    def encode(self, batch: Batch) -> tuple[Float[Tensor, "n d"], Packing]:
+        return self.project(batch), batch.packing
 
-    def score(self, encoding: Behaviors, candidates: Candidates) -> Scores:
-        h, _ = self.targets(candidates)
-        asked = h.index_select(0, encoding.owner)  # [n, c, d]
-        told = encoding.s[:, None].expand_as(asked)
-        weight = self.activation(torch.cat([told, asked, told - asked, told * asked], dim=-1))  # [n, c, 1]
+    def score(self, encoding: tuple[Float[Tensor, "n d"], Packing], candidates: Candidates) -> Scores:
+        (s, packing), h = encoding, self.targets(candidates).h
+        target = h.index_select(0, packing.owner)  # [n, c, d]
+        s = s[:, None].expand_as(target)
+        weight = self.activation(torch.cat([s, target, s - target, s * target], dim=-1))  # [n, c, 1]
         if self.config.normalized:
-            weight = softmax_of_samples(weight, encoding.owner, encoding.size)
-        e = torch.zeros_like(h).index_add(0, encoding.owner, weight * told)
+            weight = softmax_of_samples(weight, packing.owner, len(h))
+        e = torch.zeros_like(h).index_add(0, packing.owner, weight * s)
         return Scores(self.top(torch.cat([h, e, h * e], dim=-1)).squeeze(-1), h, e)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,14 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.competitors.base import Competitor, CompetitorConfig, mean_of_samples, owners
-from atrank_lib.embedding import key
-from atrank_lib.grouping import Vocabularies
-from atrank_lib.layout import Layout
-from atrank_lib.log.schema import Schema
-from atrank_lib.model import Scores
-from atrank_lib.noise import Dropout
-from atrank_lib.samples import Batch, Candidates
+from atrank_lib.batches import Batch, Candidates
+from atrank_lib.competitors.base import Competitor, mean_of_samples
+from atrank_lib.log.naming import key
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.ranking import Scores
+from atrank_lib.variants import zeros
 
 
 @dataclass(frozen=True)
@@ -35,34 +32,18 @@ class WideDeep(Competitor):
     ``log(1 + how often the history holds that value)``. Deep: ``MLP([mean_i s_i; h_t])``.
     """
 
-    def __init__(
-        self,
-        schema: Schema,
-        vocabularies: Vocabularies,
-        config: CompetitorConfig | None = None,
-        histories: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(schema, vocabularies, config, histories)
+    def add_layers(self, vocabularies: Vocabularies) -> None:
         d = self.config.hidden
         self.alone, self.crossed = nn.ModuleDict(), nn.ModuleDict()
-        for group in schema.groups:
+        for group in self.schema.groups:
             for name in self.categorical(group).values():
                 if key(name) in self.alone:
                     continue
-                for weights in (self.alone, self.crossed):
-                    weights[key(name)] = nn.Embedding(vocabularies.size(name), 1)
-                    nn.init.zeros_(cast(nn.Embedding, weights[key(name)]).weight)
+                self.alone[key(name)], self.crossed[key(name)] = (zeros(name, vocabularies) for _ in range(2))
         self.deep = nn.Sequential(
-            nn.Linear(2 * d, d), nn.ReLU(), Dropout(self.config.dropout), nn.Linear(d, d // 2), nn.ReLU()
+            nn.Linear(2 * d, d), nn.ReLU(), nn.Dropout(self.config.dropout), nn.Linear(d, d // 2), nn.ReLU()
         )
         self.top = nn.Linear(d // 2, 1)
-
-    def lookups(self) -> dict[str, list[nn.Embedding]]:
-        found = super().lookups()
-        for name, tables in found.items():
-            if key(name) in self.alone:
-                tables += [cast(nn.Embedding, self.alone[key(name)]), cast(nn.Embedding, self.crossed[key(name)])]
-        return found
 
     def categorical(self, group: str) -> dict[str, str]:
         """The categorical features of a group and their vocabularies."""
@@ -70,7 +51,7 @@ class WideDeep(Competitor):
         return {f: self.schema.vocabulary(group, f) for f, spec in features.items() if spec.kind == "categorical"}
 
     def encode(self, batch: Batch) -> History:
-        owner = owners(Layout(batch.slots, batch.size, batch.length))
+        owner = batch.packing.owner
         held: dict[str, list[tuple[Tensor, Tensor]]] = {}
         first = 0
         for group, behaviors in batch.histories.items():
@@ -95,7 +76,7 @@ class WideDeep(Competitor):
         return total
 
     def score(self, encoding: History, candidates: Candidates) -> Scores:
-        h, _ = self.targets(candidates)
+        h = self.targets(candidates).h
         e = encoding.mean[:, None].expand_as(h)
         deep = self.top(self.deep(torch.cat([e, h], dim=-1))).squeeze(-1)
         return Scores(self.wide(encoding, candidates) + deep, h, e)

@@ -1,9 +1,8 @@
 """Linear layers and attention in compiled code of our own, for training and scoring on a CPU in 32-bit floats.
 
-``kernels.c`` is compiled once by the machine's own C compiler, for the machine's own processor, and kept in the user's
-cache folder. Where there is no compiler, and for anything but float32 on a CPU, torch's operators do the same work:
-``ready`` decides, and results agree to rounding. ``ATRANK_KERNELS=0`` turns the compiled code off for a whole process,
-``off()`` for a while.
+``kernels.c`` is compiled once, for the machine's own processor (``compiled``). Where there is no compiler, and for
+anything but float32 on a CPU, torch's operators do the same work: ``ready`` decides, and results agree to rounding.
+``ATRANK_KERNELS=0`` turns the compiled code off for a whole process, ``off()`` for a while.
 
 What is gained, and why, is the subject of chapter 11: a product of matrices that uses the processor's widest vectors;
 attention that reads each user's rows where they lie, without padding; threads that share rows, not operators.
@@ -13,29 +12,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import logging
 import os
-import platform
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import c_int32, c_int64, c_void_p
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.log.writing import writing_file
+from atrank_lib.fast.compiled import library
 
-logger = logging.getLogger(__name__)
-
-_SOURCE = Path(__file__).with_name("kernels.c")
-_FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=gnu11", "-shared", "-fPIC")
 _SHARED = 2**22  # operations from which on all threads take part: some 20 microseconds of one
 _on = os.environ.get("ATRANK_KERNELS", "1") != "0"
 
@@ -54,58 +43,6 @@ def off() -> Iterator[None]:
         yield
     finally:
         _on = before
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept: ``atrank_lib`` in the user's cache folder (``XDG_CACHE_HOME``)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrank_lib"
-
-
-def build(folder: Path, compiler: str) -> Path:
-    """Compile ``kernels.c`` into a folder, unless that was done before for this processor; returns the library's file.
-
-    Raises:
-        OSError, subprocess.CalledProcessError: the folder cannot be written, or the compiler fails.
-    """
-    machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), compiler, *_FLAGS)
-    content = _SOURCE.read_bytes() + "\0".join(machine).encode()
-    library = folder / f"kernels-{hashlib.sha256(content).hexdigest()[:16]}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with writing_file(library) as beside:
-            command = [compiler, *_FLAGS, "-o", str(beside), str(_SOURCE), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    return library
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled code; None where it cannot be had, which is logged once."""
-    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        logger.info(
-            "no C compiler here, so torch's operators do all the work; results are the same, training is slower"
-        )
-        return None
-    try:
-        found = ctypes.CDLL(str(build(cache_folder(), compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().partition("\n")[0]
-        logger.info("kernels.c cannot be compiled here (%s), so torch's operators do all the work", said)
-        return None
-    p, n, i = c_void_p, c_int64, c_int
-    found.width.restype = found.look_up.restype = n
-    found.linear.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
-    found.linear_back.argtypes = [n, n, n, p, p, p, p, p, p, p, p, n, n, i]
-    found.attend.argtypes = [n, p, p, p, p, n, n, c_float, p, p, p, p, p, i]
-    found.attend_back.argtypes = [n, p, p, p, p, n, n, c_float, *[p] * 9, i]
-    found.look_up.argtypes = [n, n, n, p, p, p, p, p, p, p, i]
-    found.look_up_back.argtypes = [n, n, n, p, p, p, p, p, i]
-    found.pay.argtypes = [n, n, p, p, c_float, p, p, p, p, p, p, p, p, i]
-    found.put.argtypes = [n, n, p, n, p, p, i]
-    for name in ("linear", "linear_back", "attend", "attend_back", "look_up_back", "pay", "put"):
-        getattr(found, name).restype = None
-    return found
 
 
 def ready(x: Tensor, *widths: int) -> bool:
@@ -220,36 +157,7 @@ def layers(
     parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
     found = _Layers.apply(x.reshape(-1, x.shape[-1]).contiguous(), tuple(relu), *parameters)
     found = (found,) if len(linears) == 1 else found
-    return tuple(y.view(*x.shape[:-1], -1) for y in found) if x.dim() != 2 else found
-
-
-class Linear(nn.Linear):
-    """``nn.Linear`` through ``layers``.
-
-    >>> Linear(16, 32)(torch.randn(3, 16)).shape
-    torch.Size([3, 32])
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        return layers(input, [self], [False])[0] if ready(input) else super().forward(input)
-
-
-class Perceptron(nn.Sequential):
-    """A linear layer and a relu, in one go.
-
-    >>> bool((Perceptron(16, 32)(torch.randn(3, 16)) >= 0).all())
-    True
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs), nn.ReLU())
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not ready(input):
-            return super().forward(input)
-        linear, _ = self
-        assert isinstance(linear, nn.Linear)
-        return layers(input, [linear], [True])[0]
+    return tuple(y.view(*x.shape[:-1], y.shape[-1]) for y in found) if x.dim() != 2 else found
 
 
 class _Attention(torch.autograd.Function):
@@ -257,14 +165,14 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, spaces: int, scale: float
     ) -> Tensor:
-        told = torch.empty_like(queries)
+        out = torch.empty_like(queries)
         logs = queries.new_empty(len(queries), spaces)
         ctx.call = (*rows.where(), spaces, queries.shape[1], scale)
-        ctx.threads = _threads(len(queries) * queries.shape[1] * (8 * len(keys) // max(1, len(rows.told) - 1)))
-        _found().attend(*ctx.call, *map(_at, (queries, keys, values, told, logs)), ctx.threads)
-        ctx.save_for_backward(queries, keys, values, told, logs)
-        ctx.rows = rows
-        return told
+        ctx.threads = _threads(len(queries) * queries.shape[1] * (8 * len(keys) // max(1, len(rows.keys) - 1)))
+        _found().attend(*ctx.call, *map(_at, (queries, keys, values, out, logs)), ctx.threads)
+        ctx.save_for_backward(queries, keys, values, out, logs)
+        ctx.rows = rows  # which holds what the addresses of the call point to
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -278,23 +186,23 @@ class _Attention(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows belong to whom: sample ``i`` asks with rows ``asked[i]`` to ``asked[i + 1]`` of the queries.
+    """Which rows of two tables belong to sample ``i``: rows ``queries[i]`` to ``queries[i + 1]`` of the queries, and
+    rows ``keys[i]`` to ``keys[i + 1]`` of keys and values.
 
-    It is told by rows ``told[i]`` to ``told[i + 1]`` of keys and values. Where a table is kept in another order,
-    ``asks`` or ``tells`` say where each of these rows stands.
+    Where a table is kept in another order, ``query_order`` or ``key_order`` say where each of these rows stands.
 
-    >>> Rows(torch.tensor([0, 2, 4]), torch.tensor([0, 3, 3])).told.diff().tolist()  # behaviors of two samples
+    >>> Rows(queries=torch.tensor([0, 2, 4]), keys=torch.tensor([0, 3, 3])).keys.diff().tolist()  # of two samples
     [3, 0]
     """
 
-    asked: Int[Tensor, " ends"]
-    told: Int[Tensor, " ends"]
-    asks: Int[Tensor, " q"] | None = None
-    tells: Int[Tensor, " n"] | None = None
+    queries: Int[Tensor, " offsets"]
+    keys: Int[Tensor, " offsets"]
+    query_order: Int[Tensor, " q"] | None = None
+    key_order: Int[Tensor, " n"] | None = None
 
     def where(self) -> tuple[int | None, ...]:
         """Number of samples, and addresses."""
-        return len(self.told) - 1, _at(self.asked), _at(self.told), _at(self.asks), _at(self.tells)
+        return len(self.keys) - 1, _at(self.queries), _at(self.keys), _at(self.query_order), _at(self.key_order)
 
 
 def attend(
@@ -307,17 +215,17 @@ def attend(
 ) -> Float[Tensor, "q d"]:
     """``softmax(scale * Q K^T) V`` in every space, of each sample by itself, nothing padded; where ``ready``.
 
-    Spaces stand side by side in the columns. Who is told by nothing gets zeros. Weights are computed anew on the way
-    back, so memory grows with the number of behaviors, not with its square.
+    Spaces stand side by side in the columns. A query of a sample without keys gets zeros. Weights are computed anew on
+    the way back, so memory grows with the number of behaviors, not with its square.
 
     >>> keys = torch.zeros(3, 16)
     >>> values = torch.tensor([[1.0], [3.0], [7.0]]).repeat(1, 16)
-    >>> rows = Rows(torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]))  # two samples: two behaviors, and one
+    >>> rows = Rows(queries=torch.tensor([0, 1, 2]), keys=torch.tensor([0, 2, 3]))  # two behaviors, and one
     >>> if ready(keys, 16):
     ...     assert attend(torch.ones(2, 16), keys, values, rows, spaces=1, scale=1.0)[:, 0].tolist() == [2.0, 7.0]
     """
     ends = len(queries), len(keys), len(values)
-    wanted = int(rows.asked[-1]), int(rows.told[-1]), int(rows.told[-1])
+    wanted = int(rows.queries[-1]), int(rows.keys[-1]), int(rows.keys[-1])
     if ends != wanted or not queries.shape[1] == keys.shape[1] == values.shape[1]:
         shapes = [tuple(x.shape) for x in (queries, keys, values)]
         raise ValueError(f"queries, keys and values {shapes} do not have the rows {wanted} of one width")
@@ -370,9 +278,9 @@ def look_up(
     return cast(Tensor, _LookUp.apply(tuple(i.contiguous() for i in indices), tuple(first), tuple(added), *tables))
 
 
-def pay(
+def catch_up(
     rows: Int[Tensor, " n"],
-    due: Float[Tensor, "n columns"],
+    missed: Float[Tensor, "n columns"],
     eps: float,
     weight: Float[Tensor, "r d"],
     moments: tuple[Float[Tensor, "r d"], Float[Tensor, "r d"]],
@@ -380,31 +288,31 @@ def pay(
 ) -> list[Float[Tensor, "n d"]]:
     """What ``row_updates`` computes for ``rows``: weights, both moments of Adam, and the average, brought up to date.
 
-    ``due`` has for each row the fades of both moments and the rule of what the weight is owed; with an average, also
-    the share of itself that it keeps and the rule of what it is owed: 6 or 11 columns; where ``ready``.
+    ``missed`` has for each row the fades of both moments and the rule of what the weight has missed; with an average,
+    also the share of itself that it keeps and its own rule: 6 or 11 columns; where ``ready``.
 
-    >>> due = torch.tensor([[0.5, 0.25, 1.0, 2.0, 1.0, 0.0]])
+    >>> missed = torch.tensor([[0.5, 0.25, 1.0, 2.0, 1.0, 0.0]])
     >>> table = torch.ones(3, 16)
     >>> if ready(table, 16):
-    ...     found = pay(torch.tensor([2]), due, 0.0, table, (table, table), None)
+    ...     found = catch_up(torch.tensor([2]), missed, 0.0, table, (table, table), None)
     ...     assert [x[0, 0].item() for x in found] == [-1.0, 0.5, 0.25]
     """
     found = [weight.new_empty(len(rows), weight.shape[1]) for _ in range(3 if average is None else 4)]
-    given = (weight, *moments, average)
-    ends = [*map(_at, found), None][:4]
-    _found().pay(*found[0].shape, _at(rows), _at(due), eps, *map(_at, given), *ends, _threads(32 * found[0].numel()))
+    n, dim = found[0].shape
+    given, taken = (weight, *moments, average), [*map(_at, found), None][:4]
+    _found().catch_up(n, dim, _at(rows), _at(missed), eps, *map(_at, given), *taken, _threads(32 * n * dim))
     return found
 
 
-def put(
+def write_rows(
     rows: Int[Tensor, " n"], tables: Sequence[Float[Tensor, "r d"]], values: Sequence[Float[Tensor, "n d"]]
 ) -> None:
     """Write ``values`` into ``rows`` of as many tables, in place; where ``ready``.
 
     >>> table = torch.zeros(3, 16)
     >>> if ready(table, 16):
-    ...     put(torch.tensor([2]), [table], [torch.ones(1, 16)])
+    ...     write_rows(torch.tensor([2]), [table], [torch.ones(1, 16)])
     ...     assert table.sum(dim=1).tolist() == [0.0, 0.0, 16.0]
     """
     n, dim = values[0].shape
-    _found().put(n, dim, _at(rows), len(tables), _all_at(tables), _all_at(values), _threads(32 * n * dim))
+    _found().write_rows(n, dim, _at(rows), len(tables), _all_at(tables), _all_at(values), _threads(32 * n * dim))

@@ -2,8 +2,8 @@
 
 A step reads a few hundred rows of a table, yet a plain step writes a gradient as large as the table, scales it, and
 moves every row: Adam's momentum goes on moving rows whose gradient is zero, and averaged weights follow. Here a step
-works on a small table that holds the batch's rows alone. What the other rows have missed is owed to them; it is paid,
-in closed form, when a batch reads them next, or at the end of an epoch.
+works on a small table that holds the batch's rows alone. The other rows catch up with what they have missed, in closed
+form, when a batch reads them next, or at the end of an epoch.
 
 With gradient zero after step ``s``, Adam does at step ``j`` to a number ``p`` with moments ``m`` and ``v``, where
 ``lr`` is the learning rate and ``c_j = 1 - beta^j`` corrects the bias::
@@ -11,11 +11,11 @@ With gradient zero after step ``s``, Adam does at step ``j`` to a number ``p`` w
     m_j = beta_1^(j-s) m_s,   v_j = beta_2^(j-s) v_s,   p_j = p_(j-1) - lr_j / c1_j * m_j / (sqrt(v_j / c2_j) + eps)
 
 so with ``w_j = lr_j sqrt(c2_j) / c1_j * r^(j-s)``, ``r = beta_1 / sqrt(beta_2)``, and ``x_j = sqrt(c2_j)
-beta_2^(-(j-s)/2)`` a row that was last paid after step ``s`` is owed a sum over the steps it missed::
+beta_2^(-(j-s)/2)`` a row that last caught up after step ``s`` has missed a sum over the steps since::
 
     p_t = p_s - m_s sum_j w_j / (sqrt(v_s) + eps x_j)
 
-Without ``eps`` the sum of ``w_j`` is one number for each ``s``, and whatever the row holds, its debt is exact. With
+Without ``eps`` the sum of ``w_j`` is one number for each ``s``, exact for whatever the row holds. With
 ``eps`` it is replaced by a rule of Gauss, ``sum_i q_i / (sqrt(v_s) + eps x_i)``, whose two points ``x_i`` and weights
 ``q_i`` are again the same for all rows of one ``s``. It is right where ``eps`` is small beside ``sqrt(v_s)`` and where
 it is large, and in between within a hundredth of a full step (the tests compare). Averages with decays ``d_j``,
@@ -25,25 +25,25 @@ the same kind of sum with weights of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.optim.adam import adam
-from torch.optim.swa_utils import AveragedModel
 
+from atrank_lib.batches import Batch, Features, Ragged
+from atrank_lib.embedding import Table
 from atrank_lib.fast import kernels
-from atrank_lib.grouping import UNKNOWN, Features, Ragged
 from atrank_lib.log.schema import Schema
-from atrank_lib.samples import Batch
-from atrank_lib.scale.processes import Processes
+from atrank_lib.log.vocabularies import UNKNOWN
+from atrank_lib.ranking import Model
+from atrank_lib.training import Recipe, Steps, Turn
 
 _LEAST = 8_192  # rows: a smaller table is cheaper to update as a whole, whatever the batch
-_WINDOW = 4_096  # after this many steps every row is paid, so that what is kept for each past step stays small
+_WINDOW = 4_096  # after this many steps every row catches up, so that what is kept for each past step stays small
 
 
 def large(batch_size: int) -> int:
@@ -51,14 +51,14 @@ def large(batch_size: int) -> int:
     return max(_LEAST, 100 * batch_size)
 
 
-class _Owed:
-    """What rows are owed that were last paid after 0, 1, 2, ... ``now`` steps.
+class _Missed:
+    """What rows have missed that last caught up after 0, 1, 2, ... ``now`` steps.
 
     ``sums[k]`` holds ``sum_j w_j x_j^(k-1)`` of weights, then of averages where there are any; ``a`` is their ``A``.
 
     Args:
-        adam: the two betas, and how many steps Adam has taken before; None for SGD, which owes nothing.
-        averaged: whether averages are owed too.
+        adam: the two betas, and how many steps Adam has taken before; None for SGD, by which nothing is missed.
+        averaged: whether averages are missed too.
     """
 
     def __init__(self, adam: tuple[float, float, float] | None, averaged: bool) -> None:
@@ -84,7 +84,7 @@ class _Owed:
             self.sums[:, 1, past] = decay * self.sums[:, 1, past] + (1 - decay) * self.sums[:, 0, past]
 
     def rule(self, last: Int[Tensor, " r"]) -> Float[Tensor, "kinds 4 r"]:
-        """``x_1, q_1, x_2, q_2`` of weights, and of averages, for rows that were last paid after these steps.
+        """``x_1, q_1, x_2, q_2`` of weights, and of averages, for rows that last caught up after these steps.
 
         Gauss's rule for the weights ``w_j / x_j``: its points are the roots of ``x^2 - 2 b x + c``, which is orthogonal
         to 1 and x.
@@ -100,27 +100,34 @@ class _Owed:
         return torch.stack([x1, first - q2, x2, q2], dim=1)
 
 
-class _Table:
-    """A large table, its optimizer's state and its average, and up to which step every row is paid."""
+class _LargeTable:
+    """A table, its optimizer's state and its average, and up to which step every row has caught up."""
 
     def __init__(self, module: nn.Embedding, optimizer: torch.optim.Optimizer, averaged: Tensor | None) -> None:
-        self.module, self.averaged = module, averaged
+        self.module, self.optimizer, self.averaged = module, optimizer, averaged
         self.weight = module.weight
-        self.optimizer, self.group = optimizer, optimizer.param_groups[0]
         self.last = torch.zeros(len(self.weight), dtype=torch.long)
-        self.state: dict[str, Tensor] = {}
-        if isinstance(optimizer, torch.optim.Adam):
-            self.state = optimizer.state[self.weight]
+        self._begin()
+
+    def _begin(self) -> None:
+        """Count anew, from the optimizer's state as it is now: a checkpoint may have put another in its place."""
+        self.group, self.state = self.optimizer.param_groups[0], dict[str, Tensor]()
+        if "betas" in self.group:
+            self.state = self.optimizer.state[self.weight]
             if not self.state:
                 self.state["step"] = torch.tensor(0.0)
                 self.state["exp_avg"] = torch.zeros_like(self.weight)
                 self.state["exp_avg_sq"] = torch.zeros_like(self.weight)
-        self._forget()
+        adam = (*self.group["betas"], float(self.state["step"])) if self.state else None
+        self.missed = _Missed(adam, self.averaged is not None)
+        self.last.zero_()
 
     def shrink(self, rows: Int[Tensor, " r"]) -> None:
         """Put the rows alone in the module's place of the table."""
+        if not self.missed.now:
+            self._begin()
         self.rows = rows
-        self.held = self._paid(rows)
+        self.held = self._up_to_date(rows)
         self.module.weight = nn.Parameter(self.held[0])
 
     def step(self, decay: float | None) -> None:
@@ -147,162 +154,133 @@ class _Table:
                 eps=self.group["eps"],
                 maximize=False,
             )
-        self.owed.step(None if gradient is None else rate, decay)
+        self.missed.step(None if gradient is None else rate, decay)
         if decay is not None:
             self.held[-1].lerp_(weight, 1 - decay)
         self._write(self.rows, self.held)
 
-    def pay_all(self) -> None:
+    def catch_up(self) -> None:
         """Bring every row up to date and begin to count anew."""
         for rows in torch.arange(len(self.weight)).split(65_536):  # so that memory stays small
-            self._write(rows, self._paid(rows))
-        self._forget()
+            self._write(rows, self._up_to_date(rows))
+        self._begin()
 
-    def _forget(self) -> None:
-        self.owed = _Owed(
-            (*self.group["betas"], float(self.state["step"])) if self.state else None, self.averaged is not None
-        )
-        self.last.zero_()
-
-    def _paid(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
+    def _up_to_date(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
         """Weights, Adam's moments and the average of ``rows``, as if every step so far had moved all rows."""
-        owed, last = self.owed, self.last[rows]
+        missed, last = self.missed, self.last[rows]
         fades: list[Tensor] = []
         if self.state:
-            age = (owed.taken[owed.now] - owed.taken[last]).double()
+            age = (missed.taken[missed.now] - missed.taken[last]).double()
             fades = [beta**age for beta in self.group["betas"]]
-            rule = owed.rule(last)
+            rule = missed.rule(last)
             if kernels.ready(self.weight, self.weight.shape[1]):
-                due = [torch.stack(fades), rule[0], *([owed.a[last][None], rule[1]] if len(rule) > 1 else [])]
-                columns = torch.cat(due).T.float().contiguous()
+                parts = [torch.stack(fades), rule[0], *([missed.a[last][None], rule[1]] if len(rule) > 1 else [])]
+                columns = torch.cat(parts).T.float().contiguous()
                 moments = self.state["exp_avg"], self.state["exp_avg_sq"]
-                return kernels.pay(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
+                return kernels.catch_up(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
         weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
         faded: list[Tensor] = []
-        owing: list[Tensor] = []
+        lost: list[Tensor] = []
         if self.state:
             m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
             root, eps = v.sqrt(), self.group["eps"]
             for kind in rule:
                 x1, q1, x2, q2 = (_column(x, weight) for x in kind)
-                owing.append(m * (q1 / (root + eps * x1) + q2 / (root + eps * x2)))
-            now = weight - owing[0]
+                lost.append(m * (q1 / (root + eps * x1) + q2 / (root + eps * x2)))
+            now = weight - lost[0]
             faded = [moment * _column(fade, weight) for moment, fade in zip((m, v), fades, strict=True)]
         if self.averaged is None:
             return [now, *faded]
-        average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(owed.a[last], weight))
+        average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(missed.a[last], weight))
         if self.state:
-            average -= owing[1]
+            average -= lost[1]
         return [now, *faded, average]
 
     def _write(self, rows: Int[Tensor, " r"], values: list[Float[Tensor, "r _"]]) -> None:
-        places = [self.weight.detach(), *(self.state[name] for name in ("exp_avg", "exp_avg_sq") if self.state)]
+        tables = [self.weight.detach(), *(self.state[name] for name in ("exp_avg", "exp_avg_sq") if self.state)]
         if self.averaged is not None:
-            places.append(self.averaged)
+            tables.append(self.averaged)
         if kernels.ready(self.weight, self.weight.shape[1]):
-            kernels.put(rows, places, values)
+            kernels.write_rows(rows, tables, values)
         else:
-            for place, value in zip(places, values, strict=True):
-                place.index_copy_(0, rows, value)
-        self.last[rows] = self.owed.now
+            for table, value in zip(tables, values, strict=True):
+                table.index_copy_(0, rows, value)
+        self.last[rows] = self.missed.now
 
 
 def _column(values: Float[Tensor, " r"], like: Tensor) -> Float[Tensor, "r 1"]:
     return values.to(like.dtype)[:, None]
 
 
-class RowUpdates:
-    """Steps of an optimizer, and of the average that follows it, which touch only the rows their batches hold.
+class RowSteps(Steps):
+    """Steps that touch only the rows their batches hold of tables with at least ``least`` rows; see ``large``.
 
-    Args:
-        model: its ``lookups()`` say which tables are looked up with the indices of which vocabulary; a model without
-            them is moved as a whole, and so is one on a GPU.
-        optimizer: SGD without momentum, or Adam; with weight decay all rows move in every step.
-        average: whose weights follow the model's, and with which decay at most.
-        least: rows of a table from which on it is updated by rows; see ``large``.
+    With weight decay, or on another device, all rows move in every step, as in ``Steps``.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: tuple[AveragedModel, float] | None = None,
-        least: int = _LEAST,
-    ) -> None:
-        self.optimizer, self.average = optimizer, average
-        self.averages: dict[int, Tensor] = {}
-        if average is not None:
-            followers = average[0].module.parameters()
-            self.averages = {id(p): a.detach() for p, a in zip(model.parameters(), followers, strict=True)}
-        whole = optimizer.param_groups[0]["weight_decay"] or next(model.parameters()).device.type != "cpu"
-        known: Any = model
-        lookups = {} if whole or not hasattr(model, "lookups") else known.lookups()
-        self.schema: Schema = getattr(model, "schema", None)  # type: ignore[assignment]  # read where there are lookups
-        self.tables = {
-            vocabulary: [_Table(m, optimizer, self.averages.get(id(m.weight))) for m in modules]
-            for vocabulary, modules in lookups.items()
-            if len(modules[0].weight) >= least
-        }
+    def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int], least: int | None = None) -> None:
+        super().__init__(model, recipe, tasks)
+        least = large(recipe.batch_size) if least is None else least
+        averages = {id(p): a.detach() for p, a in zip(self.leading, self.following, strict=True)}
+        self.tables: dict[str, list[_LargeTable]] = {}
+        if not recipe.weight_decay and self.leading[0].device.type == "cpu":
+            for module in model.modules():
+                if isinstance(module, Table) and len(module.weight) >= least:
+                    averaged = averages[id(module.weight)] if self.average is not None else None
+                    table = _LargeTable(module, self.optimizer, averaged)
+                    self.tables.setdefault(module.vocabulary, []).append(table)
+        in_rows = {id(t.weight) for t in self._all()}
+        pairs = zip(self.leading, self.following, strict=True)
+        rest = [(p, a) for p, a in pairs if id(p) not in in_rows]
+        self.leading, self.following = [p for p, _ in rest], [a for _, a in rest]
         self.marks = {v: torch.zeros(len(t[0].weight), dtype=torch.bool) for v, t in self.tables.items()}
         self.places = {v: torch.zeros(len(t[0].weight), dtype=torch.long) for v, t in self.tables.items()}
-        in_rows = {id(t.weight) for tables in self.tables.values() for t in tables}
-        self.rest = [p for p in model.parameters() if id(p) not in in_rows]
 
-    @contextmanager
-    def small(self, batches: Sequence[Batch], processes: Processes) -> Iterator[list[Batch]]:
-        """Inside, large tables hold only the rows of these batches (of all processes'), where their indices point."""
+    def _all(self) -> list[_LargeTable]:
+        return [table for tables in self.tables.values() for table in tables]
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The model's parameters; while a step is taken, large tables' rows at hand."""
+        return [*super().parameters(), *(cast(nn.Parameter, t.module.weight) for t in self._all())]
+
+    def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
         if not self.tables:
-            yield list(batches)
-            return
+            return super().take(turn, rate, generator)
+        schema = self.model.schema
         for vocabulary, tables in self.tables.items():
             mark, place = self.marks[vocabulary], self.places[vocabulary]
             mark[UNKNOWN] = True  # and it stays index 0, for those who replace an id by unknown
-            for batch in batches:
-                for index in _indices(batch, self.schema, vocabulary):
+            for _, _, batch in turn:
+                for index in _indices(batch, schema, vocabulary):
                     mark[index] = True
-            if processes.world > 1:
-                mark |= processes.sum(mark.int()) > 0
-            rows = mark.nonzero().squeeze(1)
+            rows = self.seen(mark).nonzero().squeeze(1)
             mark[rows] = False
             place[rows] = torch.arange(len(rows))
             for table in tables:
                 table.shrink(rows)
         try:
-            yield [_relabeled(batch, self.schema, self.places) for batch in batches]
+            small = [(name, count, _relabeled(batch, schema, self.places)) for name, count, batch in turn]
+            return super().take(small, rate, generator)
         finally:
-            for tables in self.tables.values():
-                for table in tables:
-                    table.module.weight = table.weight
+            for table in self._all():
+                table.module.weight = table.weight
 
-    def parameters(self) -> list[nn.Parameter]:
-        """What this step has gradients for: the model's parameters; inside ``small``, large tables' rows at hand."""
-        rows = (cast(nn.Parameter, table.module.weight) for tables in self.tables.values() for table in tables)
-        return [*self.rest, *rows]
+    def seen(self, mark: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
+        """Which rows of a table this step reads."""
+        return mark
 
-    def step(self, learning_rate: float) -> None:
-        """One step of the optimizer, and of the average, with the gradients that are there; inside ``small``."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        decay = None
-        if self.average is not None:
-            averaged, most = self.average
-            count = int(averaged.n_averaged)
-            decay = min(most, count / (count + 10))  # small in the first steps, so that the start is forgotten
-            averaged.n_averaged += 1
-            follow = [p.detach() for p in self.rest]
-            torch._foreach_lerp_([self.averages[id(p)] for p in self.rest], follow, 1 - decay)
-        for tables in self.tables.values():
-            for table in tables:
-                table.step(decay)
-                if table.owed.now == _WINDOW:
-                    table.pay_all()
+    def move(self, rate: float) -> float | None:
+        decay = super().move(rate)
+        for table in self._all():
+            table.step(decay)
+            if table.missed.now == _WINDOW:
+                table.catch_up()
+        return decay
 
-    def pay_all(self) -> None:
-        """Bring every row up to date: before weights are read, evaluated or saved."""
-        for tables in self.tables.values():
-            for table in tables:
-                table.pay_all()
+    def settle(self) -> None:
+        """Bring every row up to date."""
+        for table in self._all():
+            table.catch_up()
 
 
 def _indices(batch: Batch, schema: Schema, vocabulary: str) -> Iterator[Int[Tensor, " _"]]:

@@ -1,3 +1,13 @@
-"""What a trained model looked at: attention, erasure, gradients."""
+"""What a trained model looked at: attention, erasure and gradients, behavior by behavior."""
 
-from atrank_lib.interpret.methods import *  # noqa: F403
+from atrank_lib.interpret.attribution import erasure, gradient
+from atrank_lib.interpret.explanation import Explanation, attention, explain, spaces_of
+
+__all__ = [
+    "Explanation",
+    "attention",
+    "erasure",
+    "explain",
+    "gradient",
+    "spaces_of",
+]

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from atrank_lib.log.writing import write_text, writing_file, writing_folder
-from atrank_lib.multitask import TaskWeights
-
-
-class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``.
-
-    >>> FitResult(epochs=[{"epoch": 1, "loss": 0.6}], best_epoch=1, steps=40).model_dump_json()
-    '{"epochs":[{"epoch":1,"loss":0.6}],"best_epoch":1,"steps":40,"finished":false}'
-    """
-
-    epochs: list[dict[str, Any]] = []
-    best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
-    steps: int = 0
-    finished: bool = False  # all epochs done, or patience used up; not when max_steps cut training short
+from atrank_lib.runs.folder import RunError
+from atrank_lib.training import FitResult, Training
 
 
 class Checkpoints:
@@ -49,53 +38,55 @@ class Checkpoints:
 
     def latest(self) -> int:
         """The last complete epoch on disk; 0 when there is none."""
-        return max((int(p.name.removeprefix("epoch-")) for p in self.folder.glob("epoch-????")), default=0)
+        numbers = [path.name.removeprefix("epoch-") for path in self.folder.glob("epoch-*")]
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
-    def save(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        result: FitResult,
-        weights: TaskWeights,
-        average: AveragedModel | None = None,
-    ) -> None:
-        epoch = len(result.epochs)
+    def save(self, training: Training) -> None:
+        """Keep the epoch that has just ended."""
+        steps, epoch = training.steps, len(training.result.epochs)
         for left in self.folder.glob(f".{self.path(epoch).name}.*"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
         with writing_folder(self.path(epoch)) as beside:
-            save_weights(model if average is None else average.module, beside / "weights.safetensors")
-            if average is not None:
-                save_weights(model, beside / "training.safetensors")
-            if len(weights.learned):
-                save_weights(weights, beside / "tasks.safetensors")
-            save_tensors(_flatten(optimizer), beside / "optimizer.safetensors")
-            (beside / "state.json").write_text(result.model_dump_json(indent=1))
+            save_weights(steps.averaged, beside / "weights.safetensors")
+            for name, module in steps.kept().items():
+                save_weights(module, beside / f"{name}.safetensors")
+            save_tensors(_flatten(steps.optimizer), beside / "optimizer.safetensors")
+            (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
+            _flush(beside)
         for name in self.RESUMING:
             (self.path(epoch - 1) / name).unlink(missing_ok=True)
 
-    def load(
-        self,
-        epoch: int,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        weights: TaskWeights,
-        average: AveragedModel | None = None,
-    ) -> FitResult:
-        load_weights(model if average is None else average.module, self.path(epoch) / "weights.safetensors")
-        if average is not None:
-            load_weights(model, self.path(epoch) / "training.safetensors")
-        if len(weights.learned):
-            load_weights(weights, self.path(epoch) / "tasks.safetensors")
-        state = load_file(self.path(epoch) / "optimizer.safetensors")
-        per_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            number, part = name.split(".", 1)
-            per_parameter.setdefault(int(number), {})[part] = value
-        optimizer.load_state_dict({"state": per_parameter, "param_groups": optimizer.state_dict()["param_groups"]})
-        result = FitResult.model_validate_json((self.path(epoch) / "state.json").read_text())
-        if average is not None:
-            average.n_averaged.fill_(result.steps)
-        return result
+    def restore(self, training: Training) -> None:
+        """Go back to the last epoch on disk; a finished run goes on when it is given more epochs.
+
+        Raises:
+            RunError: a file of the epoch is missing or damaged; it is named, with the way out.
+            OSError: a file may not be read.
+        """
+        steps, folder = training.steps, self.path(self.latest())
+        with self._complete():
+            load_weights(steps.averaged, folder / "weights.safetensors")
+            for name, module in steps.kept().items():
+                load_weights(module, folder / f"{name}.safetensors")
+            _load_optimizer(steps.optimizer, folder / "optimizer.safetensors")
+            training.result = read_result(folder / "state.json")
+            training.result.judge(training.recipe)
+            training.best = read_tensors(self.path(training.result.best_epoch) / "weights.safetensors")
+        if steps.average is not None:
+            steps.average.n_averaged.fill_(training.result.steps)
+
+    @contextmanager
+    def _complete(self) -> Iterator[None]:
+        """The epochs before cannot be resumed from, so what is missing in one means to begin again."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            said = f"{error.filename} is missing"
+        except RunError as error:
+            said = str(error)
+        else:
+            return
+        raise RunError(f"{said}; bring it back, or remove {self.folder}: then resuming begins with the first epoch")
 
     def write_metrics(self, result: FitResult) -> None:
         self.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +101,18 @@ def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         for name, value in state.items()
         if isinstance(value, Tensor)
     }
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    content, per_parameter = read_tensors(path), dict[int, dict[str, Tensor]]()
+    try:
+        for name, value in content.items():
+            number, part = name.split(".", 1)
+            per_parameter.setdefault(int(number), {})[part] = value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is not this optimizer's ({error})") from None
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -131,9 +134,53 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Read what ``save_weights`` wrote.
 
     Raises:
-        ValueError: the file's parameters are not the model's.
+        RunError: the file is damaged, or its parameters are not the model's.
+        OSError: it is not there, or may not be read.
     """
-    weights, wanted = load_file(path), {name for name, _ in model.named_parameters()}
-    if weights.keys() != wanted:
-        raise ValueError(f"{path} holds other parameters than the model: {sorted(weights.keys() ^ wanted)[:5]} differ")
-    model.load_state_dict(weights, strict=False)  # shared parameters have further names
+    found, wanted = read_tensors(path), {name: value.shape for name, value in model.named_parameters()}
+    if found.keys() != wanted.keys():
+        found = _renamed(found, set(wanted))
+    different = [name for name in {**found, **wanted} if name not in found or found[name].shape != wanted.get(name)]
+    if different:
+        raise RunError(f"{path} holds other parameters than the model of config.json: {sorted(different)[:5]} differ")
+    model.load_state_dict(found, strict=False)  # shared parameters have further names
+
+
+def _renamed(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Weights under the names of today: parts of ``f`` stood beside it before 0.2, and are inside of it now."""
+    moved = {old: [new for new in wanted if new.endswith("." + old)] for old in weights.keys() - wanted}
+    return {moved[name][0] if len(moved.get(name, [])) == 1 else name: value for name, value in weights.items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it is not there, or may not be read.
+    """
+    path.open("rb").close()  # safetensors says of a file that may not be read that it is not there
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+
+
+def read_result(path: Path) -> FitResult:
+    """Read ``state.json`` or ``metrics.json``.
+
+    Raises:
+        RunError: the file is damaged.
+        OSError: it is not there, or may not be read.
+    """
+    try:
+        return FitResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged ({error.errors(include_url=False)[0]['msg']})") from None
+
+
+def _flush(folder: Path) -> None:
+    """Wait until the files are on the disk itself: what is removed for them could not be brought back."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -2,91 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from jaxtyping import Float
+from pydantic import BaseModel
+from torch import Tensor
 
-from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.evaluation import Evaluation, evaluate
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.fast.layers import speed_up
+from atrank_lib.fast.row_updates import RowSteps
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.log.writing import write_text
-from atrank_lib.model import ATRank
-from atrank_lib.recipes import Recipe
-from atrank_lib.runs.checkpoints import Checkpoints, FitResult, load_weights, save_weights
-from atrank_lib.samples import Protocol, Split, seen_objects, split
-from atrank_lib.scale.execution import Execution
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.log.writing import explain, write_text, writing_file
+from atrank_lib.ranking import Model
+from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
+from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
+from atrank_lib.runs.folder import RunError, discard, is_fresh, locked, tidy
+from atrank_lib.samples import Protocol, prepare, split
+from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.scale.shards import Shards
-from atrank_lib.training import fit
-
-# every model has a Config and is built from (schema, vocabularies, config, histories)
-MODELS: dict[str, Any] = {
-    "atrank": ATRank,
-    "bpr-mf": BPRMF,
-    "bi-lstm": BiLSTM,
-    "bi-lstm-attention": BiLSTMAttention,
-    "cnn": CNN,
-    "din": DIN,
-    "bst": BST,
-    "wide-deep": WideDeep,
-}
-# the options of any model that go with a recipe: the paper names no dropout, Adam needs it
-OPTIONS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
-    "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
-}
-
-
-LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of `LIBRARIES`."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
-
-
-class RunError(ValueError):
-    """A run folder cannot be used as asked."""
-
-
-class RunConfig(BaseModel):
-    """``config.json``: all that is needed to build the model again and to repeat its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str = "atrank"
-    options: SerializeAsAny[BaseModel]
-    log_schema: Schema
-    histories: tuple[str, ...]
-    targets: tuple[str, ...]
-    protocol: Protocol = "validated"
-    recipe: Recipe
-    seed: int = 0
-    data_name: str
-    data_fingerprint: str
-    versions: dict[str, str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _options_of_the_model(cls, content: Any) -> Any:
-        """Options are those of the model that is named beside them."""
-        if isinstance(content, dict) and not isinstance(content.get("options"), BaseModel):
-            name = content.get("model", "atrank")
-            if name not in MODELS:
-                raise ValueError(f"model {name!r}; use one of {sorted(MODELS)}")
-            content = {**content, "options": MODELS[name].Config.model_validate(content.get("options") or {})}
-        return content
+from atrank_lib.scale.steps import ScaledSteps
+from atrank_lib.tasks import TaskSteps
+from atrank_lib.training import FitResult, Part, Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -95,7 +41,7 @@ class Run:
 
     config: RunConfig
     vocabularies: Vocabularies
-    model: Any  # of the class that config.model names
+    model: Model  # of the kind that config.model names
 
     def histories_of(self, log: EventLog) -> GroupedHistories:
         """Group a log as this run's model sees it.
@@ -131,23 +77,9 @@ class Run:
             )
 
 
-def _build(config: RunConfig, vocabularies: Vocabularies) -> Any:
+def _build(config: RunConfig, vocabularies: Vocabularies) -> Model:
     torch.manual_seed(config.seed)
-    return MODELS[config.model](config.log_schema, vocabularies, config.options, config.histories)
-
-
-def prepare(log: EventLog, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
-    """Group a log and cut it into samples; the vocabularies hold only what training shows.
-
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories, parts = prepare(simulate(MarketplaceConfig(users=40)).log, "validated", ["item"])
-    >>> len(parts.test["item"]), histories.vocabularies.size("item.object_id") < 1 + 1_000  # only what training shows
-    (40, True)
-    """
-    histories = GroupedHistories.from_log(log)
-    parts = split(histories, protocol, targets)
-    users = torch.cat([samples.users for samples in parts.train.values()])
-    return histories.encode(histories.vocabularies_of(seen_objects(histories, parts.train), users)), parts
+    return speed_up(MODELS[config.model].build(config.log_schema, vocabularies, config.options, config.histories))
 
 
 def train_run(
@@ -187,98 +119,89 @@ def train_run(
     >>> result.steps
     2
     """
-    if model not in MODELS:
-        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
-    data: GroupedHistories | Shards
-    if isinstance(log, ShardedLog):
-        data, parts = Shards.survey(log, protocol, targets), None
-    else:
-        data, parts = prepare(log, protocol, targets)
-    config = RunConfig(
-        model=model,
-        options=MODELS[model].Config() if options is None else options,  # a dict is validated
-        log_schema=log.schema,
-        histories=check_groups(log.schema, log.schema.groups if histories is None else histories, "history groups"),
-        targets=check_groups(log.schema, log.schema.groups if targets is None else targets, "targets"),
-        protocol=protocol,
-        recipe=recipe,
-        seed=seed,
-        data_name=log.schema.name,
-        data_fingerprint=log.fingerprint(),
-        versions=versions(),
-    )
-    network = _build(config, data.vocabularies)
-    existed, fresh = out.exists(), not out.exists() or not any(out.iterdir())
-    if not fresh:
-        if not resume:
-            raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
-        _check_same(out, config)
-    processes.agree(config.model_dump_json())  # and all have looked into the folder before the first one writes
-    if processes.first:
-        out.mkdir(parents=True, exist_ok=True)
-        data.vocabularies.write(out / "vocabularies.json")
-        write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
-    try:
-        trained = fit(
+    with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
+        config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
+        if not fresh:
+            check_same(out, config, Checkpoints(out).latest())
+        if isinstance(log, ShardedLog):
+            shards = Shards.survey(log, protocol, targets)
+            parts: Sequence[Part] = shards
+            vocabularies, sizes = shards.vocabularies, shards.sizes
+        else:
+            histories_, split_ = prepare(log, protocol, targets)
+            parts, sizes, vocabularies = [Part(histories_, split_)], None, histories_.vocabularies
+        network = _build(config, vocabularies)
+        processes.agree(config.model_dump_json())
+        if processes.first:
+            tidy(out)
+            # before all else: whatever comes to an end from here on can be resumed
+            write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
+            with writing_file(out / "vocabularies.json") as beside:
+                vocabularies.write(beside)
+        training = Training(
             network,
-            data,
             parts,
             recipe,
             seed=seed,
-            max_steps=max_steps,
-            run=out,
-            resume=resume,
-            progress=progress,
-            on=on,
-            processes=processes,
+            steps=partial(RunSteps, on=on, processes=processes),
+            sizes=sizes,
         )
-    except Exception:
-        if processes.first and fresh and not Checkpoints(out).latest():  # nothing to resume from: leave no trace
-            shutil.rmtree(out)
-            if existed:
-                out.mkdir()
-        raise
-    if processes.first:
-        save_weights(network, out / "model.safetensors")
+        trained = _follow(training, Checkpoints(out), max_steps, progress and processes.first, processes.first)
+        if processes.first:
+            save_weights(network, out / "model.safetensors")
     return trained
 
 
-def _check_same(out: Path, config: RunConfig) -> None:
-    """A run may be resumed with another number of epochs, unless more are done already; nothing else may change."""
+class RunSteps(ScaledSteps, RowSteps, TaskSteps):
+    """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
 
-    def settings(c: RunConfig) -> dict[str, object]:
-        content = c.model_dump(mode="json", exclude={"versions"})
-        parts = {f"{part}.{name}": v for part in ("options", "recipe") for name, v in content.pop(part).items()}
-        return content | parts
+    def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
+        if self.tasks.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
+            TaskSteps.gradients(self, losses, generator)
+        else:
+            super().gradients(losses, generator)
 
-    before, now = settings(_read_config(out)), settings(config)
-    different = [name for name in now if now[name] != before[name]]
-    if config.recipe.epochs >= Checkpoints(out).latest():
-        different = [name for name in different if name != "recipe.epochs"]
-    if different:
-        raise RunError(
-            f"{out} was trained with other settings: "
-            + "; ".join(f"{name} was {before[name]!r}, is now {now[name]!r}" for name in different)
-            + "; resume with the settings of config.json, or choose another folder"
-        )
+    def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
+        return self.processes.sum(super().flat_gradient(loss))
 
 
-def _read_config(run: Path) -> RunConfig:
-    path = run / "config.json"
-    try:
-        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise RunError(
-            f"{path}: {place}: {first['msg']}; the file was changed, or written by another version"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged ({error}); train the run again") from None
+def _follow(
+    training: Training, checkpoints: Checkpoints, max_steps: int | None, progress: bool, first: bool
+) -> FitResult:
+    """Train to the end, from the last complete epoch on disk, and keep every epoch; the ``first`` process writes."""
+    if checkpoints.latest():
+        checkpoints.restore(training)
+    while training.goes_on(max_steps):
+        whole = training.epoch(max_steps, progress)
+        if first:
+            if whole:
+                checkpoints.save(training)
+            checkpoints.write_metrics(training.result)
+    cast(RunSteps, training.steps).release()
+    return training.finish()
+
+
+@contextmanager
+def _opened(out: Path, resume: bool) -> Iterator[bool]:
+    """A run's folder for one process alone; yields whether there is nothing in it yet, and leaves it so on failure.
+
+    An epoch that is complete stays, whatever happens after it.
+    """
+    with locked(out):
+        fresh = is_fresh(out)
+        if not fresh and not resume:
+            raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
+        try:
+            yield fresh
+        except Exception as error:
+            complete = Checkpoints(out).latest()
+            if fresh and not complete:
+                discard(out)
+            if complete and isinstance(error, OSError):
+                raise RunError(
+                    f"{explain(error)}; epoch {complete} is complete: go on from there with --resume"
+                ) from error
+            raise
 
 
 def load_run(run: Path | str) -> Run:
@@ -297,12 +220,11 @@ def load_run(run: Path | str) -> Run:
     ('atrank', GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors))
     """
     run = Path(run)
-    config = _read_config(run)
-    for name in ("vocabularies.json", "model.safetensors"):
-        if not (run / name).is_file():
-            raise RunError(f"{run / name} is missing; training did not finish: resume it with `atrank train --resume`")
+    config = read_config(run)
     try:
         vocabularies = Vocabularies.read(run / "vocabularies.json")
+    except FileNotFoundError as error:
+        raise _unfinished(error) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{run / 'vocabularies.json'} is damaged ({error}); train the run again") from None
     try:
@@ -311,7 +233,13 @@ def load_run(run: Path | str) -> Run:
         raise RunError(f"{run}: no model can be built from config.json and vocabularies.json ({error})") from None
     try:
         load_weights(model, run / "model.safetensors")
-    except Exception as error:  # safetensors raises its own type, torch RuntimeError
-        raise RunError(f"{run / 'model.safetensors'} does not fit config.json ({error}); train the run again") from None
+    except FileNotFoundError as error:
+        raise _unfinished(error) from None
+    except RunError as error:
+        raise RunError(f"{error}; `atrank train --resume` writes it again") from None
     model.eval()
     return Run(config, vocabularies, model)
+
+
+def _unfinished(error: FileNotFoundError) -> RunError:
+    return RunError(f"{error.filename} is missing; training did not finish: resume it with `atrank train --resume`")

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from atrank_lib.scale.execution import Execution, first_line
+from atrank_lib.scale.devices import Execution, first_line
 
 
 class PeerError(RuntimeError):
@@ -134,7 +134,8 @@ ALONE = Processes()
 def joined(on: Execution) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` or ``accelerate launch`` started with this one; alone without a launcher.
 
-    A failure in one process ends all: it keeps its error, the others raise ``PeerError``.
+    A failure in one process ends all: it keeps its error, the others raise ``PeerError``. (``record`` of
+    ``torch.distributed.elastic`` reports root causes too, but as one traceback beside that of every process.)
 
     Raises:
         ValueError: this process finds no device, or its launcher started no others.

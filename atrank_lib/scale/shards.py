@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from atrank_lib.evaluation import AverageUserAUC, Evaluation, user_aucs
-from atrank_lib.grouping import GroupedHistories, Vocabularies, check_groups
+from atrank_lib.evaluation import AverageUserAUC, Evaluation, fixed_candidates, score_candidates, user_auc
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.parts import Part, Parts
-from atrank_lib.samples import Protocol, cut, require_samples, seen_objects, time_cuts
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.ranking import Model
+from atrank_lib.samples import Protocol, require_samples, seen_objects, split, time_cuts
+from atrank_lib.training import Part
 
 
 @dataclass(frozen=True)
-class Shards(Parts):
+class Shards(Sequence[Part]):
     """The shards of a log as `fit` goes through them; make one with `survey`.
 
     vocabularies: of what all shards together show in training; cuts: the moments of the protocol ``global_time``;
@@ -53,7 +55,7 @@ class Shards(Parts):
         longest = dict.fromkeys(names, 0)
         for number in range(log.shards):
             histories = GroupedHistories.from_log(log.shard(number), everything)
-            parts = cut(histories, protocol, names, cuts)
+            parts = split(histories, protocol, names, cuts=cuts)
             sizes.append({name: len(samples) for name, samples in parts.train.items()})
             for name, found in seen_objects(histories, parts.train).items():
                 seen[name] |= found
@@ -63,20 +65,27 @@ class Shards(Parts):
                 tests[name] += len(parts.test[name])
                 longest[name] = max(longest[name], int(histories.groups[name].offsets.diff().max()))
         totals = {name: (sum(size[name] for size in sizes), tests[name]) for name in names}
-        require_samples(totals, protocol, longest)
+        require_samples(totals, protocol, longest, cuts)
         tables = {name: table[seen[name].numpy()] for name, table in log.objects.items()}
         vocabularies = Vocabularies.from_objects(log.schema, tables, sorted(users))
         return cls(log, protocol, names, cuts, vocabularies, tuple(sizes), popularity)
 
-    def load(self, number: int) -> Part:
-        histories = GroupedHistories.from_log(self.log.shard(number), self.vocabularies)
-        return Part(histories, cut(histories, self.protocol, self.targets, self.cuts), number, self.popularity)
+    def __len__(self) -> int:
+        return self.log.shards
 
-    def evaluate(self, model: Any, *, negatives: int = 1, seed: int = 0) -> Evaluation:
+    def __getitem__(self, number: int) -> Part:  # type: ignore[override]  # no slices: a shard is loaded when asked for
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        histories = GroupedHistories.from_log(self.log.shard(number), self.vocabularies)
+        return Part(histories, split(histories, self.protocol, self.targets, cuts=self.cuts), number, self.popularity)
+
+    def evaluate(self, model: Model, *, negatives: int = 1, seed: int = 0) -> Evaluation:
         """`evaluation.evaluate` on the test samples of all shards; negatives follow from `seed` and the shard."""
         found: dict[str, list[AverageUserAUC]] = {}
-        for part in self.in_order():
-            aucs = user_aucs(model, part.histories, part.split.test, negatives=negatives, seed=seed + part.number)
-            for name, auc in aucs.items():
-                found.setdefault(name, []).append(auc)
+        for part in self:
+            tasks = {name: samples for name, samples in part.split.test.items() if len(samples)}
+            candidates = fixed_candidates(part.histories, tasks, negatives, seed + part.number)
+            scores = score_candidates(model, part.histories, tasks, candidates)
+            for name, samples in tasks.items():
+                found.setdefault(name, []).append(user_auc(samples, scores[name]))
         return Evaluation.of({name: AverageUserAUC.over(aucs) for name, aucs in found.items()}, negatives, seed)

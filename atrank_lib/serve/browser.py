@@ -17,36 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.embedding import key
-from atrank_lib.grouping import UNKNOWN, Catalog, Features, GroupedHistories, Ragged
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged, Samples, TaskSamples
+from atrank_lib.grouping import Catalog, GroupedHistories
+from atrank_lib.log.naming import key
+from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
-from atrank_lib.runs import Run, RunError
-from atrank_lib.samples import Batch, Candidates, GroupBatch, Samples, TaskSamples
-from atrank_lib.time_encoding import TICKS
+from atrank_lib.variants import options_of
 
 FORMAT = "atrank-browser-1"
-
-
-def exportable(run: Run) -> ATRank:
-    """The model of a run that can be exported.
-
-    Raises:
-        RunError: the run's model is not ATRank.
-
-    >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
-    >>> from atrank_lib.runs import load_run, train_run
-    >>> from atrank_lib.recipes import Recipe
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> with TemporaryDirectory() as folder:
-    ...     log, place = simulate(MarketplaceConfig(users=40)).log, Path(folder) / "run"
-    ...     _ = train_run(log, place, recipe=Recipe(epochs=1), max_steps=1, progress=False)
-    ...     print(type(exportable(load_run(place))).__name__)
-    ATRank
-    """
-    if not isinstance(run.model, ATRank):
-        raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
-    return run.model
 
 
 def rounded(model: ATRank) -> ATRank:
@@ -74,7 +53,7 @@ def browser_document(model: ATRank, histories: GroupedHistories, examples: Seque
     >>> sorted(browser_document(ATRank(histories.schema, histories.vocabularies), histories, examples=[]))
     ['config', 'examples', 'format', 'groups', 'histories', 'name', 'vocabularies', 'weights']
     """
-    config = model.config
+    config = options_of(model)
     return {
         "format": FORMAT,
         "name": model.schema.name,
@@ -128,7 +107,7 @@ def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, A
         # in the unit of the log's timestamps: the number of edges that an age has reached is its bucket
         "time": {
             "edges": time.edges.tolist(),
-            "unit": time.unit,
+            "unit": seconds_of(group.time.unit) * TICKS[model.schema.timestamp_unit],
             "second": TICKS[model.schema.timestamp_unit],
             "name": group.time.unit,
         },
@@ -148,6 +127,8 @@ def pack_weights(model: nn.Module) -> dict[str, Any]:
         half = weight.detach().cpu().half()
         if not bool(half.isfinite().all()):
             raise ValueError(f"weight {name} holds a number that 16 bits cannot hold; train with a lower learning rate")
+        while name.startswith(("rank.rank.", "rank.heads.", "rank.biases.")):
+            name = name.removeprefix("rank.")  # a page knows parts of f by one name, however they are nested
         shapes[name] = list(weight.shape)
         numbers.append(half.flatten().numpy().astype("<f2"))
     return {"shapes": shapes, "data": base64.b64encode(np.concatenate(numbers).tobytes()).decode("ascii")}
@@ -211,8 +192,8 @@ def batch_of(
             positions=torch.full((len(mine),), -1),
         )
     candidates = Candidates(group, _features(histories.catalogs[group], objects), (1, len(objects)))
-    slots, users = torch.arange(len(order)), torch.zeros(1, dtype=torch.long)
-    return Batch(parts, slots, 1, max(len(order), 1), users, candidates), order
+    packing = Packing.of(torch.zeros(len(order), dtype=torch.long), torch.arange(len(order)), size=1)
+    return Batch(parts, packing, torch.zeros(1, dtype=torch.long), candidates), order
 
 
 def _features(catalog: Catalog, objects: Sequence[int | None]) -> Features:

@@ -1,11 +1,11 @@
 """A trained model as an ONNX graph: the scores of candidates for one user, and every attention weight behind them.
 
-The graph is that of ``OneUser``, a dense forward pass that reads like the paper's equations: one user, no padding of
-histories, one loop over the spaces.
+The graph is that of ``OneUser``: the model itself, with layers put in that know one user and need no padding.
 """
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,17 +14,50 @@ from typing import cast
 
 import jaxtyping
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.attention import SpaceAttention
-from atrank_lib.embedding import key
-from atrank_lib.grouping import Features, Ragged, check_groups
+from atrank_lib.attention import SpaceAttention, join_spaces, split_spaces
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
+from atrank_lib.embedding import ObjectEmbedding
+from atrank_lib.fast.layers import plain, replaced
+from atrank_lib.log.contract import check_groups
 from atrank_lib.log.writing import writing_file
-from atrank_lib.model import ATRank
-from atrank_lib.samples import Batch
+from atrank_lib.model import ATRank, Encoding
+from atrank_lib.time_encoding import TimeEncoding
 
 OPSET = 18
+
+
+class DenseAttention(SpaceAttention):
+    """Attention of one user, without padding; it keeps its weights, ``[k, q, n]``."""
+
+    kept: Tensor
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, packing: Packing) -> Tensor:
+        q, k, v = (split_spaces(x if x.dim() == 3 else x[None], self.sizes) for x in (queries, keys, values))
+        weights = (self.scale * q @ k.transpose(-1, -2)).softmax(dim=-1)
+        self.kept = weights[0]
+        told = join_spaces(weights @ v, self.sizes)
+        return told if queries.dim() == 3 else told[0]
+
+
+class PlainFeatures(ObjectEmbedding):
+    """Tokens in a table, ``[n, t]``, short lists filled with -1."""
+
+    def feature(self, name: str, value: Tensor | Ragged) -> Tensor:
+        if self.features[name].kind != "tokens":
+            return super().feature(name, value)
+        index, table = cast(Tensor, value), self.table(name)
+        real = (index >= 0).to(table.weight.dtype)  # [n, t]
+        rows = table(index.clamp(min=0)) * real[:, :, None]  # [n, t, size]
+        return rows.sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1.0)
+
+
+class PlainTime(TimeEncoding):
+    """Buckets by comparison with every edge: an operator that graphs have."""
+
+    def bucketize(self, elapsed: Tensor) -> Tensor:
+        return (elapsed[:, None] >= self.edges[None, :]).sum(dim=1)
 
 
 class OneUser(nn.Module):
@@ -45,7 +78,7 @@ class OneUser(nn.Module):
     def __init__(self, model: ATRank, target: str) -> None:
         super().__init__()
         check_groups(model.schema, [target], "target group")
-        self.model, self.target_group = model, target
+        self.model, self.target_group = replaced(plain(copy.deepcopy(model)), LAYERS), target
         self.groups = [g for g in model.schema.groups if g in model.histories]
         self.names: list[str] = []
         for g in self.groups:
@@ -53,83 +86,40 @@ class OneUser(nn.Module):
             self.names += [f"actions.{g}", f"elapsed.{g}"]
         self.names += [f"candidates.{f}" for f in model.schema.groups[target].features]
         self.outputs = ["scores", "target_attention", *(f"self_attention.{i}" for i in range(len(model.blocks)))]
-
-    def objects(self, group: str, features: Mapping[str, Tensor]) -> Float[Tensor, "n b"]:
-        """``emb_g(o)``."""
-        embedding = self.model.embedding(group).objects
-        parts = []
-        for name, spec in embedding.features.items():
-            value = features[name]
-            if spec.kind == "continuous":
-                parts.append(embedding.lines[key(name)](value))
-                continue
-            table = cast(nn.Embedding, embedding.tables[embedding.vocabularies[name]])
-            if spec.kind == "tokens":
-                real = (value >= 0).to(table.weight.dtype)  # [n, t]
-                rows = table(value.clamp(min=0)) * real[:, :, None]  # [n, t, size]
-                parts.append(rows.sum(dim=1) / real.sum(dim=1, keepdim=True).clamp(min=1.0))
-            else:
-                parts.append(table(value))
-        return torch.cat(parts, dim=1)
-
-    def behaviors(self, group: str, inputs: Mapping[str, Tensor]) -> Float[Tensor, "n b"]:
-        """``u_ij``: object, action and time of the behaviors of one group."""
-        embedding = self.model.embedding(group)
-        time, elapsed = embedding.time, inputs[f"elapsed.{group}"]
-        u = self.objects(group, _of(inputs, f"features.{group}.")) + embedding.actions(inputs[f"actions.{group}"])
-        bucket = (elapsed[:, None] >= time.edges[None, :]).sum(dim=1)
-        if time.form == "lookup":
-            return u + time.table(bucket)
-        if time.form == "one_hot":
-            numbers = torch.arange(time.buckets, device=bucket.device)
-            return torch.cat([u, (bucket[:, None] == numbers[None, :]).to(u.dtype)], dim=1)
-        if time.form == "continuous":
-            return u + time.line(elapsed[:, None].to(u.dtype) / time.unit)
-        return u
-
-    def attend(
-        self, attention: SpaceAttention, asking: Float[Tensor, "q d"], told: Float[Tensor, "n d"], raw: bool = False
-    ) -> tuple[Float[Tensor, "q d"], Float[Tensor, "k q n"]]:
-        """What every row of ``asking`` takes from ``told`` in all spaces (eq. 3-5, 7), and the weights."""
-        queries, keys = attention.queries(asking), attention.keys(told)
-        values = told if raw else attention.values(told)
-        taken, weights, first = [], [], 0
-        for size in attention.sizes:
-            k = slice(first, first + size)
-            a = (attention.scale * queries[:, k] @ keys[:, k].T).softmax(dim=1)  # [q, n]
-            taken.append(a @ values[:, k])
-            weights.append(a)
-            first += size
-        return torch.cat(taken, dim=1), torch.stack(weights)
+        self.packing = Packing.of(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), size=1)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs = dict(zip(self.names, tensors, strict=True))
-        model, config, group = self.model, self.model.config, self.target_group
-        c = torch.cat([model.projection.one(g, self.behaviors(g, inputs)) for g in self.groups])  # S, [n, d]
-        matrices = []
-        for number in range(len(model.blocks)):
-            block = model.block(number)
-            attended, weights = self.attend(block.attention, c, c)
-            matrices.append(weights)
-            residual = c if block.residual == "input" else attended
-            c = block.norm(residual + block.feed_forward(attended))
-        q = self.objects(group, _of(inputs, "candidates."))
-        q = nn.functional.pad(q, (0, model.embedding(group).size - q.shape[1]))
-        h = model.projection.one(group, q)  # [c, d]
-        told, target = self.attend(model.target.attention, h, c, raw=config.told == "raw")
-        e = model.target.feed_forward(told)
-        if model.target.norm is not None:
-            e = model.target.norm(h + e)
-        if key(group) in model.heads:
-            e = e + model.heads[key(group)](e)
-        ranked = q if config.ranked == "raw" else h
-        scores = model.rank(ranked[None], e[None])[0]
-        if key(group) in model.biases:
-            scores = scores + model.biases[key(group)](inputs["candidates.object_id"])[:, 0]
-        return scores, target, *matrices
+        inputs, model = dict(zip(self.names, tensors, strict=True)), self.model
+        behaviors = {}
+        for g in self.groups:
+            actions, elapsed = inputs[f"actions.{g}"], inputs[f"elapsed.{g}"]
+            behaviors[g] = GroupBatch(_of(inputs, f"features.{g}."), actions, elapsed, actions)
+        s = model.projection({g: model.embedding(g)(b) for g, b in behaviors.items()})
+        encoding, matrices = self.read(s)
+        features = _of(inputs, "candidates.")
+        count = cast(Tensor, next(iter(features.values()))).shape[0]
+        found = model.score(encoding, Candidates(self.target_group, features, (1, count)))
+        return found.scores[0], cast(DenseAttention, model.target.attention).kept, *matrices
+
+    def read(self, s: Tensor) -> tuple[Encoding, list[Tensor]]:
+        """Eq. 2-6 layer by layer, and the weights of each: the target may share an attention with the last layer."""
+        c, matrices = s, []
+        for number in range(len(self.model.blocks)):
+            block = self.model.block(number)
+            c = block(c, self.packing)
+            matrices.append(cast(DenseAttention, block.attention).kept)
+        keys, values = self.model.target.read(c)
+        return Encoding(c, self.packing, keys, values), matrices
 
 
-def _of(inputs: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    SpaceAttention: DenseAttention,
+    ObjectEmbedding: PlainFeatures,
+    TimeEncoding: PlainTime,
+}
+
+
+def _of(inputs: Mapping[str, Tensor], prefix: str) -> Features:
     return {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
 
 

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from atrank_lib.grouping import GroupedHistories, check_groups
-from atrank_lib.log import EventLogError, Extent
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.columns import CheckedTable, mask
-from atrank_lib.log.extent import far_off, near
+from atrank_lib.log.contract import check_groups
+from atrank_lib.log.events import EventLogError
+from atrank_lib.log.extent import Extent, far_off, near
 from atrank_lib.log.files import table_from_file
 from atrank_lib.log.writing import writing_file
 

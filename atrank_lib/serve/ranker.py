@@ -8,8 +8,7 @@ left for each pair is eq. 7 and 8. Work is done ``chunk`` pairs at a time, so me
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -17,31 +16,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.grouping import GroupedHistories, check_groups
-from atrank_lib.samples import Candidates, Samples, build_batch, history_lengths, moments
+from atrank_lib.batches import Candidates, Samples
+from atrank_lib.evaluation import evaluating
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.contract import check_groups
+from atrank_lib.model import ATRank
+from atrank_lib.ranking import Model, Targets
+from atrank_lib.samples import build_batch, ends_before, history_lengths
+from atrank_lib.scale.devices import moved, moved_candidates
 
 # behaviors encoded at a time, as a multiple of the pairs scored at a time
 LONGEST = 8
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """The model in evaluation mode and without gradients, and back.
-
-    >>> model = torch.nn.Dropout()
-    >>> with evaluating(model):
-    ...     print(model.training, torch.is_grad_enabled())
-    False False
-    >>> model.training
-    True
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 class Ranker:
@@ -73,7 +58,7 @@ class Ranker:
 
     def __init__(
         self,
-        model: Any,
+        model: Model,
         histories: GroupedHistories,
         group: str,
         objects: Int[Tensor, " n"] | None = None,
@@ -86,11 +71,11 @@ class Ranker:
         self.objects = torch.arange(len(self.catalog)) if objects is None else objects.unique()
         self.now = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
         self.device = next(model.parameters()).device
-        self.targets: Any = None
-        if hasattr(model, "prepare"):
+        self.targets: Targets | None = None
+        if isinstance(model, ATRank):
             with evaluating(model):
                 parts = [model.prepare(self._candidates(part[None])) for part in self.objects.split(chunk)]
-            self.targets = type(parts[0]).join([part.each(lambda x: x[0]) for part in parts])
+            self.targets = _each(lambda *rows: torch.cat([x[0] for x in rows]), *parts)
 
     def top(self, user_id: str, top: int = 10, *, at: int | None = None, include_seen: bool = False) -> pd.DataFrame:
         """The ``top`` objects for one user, best first: columns rank, object_id, score; ties in the table's order.
@@ -188,26 +173,59 @@ class Ranker:
         if self.targets is None:
             rows = self.objects[some].expand(size, -1)
             return self.model.score(encoding, self._candidates(rows)).scores
-        targets = self.targets.each(lambda x: x[some].expand(size, *x[some].shape))
-        return self.model.match(encoding, targets).scores
+        return self._match(encoding, lambda x: x[some].expand(size, *x[some].shape))
 
     def _score_rows(self, encoding: Any, rows: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Scores of each sample's own objects."""
         if self.targets is None:
             return self.model.score(encoding, self._candidates(rows)).scores
         place = torch.searchsorted(self.objects, rows).to(self.device)
-        return self.model.match(encoding, self.targets.each(lambda x: x[place])).scores
+        return self._match(encoding, lambda x: x[place])
+
+    def _match(self, encoding: Any, take: Callable[[Tensor], Tensor]) -> Float[Tensor, "b c"]:
+        """Scores of the objects that ``take`` takes from the prepared ones."""
+        assert isinstance(self.model, ATRank)
+        assert self.targets is not None
+        return self.model.match(encoding, _each(take, self.targets)).scores
 
     def _moments(self, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
         return moments(self.histories, self.group, users, times)
 
     def _encode(self, samples: Samples) -> Any:
         nothing = self.objects[:1].expand(len(samples), 1)
-        return self.model.encode(build_batch(self.histories, samples, nothing, self.model.histories).to(self.device))
+        return self.model.encode(
+            moved(build_batch(self.histories, samples, nothing, self.model.histories), self.device)
+        )
 
     def _candidates(self, rows: Int[Tensor, "b c"]) -> Candidates:
-        features = {name: f.to(self.device) for name, f in self.catalog.take(rows.flatten()).items()}
-        return Candidates(self.group, features, (rows.shape[0], rows.shape[1]))
+        candidates = Candidates(self.group, self.catalog.take(rows.flatten()), (rows.shape[0], rows.shape[1]))
+        return moved_candidates(candidates, self.device)
+
+
+def _each(change: Callable[..., Tensor], *parts: Targets) -> Targets:
+    """``change`` done to every tensor of some targets of one group."""
+    first = parts[0]
+    return Targets(
+        first.group,
+        change(*(part.h for part in parts)),
+        change(*(part.q for part in parts)),
+        None if first.ids is None else change(*(part.ids for part in parts)),
+        None if first.queries is None else change(*(part.queries for part in parts)),
+    )
+
+
+def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
+    """Samples without a known target: rank objects of ``group`` for ``users``, from all that is before ``times``.
+
+    >>> end = histories.groups["item"].timestamps.max() + 1
+    >>> samples = moments(histories, "item", torch.tensor([0, 1]), end.repeat(2))
+    >>> samples.ends.shape, samples.objects.tolist()
+    (torch.Size([2, 3]), [-1, -1])
+    """
+    check_groups(histories.schema, [group], "target group")
+    ends = torch.stack([ends_before(histories, name, users, times) for name in histories.groups], dim=1)
+    nothing = torch.full_like(users, -1)
+    return Samples(group, users, times, ends, nothing, nothing)
 
 
 def best_first(scores: Float[Tensor, " n"], count: int) -> Int[Tensor, " k"]:

@@ -265,7 +265,7 @@
 
   // ---------------------------------------------------------------- user interface
 
-  // the colors of atrank_lib/figures.py
+  // the colors of book/atrank_book/figures.py
   const PANEL = "#fbfaf7";
   const INK = "#2b2b2b";
   const GROUPS = { item: "#00487f", query: "#c24b00", coupon: "#009e73" };

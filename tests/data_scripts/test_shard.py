@@ -15,8 +15,8 @@ from atrank_lib.log.sharded import ShardedLog
 from data_scripts import shard
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
-from tests.log.test_sharded import write
 from tests.random_logs import random_log
+from tests.sharded import write
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning")
 app = typer.Typer()

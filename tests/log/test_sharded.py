@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,28 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from atrank_lib.cli import app
 from atrank_lib.log import EventLog, EventLogError, ShardedLog
 from atrank_lib.log.sharded import shard_of
+from atrank_lib.scale import Shards
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
-
-
-def number(user: str, shards: int) -> int:
-    return int.from_bytes(hashlib.md5(user.encode()).digest()[:2], "big") % shards
-
-
-def write(log: EventLog, folder: Path, shards: int) -> Path:
-    """The sharded log, by pandas alone."""
-    log.write(folder)
-    for name, events in log.events.items():
-        (folder / f"{name}.events.parquet").unlink()
-        at = np.array([number(user, shards) for user in events["user_id"]])
-        for shard in range(shards):
-            place = folder / f"shard-{shard:04d}"
-            place.mkdir(exist_ok=True)
-            events[at == shard].astype({"action": "str"}).to_parquet(place / f"{name}.events.parquet", index=False)
-    return folder
+from tests.sharded import number, write
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +107,13 @@ def test_broken_shards_are_all_named(case: str, sharded: Path) -> None:
     spoil(sharded)
     with pytest.raises(EventLogError) as caught:
         ShardedLog.read(sharded).check()
+    done = CliRunner().invoke(app, ["check", str(sharded)])
+    assert done.exit_code == 1
     for word in words:
         assert word in str(caught.value)
+        assert word in done.stderr
+    with pytest.raises(EventLogError):
+        Shards.survey(ShardedLog.read(sharded), "validated")
 
 
 def test_wrong_kind_of_log(log: EventLog, sharded: Path, tmp_path: Path) -> None:

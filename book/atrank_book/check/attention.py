@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker, fitting
+from atrank_book.check.verdict import Mistake, answered, checker, fitting
 
 Weights = Callable[
     [Float[Tensor, "q s"], Float[Tensor, "t s"], Bool[Tensor, " t"]],

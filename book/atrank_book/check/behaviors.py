@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from itertools import product
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 from atrank_lib.evaluation import average_user_auc
 
 UserAUC = Callable[[Sequence[str], Sequence[float], Sequence[int]], float]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 
 Factorized = Callable[[Float[Tensor, "b d"], Float[Tensor, "b c d"], Float[Tensor, "b c"]], Float[Tensor, "b c"]]
 Backward = Callable[[Float[Tensor, "b t d"], Int[Tensor, " b"]], Float[Tensor, "b t d"]]

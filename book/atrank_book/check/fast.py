@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 
 EmptyShare = Callable[[Int[Tensor, " samples"], int], float]
 CatchUp = Callable[[float, float, float, int, int, float, float, float], float]

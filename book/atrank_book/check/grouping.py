@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
-from atrank_lib.grouping import ranges
+from atrank_book.check.verdict import Mistake, answered, checker
+from atrank_lib.batches import ranges
 
 Offsets = Callable[[Int[Tensor, " users"]], Int[Tensor, " users_plus_1"]]
 Latest = Callable[[Int[Tensor, " users_plus_1"], Int[Tensor, " s"], Int[Tensor, " s"], int], Int[Tensor, " n"]]

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
-from atrank_lib.evaluation import recall_at
+from atrank_book.check.verdict import Mistake, answered, checker
+from experiments.full_ranking import recall_at
 
 Recall = Callable[[Float[Tensor, "s c"], int], Float[Tensor, " s"]]
 SampledRecall = Callable[[int, int, int, int], float]

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
 from atrank_book.check.attention import same, tensor
+from atrank_book.check.verdict import Mistake, answered, checker
 
 GroupAttention = Callable[[Float[Tensor, "k n n"], Int[Tensor, " n"], int], Float[Tensor, "g g"]]
 Score = Callable[[Float[Tensor, "n d"]], float]

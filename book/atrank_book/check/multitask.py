@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 
 Modes = Callable[[Sequence[str]], Sequence[tuple[str, Sequence[str], Sequence[str]]]]
 Weights = Callable[[dict[str, int]], dict[str, float]]

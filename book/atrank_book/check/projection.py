@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 
 
 def _numbers(seed: int) -> Callable[..., Tensor]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker, fitting
+from atrank_book.check.verdict import Mistake, answered, checker, fitting
 
 PairwiseLoss = Callable[[Float[Tensor, "b c"]], Float[Tensor, ""]]
 Read = Callable[

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 from atrank_lib.log.sharded import shard_of
 
 Share = Callable[[int, int, int], Sequence[int]]

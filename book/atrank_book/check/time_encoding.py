@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 
 BUCKETS = 8  # few, so that the open last bucket is reached by small numbers
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from atrank_book.check import Mistake, answered, checker
+from atrank_book.check.verdict import Mistake, answered, checker
 from atrank_lib.log.schema import EventLogError, Schema
 
 ToSeconds = Callable[[Sequence[str], int], Sequence[int]]

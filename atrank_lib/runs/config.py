@@ -1,0 +1,204 @@
+"""Which models a run can hold, and ``config.json``: how a run was made, and whether it may be resumed so."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
+
+from atrank_lib.competitors.bpr_mf import BPRMF
+from atrank_lib.competitors.bst import BST
+from atrank_lib.competitors.cnn import CNN
+from atrank_lib.competitors.din import DIN
+from atrank_lib.competitors.lstm import BiLSTM, BiLSTMAttention
+from atrank_lib.competitors.wide_deep import WideDeep
+from atrank_lib.log.contract import check_groups
+from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import Schema
+from atrank_lib.log.sharded import ShardedLog
+from atrank_lib.ranking import Model
+from atrank_lib.runs.folder import RunError
+from atrank_lib.samples import Protocol
+from atrank_lib.tasks import TaskRecipe
+from atrank_lib.training import Recipe
+from atrank_lib.variants import ATRankOptions, build
+
+
+class Kind(NamedTuple):
+    """How a model of some kind is made from a schema, vocabularies, options and histories."""
+
+    Config: type[BaseModel]
+    build: Callable[..., Model]
+
+
+MODELS: dict[str, Kind] = {
+    "atrank": Kind(ATRankOptions, build),
+    "bpr-mf": Kind(BPRMF.Config, BPRMF),
+    "bi-lstm": Kind(BiLSTM.Config, BiLSTM),
+    "bi-lstm-attention": Kind(BiLSTMAttention.Config, BiLSTMAttention),
+    "cnn": Kind(CNN.Config, CNN),
+    "din": Kind(DIN.Config, DIN),
+    "bst": Kind(BST.Config, BST),
+    "wide-deep": Kind(WideDeep.Config, WideDeep),
+}
+# the options of any model that go with a recipe: the paper names no dropout, Adam needs it
+OPTIONS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "modern": {"embedding_dropout": 0.2, "id_dropout": 0.5},
+    "small": {"embedding_size": 32, "hidden": 64, "embedding_dropout": 0.1, "id_dropout": 0.5},
+}
+
+
+def options_of(model: str, recipe: str) -> dict[str, Any]:
+    """The options that go with a recipe, as far as a model has them.
+
+    Raises:
+        ValueError: unknown model.
+
+    >>> options_of("bpr-mf", "small")  # which has no hidden layer
+    {'embedding_size': 32, 'embedding_dropout': 0.1, 'id_dropout': 0.5}
+    """
+    return {name: value for name, value in OPTIONS[recipe].items() if name in named(model).Config.model_fields}
+
+
+def named(model: str) -> Kind:
+    """The kind of a model.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
+    return MODELS[model]
+
+
+LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of `LIBRARIES`."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+class RunConfig(BaseModel):
+    """``config.json``: all that is needed to build the model again and to repeat its training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "atrank"
+    options: SerializeAsAny[BaseModel]
+    log_schema: Schema
+    histories: tuple[str, ...]
+    targets: tuple[str, ...]
+    protocol: Protocol = "validated"
+    recipe: TaskRecipe
+    seed: int = 0
+    data_name: str
+    data_fingerprint: str
+    versions: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_the_model(cls, content: Any) -> Any:
+        """Options are those of the model that is named beside them."""
+        if isinstance(content, dict):
+            options = content.get("options") or {}
+            given = options.model_dump() if isinstance(options, BaseModel) else options
+            try:
+                content = {**content, "options": named(content.get("model", "atrank")).Config.model_validate(given)}
+            except ValidationError as error:
+                raise ValueError(first_problem(error, "options")) from None
+        return content
+
+    @classmethod
+    def of(
+        cls,
+        log: EventLog | ShardedLog,
+        model: str,
+        recipe: Recipe,
+        options: BaseModel | Mapping[str, Any] | None = None,
+        histories: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> RunConfig:
+        """The configuration of a run on a log; all groups, and the model's own options, where none are given.
+
+        Raises:
+            ValueError: an unknown model, group or option.
+        """
+        groups = log.schema.groups
+        try:
+            return cls(
+                model=model,
+                recipe=TaskRecipe.model_validate(recipe.model_dump()),
+                options=options,
+                log_schema=log.schema,
+                histories=check_groups(log.schema, groups if histories is None else histories, "history groups"),
+                targets=check_groups(log.schema, groups if targets is None else targets, "targets"),
+                data_name=log.schema.name,
+                data_fingerprint=log.fingerprint(),
+                versions=versions(),
+                **settings,
+            )
+        except ValidationError as error:
+            raise RunError(first_problem(error)) from None
+
+    def settings(self) -> dict[str, object]:
+        """Every setting by its name, such as ``recipe.epochs``, without the versions."""
+        content = self.model_dump(mode="json", exclude={"versions"})
+        parts = {f"{part}.{name}": v for part in ("options", "recipe") for name, v in content.pop(part).items()}
+        return content | parts
+
+
+def first_problem(error: ValidationError, *place: str) -> str:
+    """The first problem of several in one line: where it is, and what."""
+    first = error.errors(include_url=False)[0]
+    where, said = ".".join([*place, *map(str, first["loc"])]), first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
+
+def read_config(run: Path) -> RunConfig:
+    """Read ``config.json`` of a run's folder.
+
+    Raises:
+        RunError: there is none, or it is not one that this version can read.
+        OSError: it may not be read.
+    """
+    path = run / "config.json"
+    try:
+        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
+        ) from None
+    except ValidationError as error:
+        raise RunError(f"{path}: {first_problem(error)}; the file was changed, or written by another version") from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged ({error}); train the run again, in another folder") from None
+
+
+def check_same(run: Path, config: RunConfig, complete: int) -> None:
+    """A run may be resumed with another number of epochs, unless more are done already; nothing else may change.
+
+    Args:
+        complete: how many epochs are done.
+
+    Raises:
+        RunError: settings differ from those in ``config.json``, or it cannot be read.
+    """
+    before, now = read_config(run).settings(), config.settings()
+    if before["model"] != now["model"]:  # another model has other options
+        before, now = {"model": before["model"]}, {"model": now["model"]}
+    different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if config.recipe.epochs >= complete:
+        different = [name for name in different if name != "recipe.epochs"]
+    if different:
+        raise RunError(
+            f"{run} was trained with other settings: "
+            + "; ".join(f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in different)
+            + "; resume with the settings of config.json, or choose another folder"
+        )

@@ -1,0 +1,285 @@
+"""Variants: what the paper leaves open, and what its authors' code does otherwise, as parts that are put in.
+
+The classes of the core are the paper in our reading: the target has an attention of its own, as in the original code,
+though eq. 7 writes the symbols of eq. 2 to 5; "residual connections" add the behaviors ``S``; ``f`` reads ``h_t``
+(eq. 8) and not ``q_t`` (the text after it). Every other choice is a small class here, and ``PARTS`` says which setting
+of ``ATRankOptions`` puts in which. Three go beyond the paper: ``task_heads``, ``told="raw"`` and ``ranking="mlp"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
+from atrank_lib.batches import Features
+from atrank_lib.embedding import BehaviorEmbedding, Table
+from atrank_lib.log.naming import key
+from atrank_lib.log.schema import Schema
+from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.vocabularies import Vocabularies
+from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
+from atrank_lib.projection import GroupProjection, Perceptron
+from atrank_lib.ranking import Targets
+
+TimeForm = Literal["lookup", "one_hot", "continuous", "none"]
+Ranking = Literal["dot", "mlp"]
+
+
+class BehaviorOptions(BehaviorConfig):
+    """Sizes, and the choices that every model of behaviors has."""
+
+    time: TimeForm = "lookup"
+    linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
+    ranking: Ranking = "dot"
+
+
+class ATRankOptions(BehaviorOptions, ATRankConfig):
+    """ATRank's sizes and choices, as ``config.json`` of a run holds them; the defaults are ``ATRank`` as it is.
+
+    >>> ATRankOptions(attention="dot").model_dump(include={"attention", "time", "blocks"})
+    {'blocks': 1, 'time': 'lookup', 'attention': 'dot'}
+    """
+
+    attention: Literal["bilinear", "dot"] = "bilinear"
+    residual: Literal["input", "attended"] = "input"
+    target_attention: Literal["shared", "separate"] = "separate"
+    target_residual: bool = False
+    told: Literal["projected", "raw"] = Field("projected", description="values of eq. 7: relu(Q_k C), or C itself")
+    ranked: Literal["projected", "raw"] = Field("projected", description="f reads h_t (eq. 8), or q_t")
+    object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
+    task_heads: bool = Field(False, description="e_u <- e_u + a network of each target group's own")
+
+
+class OneHotTime(BehaviorEmbedding):
+    """The original code's time: the bucket as a one-hot vector, beside the embedding."""
+
+    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
+        super().__init__(schema, group, tables, size, id_dropout)
+        del self.time.table
+        self.size = self.objects.size + self.time.buckets
+
+    def timed(self, u: Float[Tensor, "n _"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
+        one_hot = nn.functional.one_hot(self.time.bucketize(elapsed), self.time.buckets)
+        return torch.cat([u, one_hot.to(u.dtype)], dim=1)
+
+    def target(self, features: Features) -> Float[Tensor, "n b_i"]:
+        return nn.functional.pad(self.objects(features), (0, self.time.buckets))
+
+
+class ContinuousTime(BehaviorEmbedding):
+    """A linear map of the number of units that have passed, which the paper found hard to learn from."""
+
+    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
+        super().__init__(schema, group, tables, size, id_dropout)
+        del self.time.table
+        self.time.line = nn.Linear(1, self.size)
+        self.unit = float(seconds_of(schema.groups[group].time.unit)) * TICKS[schema.timestamp_unit]
+
+    def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
+        return u + cast(nn.Linear, self.time.line)(elapsed[:, None].to(u.dtype) / self.unit)
+
+
+class NoTime(BehaviorEmbedding):
+    """A behavior that knows no time."""
+
+    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
+        super().__init__(schema, group, tables, size, id_dropout)
+        del self.time.table
+
+    def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
+        return u
+
+
+class LinearProjection(GroupProjection):
+    """Eq. 1 without its relu, as in the original code."""
+
+    def __init__(self, sizes: Mapping[str, int], hidden: int) -> None:
+        super().__init__(sizes, hidden)
+        self.maps = nn.ModuleDict({key(group): nn.Linear(b, hidden) for group, b in sizes.items()})
+
+
+class DotAttention(SpaceAttention):
+    """The original code's score: keys are a relu perceptron too, and scores are divided by ``sqrt(s_k)``."""
+
+    def __init__(self, hidden: int, sizes: Sequence[int]) -> None:
+        super().__init__(hidden, sizes)
+        if len(set(sizes)) > 1:
+            raise ValueError(f"attention 'dot' divides by sqrt(s_k) and needs spaces of one size, not {list(sizes)}")
+        self.scale = self.sizes[0] ** -0.5
+        self.keys = Perceptron(hidden, hidden)
+
+
+class AttendedResidual(SelfAttention):
+    """Eq. 6 with the other reading of its residual: what is added is the concatenated ``C_k``."""
+
+    def add(self, s: Float[Tensor, "n d"], c: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        return super().add(c, c)
+
+
+class ResidualTarget(TargetAttention):
+    """The original code's eq. 7: the target is added to the user vector, and the sum normalized."""
+
+    def __init__(self, hidden: int, attention: SpaceAttention, dropout: float = 0.0) -> None:
+        super().__init__(hidden, attention)
+        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(hidden)
+
+    def forward(self, h: Tensor, *rest: Any) -> Float[Tensor, "b c d"]:
+        return self.norm(h + self.dropout(super().forward(h, *rest)))
+
+
+class RawTarget(TargetAttention):
+    """Each space adds up its own columns of ``C``, no ``Q_k`` before and no network after: behaviors as they are."""
+
+    def __init__(self, hidden: int, attention: SpaceAttention) -> None:
+        super().__init__(hidden, attention)
+        del self.attention.values
+        self.feed_forward = nn.Identity()
+
+    def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:
+        return self.attention.keys(c), c
+
+
+class RawResidualTarget(ResidualTarget, RawTarget):
+    """Both."""
+
+    def __init__(self, hidden: int, attention: SpaceAttention, dropout: float = 0.0) -> None:
+        super().__init__(hidden, attention, dropout)
+
+
+class MLP(nn.Module):
+    """``f`` as a network with one hidden layer that reads target, user and their product."""
+
+    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+
+    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
+        return self.layers(torch.cat([targets.h, user, targets.h * user], dim=-1)).squeeze(-1)
+
+
+class RankRaw(nn.Module):
+    """``f`` compares ``q_t``, as the text after eq. 8 says."""
+
+    def __init__(self, rank: nn.Module) -> None:
+        super().__init__()
+        self.rank = rank
+
+    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
+        return self.rank(replace(targets, h=targets.q), user)
+
+
+class WithBias(nn.Module):
+    """Adds a learned bias for each ``object_id`` to its score, as the original code does."""
+
+    def __init__(self, rank: nn.Module, schema: Schema, vocabularies: Vocabularies) -> None:
+        super().__init__()
+        self.rank, self.biases = rank, nn.ModuleDict()
+        for g, group in schema.groups.items():
+            if "object_id" not in group.features:
+                raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
+            name = schema.vocabulary(g, "object_id")
+            self.biases[key(g)] = zeros(name, vocabularies)
+
+    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
+        return self.rank(targets, user) + self.biases[key(targets.group)](targets.ids).squeeze(-1)
+
+
+class WithHeads(nn.Module):
+    """Each target group reads the user through a network of its own; in the paper all tasks share all parameters."""
+
+    def __init__(self, rank: nn.Module, schema: Schema, hidden: int) -> None:
+        super().__init__()
+        self.rank, self.heads = rank, nn.ModuleDict({key(g): FeedForward(hidden) for g in schema.groups})
+
+    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
+        return self.rank(targets, user + self.heads[key(targets.group)](user))
+
+
+def zeros(vocabulary: str, vocabularies: Vocabularies) -> Table:
+    """One number for each value of a vocabulary, zero at first.
+
+    >>> zeros("shop", histories.vocabularies).weight.abs().sum().item()
+    0.0
+    """
+    table = Table(vocabulary, vocabularies.size(vocabulary), 1)
+    nn.init.zeros_(table.weight)
+    return table
+
+
+# which setting puts in which part; the paper's settings put in nothing
+PARTS: dict[tuple[str, object], dict[str, Any]] = {
+    ("time", "one_hot"): {"embedding": OneHotTime},
+    ("time", "continuous"): {"embedding": ContinuousTime},
+    ("time", "none"): {"embedding": NoTime},
+    ("linear_projection", True): {"projection": LinearProjection},
+    ("attention", "dot"): {"attention": DotAttention},
+    ("residual", "attended"): {"self_attention": AttendedResidual},
+    ("told", "raw"): {"target_attention": RawTarget},
+}
+
+
+def parts_of(options: BehaviorOptions) -> Parts:
+    """The parts that these options put in.
+
+    >>> parts_of(ATRankOptions(attention="dot")).attention.__name__
+    'DotAttention'
+    """
+    chosen: dict[str, Any] = {}
+    for setting in options.model_dump(exclude={"spaces"}).items():
+        chosen |= PARTS.get(setting, {})
+    if options.ranking == "mlp":
+        chosen["rank"] = partial(MLP, options.hidden, options.dropout)
+    if isinstance(options, ATRankOptions) and options.target_residual:
+        kind = ResidualTarget if options.told == "projected" else RawResidualTarget
+        chosen["target_attention"] = partial(kind, dropout=options.dropout)
+    return Parts(**chosen)
+
+
+def build(
+    schema: Schema,
+    vocabularies: Vocabularies,
+    options: ATRankOptions | None = None,
+    histories: Sequence[str] | None = None,
+) -> ATRank:
+    """ATRank with these options; see ``ATRank`` for the other arguments.
+
+    Raises:
+        ValueError: options that contradict each other, or the schema.
+
+    >>> model = build(histories.schema, histories.vocabularies, ATRankOptions(told="raw", hidden=32))
+    >>> type(model).__name__, type(model.target).__name__
+    ('ATRank', 'RawTarget')
+    """
+    options = options or ATRankOptions()
+    model = ATRank(schema, vocabularies, options, histories, parts_of(options))
+    if options.target_attention == "shared" and options.blocks:
+        model.target.attention = model.block(-1).attention
+    if options.ranked == "raw":
+        for g in schema.groups:
+            if (width := model.embedding(g).size) != options.hidden:
+                raise ValueError(
+                    f"ranked='raw' compares q_t of group {g!r} ({width} wide) with hidden={options.hidden}"
+                )
+        model.rank = RankRaw(model.rank)
+    if options.task_heads:
+        model.rank = WithHeads(model.rank, schema, options.hidden)
+    if options.object_bias:
+        model.rank = WithBias(model.rank, schema, vocabularies)
+    return model
+
+
+def options_of(model: ATRank) -> ATRankOptions:
+    """All options of a model, the paper's where it was built without.
+
+    >>> options_of(ATRank(histories.schema, histories.vocabularies)).told
+    'projected'
+    """
+    return ATRankOptions.model_validate(model.config.model_dump())

@@ -1,0 +1,279 @@
+"""Whom attention and its rivals suspect, beside the true causes of a simulated log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from atrank_lib.batches import Samples
+from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.interpret import attention, spaces_of
+from atrank_lib.interpret.attribution import erasure, gradient
+from atrank_lib.log.events import EventLog
+from atrank_lib.model import ATRank
+from atrank_lib.samples import Split
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """For ``n`` events, who may have caused them: entries ``offsets[i]`` to ``offsets[i + 1]`` belong to event ``i``.
+
+    An entry is a behavior (the number of its group among those of the truth, its row in the events table, both -1 for
+    the background) and its probability; those of an event sum to one.
+    """
+
+    @property
+    def offsets(self) -> Int[np.ndarray, " n_plus_1"]: ...
+
+    @property
+    def group(self) -> Int[np.ndarray, " m"]: ...
+
+    @property
+    def row(self) -> Int[np.ndarray, " m"]: ...
+
+    @property
+    def probability(self) -> Float[np.ndarray, " m"]: ...
+
+
+@runtime_checkable
+class Truth(Protocol):
+    """What is known of a log that was simulated.
+
+    ``causes`` has a table for each group, row by row with its events: ``cause_group`` (empty: the background) and
+    ``cause_row``, the row in that group's events (-1: the background).
+    """
+
+    @property
+    def causes(self) -> Mapping[str, pd.DataFrame]: ...
+
+    def posterior(self, log: EventLog, group: str, rows: Int[np.ndarray, " n"]) -> Posterior: ...
+
+
+class Findings(TypedDict):
+    """What ``judge`` finds beside its table."""
+
+    best_space: str
+    agreement: dict[str, float]  # mean rank correlation of attention with erasure and with its size
+    without_cause: float  # share of test targets
+
+
+def shares(
+    table: pd.DataFrame, histories: GroupedHistories, samples: Samples, features: Sequence[str]
+) -> Bool[np.ndarray, " n"]:
+    """Whether a behavior's object and the target have the same value in one of these columns of the objects tables.
+
+    A group without the column, and a missing value, share nothing.
+
+    >>> samples = split(histories).test["item"][:3]
+    >>> table = attention(model, histories, samples)
+    >>> same = shares(table, histories, samples, ["shop_id"])
+    >>> same.shape == (len(table),), bool(same[table["group"] == "query"].any())  # queries have no shop
+    (True, False)
+    """
+    target = samples.target_group
+    same = np.zeros(len(table), dtype=bool)
+    wanted = samples.objects.numpy()[table["sample"]]
+    for group, history in histories.groups.items():
+        own = np.flatnonzero(table["group"] == group)
+        by_row = np.empty(len(history.rows), dtype=np.int64)
+        by_row[history.rows.numpy()] = history.objects.numpy()
+        objects = by_row[table["row"].to_numpy()[own]]
+        for feature in features:
+            if feature in histories.tables[group] and feature in histories.tables[target]:
+                mine = histories.tables[group][feature].iloc[objects].reset_index(drop=True)
+                theirs = histories.tables[target][feature].iloc[wanted[own]].reset_index(drop=True)
+                same[own] |= ((mine == theirs) & mine.notna()).to_numpy(dtype=bool)
+    return same
+
+
+def caused(truth: Truth, histories: GroupedHistories, samples: Samples) -> Bool[Tensor, " s"]:
+    """Which samples of a simulated log have an earlier behavior as their cause, and not the background.
+
+    >>> found = caused(market.truth, histories, split(histories).test["item"])
+    >>> found.shape, 0 < int(found.sum()) < 40
+    (torch.Size([40]), True)
+    """
+    causes = truth.causes[samples.target_group]["cause_row"].to_numpy()
+    return torch.from_numpy(causes[_rows_of(histories, samples)] >= 0)
+
+
+def _rows_of(histories: GroupedHistories, samples: Samples) -> Int[np.ndarray, " s"]:
+    """Rows of the targets in the events table of their group."""
+    return histories.groups[samples.target_group].rows[samples.positions].numpy()
+
+
+def planted(
+    table: pd.DataFrame, truth: Truth, log: EventLog, histories: GroupedHistories, samples: Samples
+) -> pd.DataFrame:
+    """The table of ``attention`` with the truth: ``cause`` (bool) and ``posterior``, the chance of being the cause.
+
+    The posterior knows the simulator, the history and the target, but not what was drawn: nobody finds causes better.
+
+    >>> samples = split(histories).test["item"]
+    >>> samples = samples[caused(market.truth, histories, samples)][:3]
+    >>> table = attention(model, histories, samples)
+    >>> int(planted(table, market.truth, market.log, histories, samples)["cause"].sum())  # one for each sample
+    3
+    """
+    group = samples.target_group
+    rows = _rows_of(histories, samples)
+    posterior = truth.posterior(log, group, rows)
+    names = np.array([*truth.causes])
+    known = pd.DataFrame(
+        {
+            "sample": np.repeat(np.arange(len(samples)), np.diff(posterior.offsets)),
+            "group": names[posterior.group],
+            "row": posterior.row,
+            "posterior": posterior.probability,
+        }
+    )
+    known = known[posterior.group >= 0]
+    found = table.astype({"group": "str"}).merge(known, on=["sample", "group", "row"], how="left", validate="1:1")
+    causes = truth.causes[group].iloc[rows]
+    owner = table["sample"].to_numpy()
+    is_cause = (causes["cause_row"].to_numpy()[owner] == table["row"].to_numpy()) & (
+        causes["cause_group"].astype(str).to_numpy()[owner] == table["group"].astype(str).to_numpy()
+    )
+    return table.assign(cause=is_cause, posterior=found["posterior"].to_numpy())
+
+
+def detector_auc(table: pd.DataFrame, suspicion: str, cause: str = "cause") -> pd.Series:
+    """How often a true cause gets more suspicion than another behavior of the same history; a tie counts half.
+
+    Returns:
+        One value for each sample that has both a cause and another behavior, indexed by ``sample``.
+
+    >>> table = pd.DataFrame({"sample": [0, 0, 0], "attention": [0.2, 0.5, 0.3], "cause": [False, False, True]})
+    >>> detector_auc(table, "attention").to_dict()  # more than one of the two others
+    {0: 0.5}
+    """
+    auc = average_user_auc(table["sample"], table[suspicion], table[cause])
+    judged = table.groupby("sample")[cause].agg(["any", "all"])
+    return pd.Series(auc.per_user, index=judged.index[judged["any"] & ~judged["all"]], name=suspicion)
+
+
+def agreement(table: pd.DataFrame, a: str, b: str) -> pd.Series:
+    """Spearman's rank correlation of two suspicions within each history; NaN where one of them is constant.
+
+    >>> table = pd.DataFrame({"sample": [0, 0, 0], "attention": [0.2, 0.5, 0.3], "erasure": [1.0, 9.0, 4.0]})
+    >>> agreement(table, "attention", "erasure").round(6).to_dict()
+    {0: 1.0}
+    """
+    ranks = table.groupby("sample")[[a, b]].rank()
+    centered = ranks - ranks.groupby(table["sample"]).transform("mean")
+    products = pd.DataFrame({"ab": centered[a] * centered[b], "aa": centered[a] ** 2, "bb": centered[b] ** 2})
+    total = products.groupby(table["sample"]).sum()
+    return (total["ab"] / np.sqrt(total["aa"] * total["bb"]).replace(0, np.nan)).rename(f"{a}, {b}")
+
+
+def suspects(
+    model: ATRank,
+    histories: GroupedHistories,
+    samples: Samples,
+    truth: Truth,
+    log: EventLog,
+    candidates: Int[Tensor, "s c"] | None = None,
+) -> pd.DataFrame:
+    """Every detector's suspicion of every earlier behavior, beside the truth.
+
+    Returns:
+        The columns of ``attention`` and ``planted``, and ``erasure``, ``gradient``, ``recent`` (minus the elapsed
+        time), ``same <feature>`` for every categorical feature of the target but its own id, and ``any feature``.
+
+    >>> samples = split(histories).test["item"]
+    >>> samples = samples[caused(market.truth, histories, samples)][:3]
+    >>> table = suspects(model, histories, samples, market.truth, market.log)
+    >>> [name for name in table if name.startswith(("erasure", "same", "any"))]
+    ['erasure', 'same shop_id', 'same brand_id', 'same category_id', 'any feature']
+    """
+    table = planted(attention(model, histories, samples), truth, log, histories, samples)
+    table["erasure"] = erasure(model, histories, samples, candidates)
+    table["gradient"] = gradient(model, histories, samples, candidates)
+    table["recent"] = -table["elapsed"]
+    spec = histories.schema.groups[samples.target_group].features
+    features = [name for name, f in spec.items() if f.kind == "categorical" and name != "object_id"]
+    for feature in features:
+        table[f"same {feature}"] = shares(table, histories, samples, [feature])
+    if features:
+        table["any feature"] = shares(table, histories, samples, features)
+    return table
+
+
+def detectors(table: pd.DataFrame, names: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """Mean ``detector_auc`` of some columns, with bootstrap intervals over samples.
+
+    Returns:
+        Columns ``AUC``, ``low``, ``high``, ``samples``; one row for each name.
+
+    >>> table = pd.DataFrame({"sample": [0, 0, 0], "attention": [0.2, 0.5, 0.3], "cause": [False, False, True]})
+    >>> detectors(table, ["attention"]).to_dict("index")
+    {'attention': {'AUC': 0.5, 'low': 0.5, 'high': 0.5, 'samples': 1}}
+    """
+    rows = []
+    for name in names:
+        auc = AverageUserAUC(detector_auc(table, name).to_numpy(), 0)
+        low, high = auc.interval(level)
+        rows.append({"detector": name, "AUC": float(auc), "low": low, "high": high, "samples": auc.users})
+    return pd.DataFrame(rows).set_index("detector")
+
+
+def judge(
+    model: ATRank,
+    control: ATRank,
+    histories: GroupedHistories,
+    parts: Split,
+    target: str,
+    truth: Truth,
+    log: EventLog,
+    samples: int = 2_000,
+    negatives: int = 8,
+) -> tuple[pd.DataFrame, Findings]:
+    """All detectors on the first so many test targets that have a cause.
+
+    The best single space is the one that does best on validation targets: a choice that takes known causes.
+
+    Args:
+        control: the same model, untrained.
+        samples: targets, at most, of test and of validation.
+        negatives: objects that the target's score is compared with in ``erasure`` and ``gradient``.
+
+    Returns:
+        The table of ``detectors``, and the ``Findings`` beside it.
+
+    Raises:
+        ValueError: the protocol has no validation part, or no target has a cause.
+
+    >>> model, control = (ATRank(histories.schema, histories.vocabularies) for _ in range(2))
+    >>> table, more = judge(model, control, histories, split(histories), "item", market.truth, market.log, samples=5)
+    >>> table.columns.tolist(), sorted(more)
+    (['AUC', 'low', 'high', 'samples'], ['agreement', 'best_space', 'without_cause'])
+    """
+    chosen = {}
+    for name, part in (("validation", parts.validation), ("test", parts.test)):
+        some = part[target][caused(truth, histories, part[target])][:samples]
+        if not len(some):
+            raise ValueError(f"no {name} target of group {target!r} has a cause; simulate more users, with influence")
+        chosen[name] = some
+    tried = planted(attention(model, histories, chosen["validation"]), truth, log, histories, chosen["validation"])
+    spaces = {name: detector_auc(tried, name).mean() for name in spaces_of(tried)}
+    best = max(spaces, key=lambda name: spaces[name])
+    candidates = fixed_candidates(histories, {target: chosen["test"]}, negatives)[target]
+    table = suspects(model, histories, chosen["test"], truth, log, candidates)
+    table["untrained"] = attention(control, histories, chosen["test"])["attention"]
+    table["best space"] = table[best]
+    table["erasure, size"] = table["erasure"].abs()
+    rules = ["recent", *(name for name in table if name.startswith("same ") or name == "any feature")]
+    names = ["untrained", *rules, "gradient", "erasure", "best space", "attention", "posterior"]
+    more: Findings = {
+        "best_space": best,
+        "agreement": {name: agreement(table, "attention", name).mean() for name in ("erasure", "erasure, size")},
+        "without_cause": 1 - float(caused(truth, histories, parts.test[target]).double().mean()),
+    }
+    return detectors(table, names), more

@@ -1,0 +1,230 @@
+"""The palette is checked by measuring it: contrast, lightness, and what color-blind readers see."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from typing import cast
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Annotation
+
+from atrank_book import figures
+from atrank_book.figures import (
+    GROUPS,
+    OTHER_GROUPS,
+    PANEL,
+    SPACES,
+    direct_label,
+    group_color,
+    heatmap,
+    plain_log_ticks,
+    space_color,
+)
+
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
+VISION = {
+    "typical": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+    ),
+}
+TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+
+
+def linear(color: str) -> np.ndarray:
+    rgb = np.array(to_rgb(color))
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of a linear RGB color, white point D65."""
+    xyz = TO_XYZ @ rgb / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio."""
+    low, high = sorted((TO_XYZ[1] @ linear(color)) + 0.05 for color in (one, other))
+    return high / low
+
+
+def distance(one: str, other: str, vision: str) -> float:
+    seen = [lab(np.clip(VISION[vision] @ linear(color), 0, 1)) for color in (one, other)]
+    return float(np.linalg.norm(seen[0] - seen[1]))
+
+
+@pytest.fixture(autouse=True)
+def _own_settings():
+    with matplotlib.rc_context():
+        yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("color", [*GROUPS.values(), *OTHER_GROUPS, *SPACES])
+def test_every_color_stands_out_against_the_panel(color):
+    assert contrast(color, PANEL) >= 3  # WCAG 1.4.11, graphics
+
+
+def test_text_is_readable_on_the_panel():
+    assert contrast(figures.INK, PANEL) >= 7
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colors_stay_apart_for_every_reader(vision):
+    for palette, least in ((list(GROUPS.values()), 30), (list(SPACES), 20)):
+        assert min(distance(a, b, vision) for a, b in itertools.combinations(palette, 2)) >= least
+
+
+def test_the_papers_groups_differ_in_grey():
+    lightness = sorted(lab(linear(color))[0] for color in GROUPS.values())
+    assert min(np.diff(lightness)) >= 10
+
+
+def test_group_colors_are_fixed_and_kept(monkeypatch):
+    monkeypatch.setattr(figures, "_assigned", {})
+    assert {name: group_color(name) for name in GROUPS} == GROUPS
+    others = [group_color(name) for name in ("campaign", "review", "campaign", "visit")]
+    assert others == [OTHER_GROUPS[0], OTHER_GROUPS[1], OTHER_GROUPS[0], OTHER_GROUPS[2]]
+    assert group_color("a seventh group") == OTHER_GROUPS[0]
+
+
+def test_space_colors_repeat_after_eight():
+    assert len(set(map(space_color, range(8)))) == 8
+    assert space_color(8) == space_color(0)
+    with pytest.raises(ValueError, match="counted from 0"):
+        space_color(-1)
+
+
+def draw() -> bytes:
+    figures.use_style()
+    fig, (left, right) = plt.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color=group_color("item"))
+    direct_label(left, 1, 1, "item", group_color("item"))
+    heatmap(right, [[0.0, 0.5], [1.0, 0.25]], rows=["a", "b"], columns=["x", "y"], color=space_color(0))
+    stream = io.BytesIO()
+    fig.savefig(stream, format="svg", metadata={"Date": None})
+    plt.close(fig)
+    return stream.getvalue()
+
+
+def test_the_same_figure_gives_the_same_bytes():
+    assert draw() == draw()
+
+
+def test_a_heatmap_shades_from_panel_to_color():
+    figures.use_style()
+    fig, ax = plt.subplots()
+    heatmap(ax, [[0.0, 0.5], [1.0, 0.25]], rows=["a", "b"], columns=["x", "y"], color="#000000")
+    fig.canvas.draw()
+    faces = np.asarray(ax.collections[0].get_facecolor())[:, :3]
+    np.testing.assert_allclose(faces[0], to_rgb(PANEL), atol=0.01)
+    np.testing.assert_allclose(faces[2], (0, 0, 0), atol=0.01)
+    assert [text.get_text() for text in ax.texts] == ["0.00", "0.50", "1.00", "0.25"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.yaxis_inverted()  # the first row on top, as in a matrix
+
+
+def test_a_logarithmic_axis_writes_its_numbers_out():
+    fig, ax = plt.subplots()
+    ax.set(xscale="log", xlim=(0.4, 60))
+    plain_log_ticks(ax.xaxis)
+    fig.canvas.draw()
+    low, high = ax.get_xlim()
+    shown = [
+        label.get_text() for x, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True) if low <= x <= high
+    ]
+    assert shown == ["0.5", "1", "2", "5", "10", "20", "50"]
+
+
+def test_a_heatmap_with_the_wrong_names_says_so():
+    _, ax = plt.subplots()
+    with pytest.raises(ValueError, match=r"shape \(1, 2\) with 2 row and 2 column names"):
+        heatmap(ax, [[0.0, 0.5]], rows=["a", "b"], columns=["x", "y"])
+
+
+def test_a_direct_label_stands_right_of_its_point():
+    _, ax = plt.subplots()
+    direct_label(ax, 0.5, 0.25, "item", "#000000")
+    label = cast(Annotation, ax.texts[0])
+    assert label.get_text() == "item"
+    assert label.xy == (0.5, 0.25)
+    assert label.get_color() == "#000000"
+
+
+@pytest.mark.parametrize("model", [name for name in figures.MODELS if name != "atrank"])
+def test_a_sketch_shows_behaviors_target_and_score(model):
+    figure = figures.sketch(model)
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert {"$s_1$", "$s_5$", "target", "score"} <= texts
+
+
+@pytest.mark.parametrize("model", [name for name in figures.MODELS if name != "atrank"])
+def test_no_arrow_of_a_sketch_runs_into_a_box(model):
+    figures.use_style()
+    figure = figures.sketch(model)
+    figure.canvas.draw()
+    texts = figure.axes[0].texts
+    boxes = {text.get_text(): box for text in texts if (box := text.get_bbox_patch()) is not None}
+    arrows = [text.arrow_patch for text in texts if isinstance(text, Annotation)]
+    assert len(boxes) >= 7
+    assert len(arrows) >= 2
+    for arrow in arrows:
+        assert arrow is not None
+        points = np.concatenate(arrow.get_path().to_polygons(closed_only=False))
+        assert not [
+            name
+            for name, box in boxes.items()
+            if box.get_path().contains_points(box.get_transform().inverted().transform(points)).any()
+        ]
+
+
+def test_labels_of_lines_are_pushed_apart():
+    _, ax = plt.subplots()
+    figures.label_lines(ax, {"a": (1, 0.5), "b": (2, 0.5), "c": (2, 0.9)}, 0.1, dict.fromkeys("abc", "#000000"))
+    places = {text.get_text(): cast(Annotation, text).xy for text in ax.texts}
+    assert {x for x, _ in places.values()} == {2}
+    assert {name: y for name, (_, y) in places.items()} == pytest.approx({"a": 0.45, "b": 0.55, "c": 0.9})
+    (leader,) = ax.lines  # from the end of "a", left of the others', to its name
+    assert np.asarray(leader.get_xydata()) == pytest.approx(np.array([[1, 0.5], [2, 0.45]]))
+
+
+def test_pushing_labels_apart_may_touch_the_next_ones():
+    _, ax = plt.subplots()
+    ends = {"a": (1, 0.5), "b": (1, 0.5), "c": (1, 0.6), "d": (1, 0.1)}
+    figures.label_lines(ax, ends, 0.1, dict.fromkeys("abcd", "#000000"))
+    places = {text.get_text(): cast(Annotation, text).xy[1] for text in ax.texts}
+    assert places == pytest.approx({"a": 1.6 / 3 - 0.1, "b": 1.6 / 3, "c": 1.6 / 3 + 0.1, "d": 0.1})
+    assert not ax.lines
+
+
+def test_learning_curves_are_means_over_seeds():
+    curves = pd.DataFrame(
+        [
+            (model, seed, epoch, 1e6 * epoch, 60.0 * epoch, 0.5 + 0.1 * epoch + 0.02 * seed)
+            for model in ("atrank", "cnn")
+            for seed in (0, 1)
+            for epoch in (1, 2)
+        ],
+        columns=["model", "seed", "epoch", "samples", "seconds", "AUC"],
+    )
+    figure = figures.learning_curves(curves)
+    for ax in figure.axes:
+        assert len(ax.lines) == 2
+        assert np.asarray(ax.lines[0].get_xdata(), dtype=float).tolist() == pytest.approx([1, 2])
+        assert np.asarray(ax.lines[0].get_ydata(), dtype=float).tolist() == pytest.approx([0.61, 0.71])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["atrank", "cnn"]
