@@ -189,7 +189,7 @@ def score_candidates(
                 size = max(1, min(batch_size, PAIRS // len(columns)))
                 plan = batches(histories, {task: tasks[task]}, some, size, groups=model.histories, part=part)
                 for _, index, batch in plan:
-                    scores[task][index[:, None], columns] = model(batch).scores
+                    scores[task][index[:, None], columns] = model(batch).scores.float()
     return scores
 
 

@@ -121,8 +121,9 @@ class BehaviorModel(Model[Read]):
         q = self.dropout(self.embedding(candidates.group).target(candidates.features))
         h = self.projection.one(candidates.group, q)
         ids = cast(Tensor | None, candidates.features.get("object_id"))
-        b, c = candidates.shape
-        return Targets(candidates.group, h.view(b, c, -1), q.view(b, c, -1), None if ids is None else ids.view(b, c))
+        rows = candidates.shape
+        ids = None if ids is None else ids.view(rows)
+        return Targets(candidates.group, h.unflatten(0, rows), q.unflatten(0, rows), ids)
 
 
 class ATRank(BehaviorModel[Encoding]):

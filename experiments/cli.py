@@ -138,7 +138,7 @@ def table1(data: Path) -> None:
 def table2(data: Path) -> None:
     """Users, objects of every group and behaviors a user, beside the paper's Table 2."""
     _show(EventLog.read(data).summary())
-    print(f"\nThe paper's Table 2:\n{pd.Series(tables.PAPER_TABLE_2).to_string()}")
+    print(f"\nThe paper's Table 2:\n{pd.Series(tables.PAPER_TABLE_2, dtype=object).to_string()}")
 
 
 @command("data models trials users finalists epochs seed out workers")
@@ -150,7 +150,8 @@ def search(data: Path, models: str, out: Path, workers: int, **budget: int) -> N
     failures = run_all({n: partial(searching.search, data, n, out, **budget) for n in names}, workers, "searches")
     folder = place(out, "search", EventLog.read(data))
     best = {name: read_record(folder / f"{name}.json")["best"] for name in names if (folder / f"{name}.json").is_file()}
-    _show(pd.DataFrame({name: {"validation AUC": b["value"], **b["parameters"]} for name, b in best.items()}).T)
+    rows = {name: {"validation AUC": found["value"], **found["parameters"]} for name, found in best.items()}
+    _show(pd.DataFrame.from_dict(rows, orient="index"))
     _fail(failures)
 
 

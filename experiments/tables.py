@@ -191,7 +191,7 @@ def plan(
     wanted = list(rows) if names is None else list(names)
     unknown = [name for name in wanted if name not in rows]
     if unknown or not wanted:
-        raise ExperimentError(f"rows {unknown or 'none given'}; {table} has {list(rows)}")
+        raise ExperimentError(f"rows of {table}: {unknown or 'none given'}; use some of {list(rows)}")
     folder, searches, cells = place(out, table, log, profile), place(out, "search", log), []
     best = partial(search.chosen, folder=searches, fingerprint=log.fingerprint(), epochs=epochs)
     for name in wanted:

@@ -17,7 +17,7 @@ import pandas as pd
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.model import ATRankConfig
+from atrank_lib.variants import ATRankOptions
 
 Array = np.ndarray
 Parameters = Mapping[str, Array]
@@ -169,7 +169,7 @@ def history(log: EventLog, user_id: str, time: int, groups: Sequence[str] | None
 class Scored:
     score: float
     weights: list[Array]  # A_k of the target: one vector per space
-    target: Array  # what f compares
+    target: Array  # h_t
     user: Array  # e_u^t
 
 
@@ -181,7 +181,7 @@ class Reference:
         schema: Schema,
         vocabularies: Vocabularies,
         objects: Mapping[str, pd.DataFrame],
-        config: ATRankConfig,
+        config: ATRankOptions,
         parameters: Parameters,
     ) -> None:
         self.schema, self.vocabularies, self.config, self.p = schema, vocabularies, config, parameters
@@ -261,13 +261,22 @@ class Reference:
             layers.append(matrices)
         return c, layers
 
+    def target(self, group: str, object_id: str) -> tuple[Array, Array]:
+        """``q_t`` and ``h_t``."""
+        q = self.object(group, object_id)
+        if self.config.time == "one_hot":
+            q = np.concatenate([q, np.zeros(len(self.edges(group)) + 1)])
+        return q, self.project(group, q)
+
+    def of_f(self, name: str) -> Array:
+        """A parameter of ``f``, whatever stands around the part that has it."""
+        (found,) = (value for full, value in self.p.items() if full.startswith("rank.") and full.endswith("." + name))
+        return found
+
     def score(self, c: Sequence[Array], group: str, object_id: str) -> Scored:
         """Eq. 7, then ``f``."""
         config = self.config
-        q = self.object(group, object_id)
-        if config.time == "one_hot":
-            q = np.concatenate([q, np.zeros(len(self.edges(group)) + 1)])
-        h = self.project(group, q)
+        q, h = self.target(group, object_id)
         shared = config.target_attention == "shared" and config.blocks > 0
         name = f"blocks.{config.blocks - 1}.attention" if shared else "target.attention"
         raw = config.told == "raw"
@@ -275,16 +284,20 @@ class Reference:
         e = contexts[0] if raw else feed_forward(contexts[0], self.p, "target.feed_forward")
         if config.target_residual:
             e = layer_norm(h + e, self.p, "target.norm")
-        x = q if config.ranked == "raw" else h
+        x, y = q if config.ranked == "raw" else h, e
+        if config.task_heads:
+            head = f"heads.[{group}]"
+            inner = perceptron(e, self.of_f(f"{head}.0.weight"), self.of_f(f"{head}.0.bias"))
+            y = e + self.of_f(f"{head}.2.weight") @ inner + self.of_f(f"{head}.2.bias")
         if config.ranking == "dot":
-            score = float(sum(a * b for a, b in zip(x, e, strict=True)))
+            score = float(sum(a * b for a, b in zip(x, y, strict=True)))
         else:
-            both = np.concatenate([x, e, x * e])
-            inner = perceptron(both, self.p["rank.layers.0.weight"], self.p["rank.layers.0.bias"])
-            score = float(self.p["rank.layers.3.weight"][0] @ inner + self.p["rank.layers.3.bias"][0])
+            both = np.concatenate([x, y, x * y])
+            inner = perceptron(both, self.of_f("layers.0.weight"), self.of_f("layers.0.bias"))
+            score = float(self.of_f("layers.3.weight")[0] @ inner + self.of_f("layers.3.bias")[0])
         if config.object_bias:
             vocabulary = self.schema.groups[group].features["object_id"].vocabulary or f"{group}.object_id"
             words = self.vocabularies.words[vocabulary]
             number = words.index(object_id) + 1 if object_id in words else 0
-            score += float(self.p[f"biases.[{group}].weight"][number, 0])
-        return Scored(score, [matrix[0] for matrix in matrices], x, e)
+            score += float(self.of_f(f"biases.[{group}].weight")[number, 0])
+        return Scored(score, [matrix[0] for matrix in matrices], h, e)

@@ -12,10 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atrank_lib.batches import Features, Packing, Ragged
+from atrank_lib.batches import Features, Packing, Ragged, ranges
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.samples import batches, build_batch, history_lengths, moments
+from atrank_lib.samples import batches, build_batch, history_lengths
+from atrank_lib.serve.ranker import moments
+from tests.ragged import LENGTHS, ragged
 from tests.random_logs import SCHEMA, all_samples, inputs, lists, plain_history, random_log, shapes
 
 
@@ -36,6 +38,47 @@ def test_a_packing_of_nobody() -> None:
     nothing = torch.zeros(0, dtype=torch.long)
     packing = Packing.of(nothing, nothing, 0)
     assert (packing.longest, packing.mask.shape, packing.offsets.tolist(), len(packing.order)) == (1, (0, 1), [0], 0)
+
+
+def test_padding_and_packing_are_inverse() -> None:
+    s, packing, rows = ragged()
+    assert packing.mask.sum(dim=1).tolist() == list(LENGTHS)
+    padded = packing.pad(s)
+    assert torch.equal(packing.pack(padded), s)
+    assert not padded[~packing.mask].any()
+    for b, numbers in enumerate(rows):
+        assert torch.equal(padded[b, : len(numbers)], s[numbers])
+
+
+def test_only_a_sample_without_behaviors_sees_an_empty_place() -> None:
+    _, packing, _ = ragged()
+    assert (packing.visible != packing.mask).nonzero().tolist() == [[1, 0]]
+    _, full, _ = ragged(lengths=(2, 2))
+    assert full.visible.all()
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=1, max_size=6),
+    st.lists(st.integers(0, 5), max_size=8),
+)
+def test_ragged_take(values: list[list[int]], rows: list[int]) -> None:
+    rows = [row % len(values) for row in rows]
+    flat = torch.tensor([v for part in values for v in part], dtype=torch.long)
+    offsets = torch.tensor([0, *np.cumsum([len(part) for part in values])])
+    taken = Ragged(flat, offsets).take(torch.tensor(rows, dtype=torch.long))
+    assert len(taken.offsets) == len(rows) + 1
+    assert [taken.values[a:b].tolist() for a, b in zip(taken.offsets, taken.offsets[1:], strict=False)] == [
+        values[row] for row in rows
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=8))
+def test_ranges(parts: list[tuple[int, int]]) -> None:
+    starts = torch.tensor([s for s, _ in parts], dtype=torch.long)
+    lengths = torch.tensor([n for _, n in parts], dtype=torch.long)
+    numbers, owner = ranges(starts, lengths)
+    assert numbers.tolist() == [s + j for s, n in parts for j in range(n)]
+    assert owner.tolist() == [i for i, (_, n) in enumerate(parts) for _ in range(n)]
 
 
 def plain_features(log: EventLog, histories: GroupedHistories, group: str, object_ids: Sequence[str]) -> list[list]:

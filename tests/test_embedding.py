@@ -8,17 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from atrank_lib.batches import Ragged
-from atrank_lib.embedding import BehaviorEmbedding, key, shared_tables
+from atrank_lib.embedding import BehaviorEmbedding, shared_tables
+from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
+from atrank_lib.log.naming import key
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.model import ATRankConfig
-from atrank_lib.samples import build_batch, moments
-from atrank_lib.time_encoding import TimeForm
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import moments
+from atrank_lib.variants import ATRankOptions, ContinuousTime, NoTime, OneHotTime, TimeForm
 from tests.reference import Behavior, Reference
 
 SIZE = 3
+TIMES: dict[TimeForm, type[BehaviorEmbedding]] = {
+    "lookup": BehaviorEmbedding,
+    "one_hot": OneHotTime,
+    "continuous": ContinuousTime,
+    "none": NoTime,
+}
 FAR = 10**9  # seconds after every behavior
 
 
@@ -31,12 +39,11 @@ def known(log: EventLog) -> Vocabularies:
 class Parts(nn.Module):
     """Tables and embeddings of all groups under the names that the model gives them."""
 
-    def __init__(self, schema: Schema, vocabularies: Vocabularies, time: TimeForm = "lookup") -> None:
+    def __init__(self, schema: Schema, vocabularies: Vocabularies, time: TimeForm = "lookup", size: int = SIZE) -> None:
         super().__init__()
-        self.tables = shared_tables(schema, vocabularies, SIZE)
-        self.embeddings = nn.ModuleDict(
-            {key(g): BehaviorEmbedding(schema, g, self.tables, SIZE, time) for g in schema.groups}
-        )
+        torch.manual_seed(0)
+        self.tables, self.size = shared_tables(schema, vocabularies, size), size
+        self.embeddings = nn.ModuleDict({key(g): TIMES[time](schema, g, self.tables, size) for g in schema.groups})
         self.double()
 
     def of(self, group: str) -> BehaviorEmbedding:
@@ -50,37 +57,67 @@ class Parts(nn.Module):
         return module.weight
 
     def reference(self, log: EventLog, vocabularies: Vocabularies, time: TimeForm) -> Reference:
-        parameters = {name: p.detach().numpy() for name, p in self.named_parameters()}
-        config = ATRankConfig(embedding_size=SIZE, time=time)
+        parameters = {name: p.detach().double().numpy() for name, p in self.named_parameters()}
+        config = ATRankOptions(embedding_size=self.size, time=time)
         return Reference(log.schema, vocabularies, log.objects, config, parameters)
 
 
-@pytest.mark.parametrize("time", ["lookup", "one_hot", "continuous", "none"])
-def test_behaviors_and_targets_agree_with_loops(tiny_log, time):
+@pytest.mark.parametrize("time", list(TIMES))
+def test_behaviors_and_targets_agree_with_loops(tiny_log, time, speed):
     vocabularies = known(tiny_log)
     histories = GroupedHistories.from_log(tiny_log, vocabularies)
-    parts = Parts(tiny_log.schema, vocabularies, time)
+    parts = Parts(tiny_log.schema, vocabularies, time, SIZE if speed == "torch" else 16)
+    if speed == "kernels":
+        speed_up(parts.float())
+    tolerance = 1e-12 if speed == "torch" else 1e-5
     reference = parts.reference(tiny_log, vocabularies, time)
     users = torch.arange(len(histories))
     batch = build_batch(histories, moments(histories, "item", users, torch.full_like(users, FAR)), users[:, None])
     for group, behaviors in batch.histories.items():
-        found = parts.of(group)(behaviors).detach().numpy()
+        found = parts.of(group)(behaviors).detach().double().numpy()
         events = tiny_log.events[group]
         rows = histories.groups[group].rows[behaviors.positions].tolist()
         assert sorted(rows) == list(range(len(events)))
         for row, u in zip(rows, found, strict=True):
             event = events.iloc[row]
             behavior = Behavior(group, event.object_id, event.action, FAR - event.timestamp, row)
-            np.testing.assert_allclose(u, reference.behavior(behavior), rtol=1e-12)
+            expected = reference.behavior(behavior)
+            np.testing.assert_allclose(u, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 
         catalog = histories.catalogs[group]
-        targets = parts.of(group).target(catalog.take(torch.arange(len(catalog)))).detach().numpy()
-        width = SIZE * len(tiny_log.schema.groups[group].features)
+        targets = parts.of(group).target(catalog.take(torch.arange(len(catalog)))).detach().double().numpy()
+        width = parts.size * len(tiny_log.schema.groups[group].features)
         assert targets.shape == (len(catalog), parts.of(group).size)
         assert parts.of(group).size == width + (parts.of(group).time.buckets if time == "one_hot" else 0)
         for object_id, q in zip(catalog.object_ids, targets, strict=True):
-            np.testing.assert_allclose(q[:width], reference.object(group, object_id), rtol=1e-12)
+            np.testing.assert_allclose(q[:width], reference.object(group, object_id), rtol=tolerance, atol=tolerance)
             assert not q[width:].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_elapsed_times_by_hand(tiny_log, dtype):
+    """The forms of time that are not looked up; days, but for queries."""
+    vocabularies = GroupedHistories.from_log(tiny_log).vocabularies
+    elapsed = torch.tensor([0, 43_200, 3 * 86_400])
+
+    def of(time: TimeForm) -> tuple[BehaviorEmbedding, Tensor, Tensor]:
+        item = Parts(tiny_log.schema, vocabularies, time).to(dtype).of("item")
+        u = torch.randn(3, item.objects.size, generator=torch.Generator().manual_seed(1)).to(dtype)
+        return item, u, item.timed(u, elapsed)
+
+    item, u, found = of("continuous")
+    days = torch.tensor([0, 0.5, 3], dtype=dtype)
+    line = item.time.line
+    assert isinstance(line, nn.Linear)
+    torch.testing.assert_close(found, u + days[:, None] * line.weight[:, 0] + line.bias)
+    item, u, found = of("one_hot")
+    assert torch.equal(found[:, : u.shape[1]], u)
+    assert [row.nonzero()[:, 0].tolist() for row in found[:, u.shape[1] :]] == [[0], [0], [2]]
+    assert found[:, u.shape[1] :].sum() == 3
+    assert not list(item.time.parameters())
+    item, u, found = of("none")
+    assert torch.equal(found, u)
+    assert not list(item.time.parameters())
 
 
 def test_features_are_concatenated_in_the_schema_s_order(tiny_log):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -10,23 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import ndcg_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
+import atrank_lib.evaluation as evaluation
 from atrank_lib.evaluation import (
     AverageUserAUC,
     average_user_auc,
     evaluate,
     fixed_candidates,
-    ndcg_at,
-    paired_difference,
-    recall_at,
-    score_all,
     score_candidates,
     user_auc,
 )
+from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import Split, build_batch, prepare, split
+from atrank_lib.samples import Split, build_batch, split
 from tests.random_logs import SCHEMA, random_log
 
 Rows = list[tuple[str, float, int]]
@@ -137,16 +134,18 @@ def parts(histories: GroupedHistories) -> Split:
 
 
 @pytest.fixture
-def model(histories: GroupedHistories) -> ATRank:
+def model(histories: GroupedHistories, speed: str) -> ATRank:
     torch.manual_seed(1)
-    config = ATRankConfig(embedding_size=4, hidden=8, spaces=2, dropout=0.5)
-    return ATRank(SCHEMA, histories.vocabularies, config)
+    config = ATRankConfig(embedding_size=16, hidden=32, spaces=2, dropout=0.5)
+    model = ATRank(SCHEMA, histories.vocabularies, config)
+    return speed_up(model) if speed == "kernels" else model
 
 
 def test_evaluate_by_loops(histories: GroupedHistories, parts: Split, model: ATRank) -> None:
     """One sample at a time, one candidate at a time; every target group apart."""
     result = evaluate(model, histories, parts.test, negatives=4, seed=3)
     candidates = fixed_candidates(histories, parts.test, 4, seed=3)
+    scores = score_candidates(model, histories, parts.test, candidates)
     model.eval()
     aucs = {}
     for name, samples in parts.test.items():
@@ -155,8 +154,8 @@ def test_evaluate_by_loops(histories: GroupedHistories, parts: Split, model: ATR
             for column in range(5):
                 batch = build_batch(histories, samples[i : i + 1], candidates[name][i : i + 1, column : column + 1])
                 with torch.no_grad():
-                    score = float(model(batch).scores)
-                rows.append((str(int(samples.users[i])), round(score, 5), int(column == 0)))
+                    assert float(model(batch).scores) == pytest.approx(float(scores[name][i, column]), abs=1e-5)
+                rows.append((str(int(samples.users[i])), float(scores[name][i, column]), int(column == 0)))
         aucs[name] = double_sum(rows)[0]
     pooled = [auc for part in aucs.values() for auc in part]
     assert result.targets == {name: pytest.approx(np.mean(part), abs=1e-6) for name, part in aucs.items()}
@@ -166,13 +165,25 @@ def test_evaluate_by_loops(histories: GroupedHistories, parts: Split, model: ATR
     assert list(result.as_dict()) == ["average_user_auc", "ci95", "users", "skipped_users", "negatives", "targets"]
 
 
-def test_evaluate_does_not_depend_on_batch_size(histories: GroupedHistories, parts: Split, model: ATRank) -> None:
-    results = [evaluate(model, histories, parts.test, negatives=5, batch_size=size) for size in (1, 3, 1024)]
-    assert results[0].as_dict() == results[1].as_dict() == results[2].as_dict()
+def test_scores_do_not_depend_on_batch_size(histories: GroupedHistories, parts: Split, model: ATRank) -> None:
     candidates = fixed_candidates(histories, parts.test, 5)
-    one, all_at_once = (score_candidates(model, histories, parts.test, candidates, size) for size in (1, 1024))
-    for name in parts.test:
-        torch.testing.assert_close(one[name], all_at_once[name], rtol=1e-4, atol=1e-5)
+    sizes = (1, 3, 1024)
+    first, *others = (score_candidates(model, histories, parts.test, candidates, size) for size in sizes)
+    for other in others:
+        for name in parts.test:
+            torch.testing.assert_close(first[name], other[name], rtol=1e-4, atol=1e-5)
+    results = [evaluate(model.double(), histories, parts.test, negatives=5, batch_size=size) for size in sizes]
+    assert results[0].as_dict() == results[1].as_dict() == results[2].as_dict()
+
+
+def test_scores_do_not_depend_on_how_many_are_made_at_a_time(
+    histories: GroupedHistories, parts: Split, model: ATRank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = fixed_candidates(histories, parts.test, 5)
+    whole = score_candidates(model, histories, parts.test, candidates)
+    monkeypatch.setattr(evaluation, "PAIRS", 4)  # fewer than a sample has candidates
+    for name, scores in score_candidates(model, histories, parts.test, candidates).items():
+        torch.testing.assert_close(scores, whole[name], rtol=1e-4, atol=1e-5)
 
 
 def test_evaluate_depends_on_the_seed_alone(histories: GroupedHistories, parts: Split, model: ATRank) -> None:
@@ -218,74 +229,3 @@ def test_user_auc_pools_the_samples_of_a_user(histories: GroupedHistories) -> No
     assert len(samples) > len(set(samples.users.tolist()))
     auc = user_auc(samples, scores)
     np.testing.assert_allclose(auc.per_user, double_sum(rows)[0])
-
-
-def test_recall_and_ndcg_agree_with_all_orders_of_ties():
-    """Every way of breaking ties, one after the other."""
-    rng = np.random.default_rng(0)
-    scores = rng.integers(0, 4, (40, 5)).astype(np.float32)
-    for k in (1, 2, 3, 10):
-        recalls, gains = [], []
-        for row in scores:
-            found = []
-            for order in itertools.permutations(range(5)):
-                place = sorted(order, key=lambda i: (-row[i], order.index(i))).index(0) + 1
-                found.append((place <= k, 1 / math.log2(1 + place) if place <= k else 0.0))
-            recalls.append(np.mean([hit for hit, _ in found]))
-            gains.append(np.mean([gain for _, gain in found]))
-        np.testing.assert_allclose(recall_at(torch.from_numpy(scores), k).numpy(), recalls, atol=1e-12)
-        np.testing.assert_allclose(ndcg_at(torch.from_numpy(scores), k).numpy(), gains, atol=1e-12)
-
-
-def test_ndcg_agrees_with_scikit_learn():
-    scores = np.random.default_rng(1).normal(size=(30, 8)).astype(np.float32)
-    truth = np.eye(1, 8).repeat(30, axis=0)
-    expected = [ndcg_score(truth[i : i + 1], scores[i : i + 1], k=3) for i in range(30)]
-    np.testing.assert_allclose(ndcg_at(torch.from_numpy(scores), 3).numpy(), expected, atol=1e-6)
-
-
-def test_a_score_that_is_not_a_number_is_refused():
-    with pytest.raises(ValueError, match="NaN"):
-        recall_at(torch.tensor([[float("nan"), 1.0]]), 1)
-
-
-@pytest.mark.parametrize("chunk", [2, 1_000])
-def test_scores_of_all_objects_are_those_of_each(chunk):
-    log = random_log(4, users=7, behaviors=60, objects=30, times=40)
-    histories, parts = prepare(log, "validated", ["item"])
-    samples = parts.test["item"]
-    torch.manual_seed(0)
-    model = ATRank(log.schema, histories.vocabularies, ATRankConfig(embedding_size=4, hidden=8, spaces=2))
-    scores = score_all(model, histories, samples, batch_size=3, chunk=chunk)
-    objects = len(histories.catalogs["item"])
-    assert scores.shape == (len(samples), objects + 1)
-    everything = torch.cat([samples.objects[:, None], torch.arange(objects).repeat(len(samples), 1)], dim=1)
-    expected = score_candidates(model, histories, {"item": samples}, {"item": everything})["item"]
-    events = log.events["item"]
-    ids = histories.catalogs["item"].object_ids
-    for row, user in enumerate(samples.users.tolist()):
-        touched = set(events.loc[events["user_id"] == histories.user_ids[user], "object_id"])
-        for column in range(objects):
-            known = ids[column] in touched
-            assert scores[row, column + 1] == (
-                float("-inf") if known else pytest.approx(float(expected[row, column + 1]), abs=1e-5)
-            )
-    torch.testing.assert_close(scores[:, 0], expected[:, 0])
-
-
-def test_the_difference_of_two_models_pairs_users():
-    rng = np.random.default_rng(0)
-    hard = rng.random(4_000)
-    a = (rng.random((2, 4_000)) < 0.2 + 0.7 * hard).astype(float)
-    b = a.copy()
-    b[:, :80] = 0.0  # the same users but for a few
-    mean, low, high = paired_difference(a, b)
-    assert mean == pytest.approx((a - b).mean())
-    assert low < mean < high
-    # the bootstrap of the paired differences has the standard error of their mean
-    difference = (a - b).mean(axis=0)
-    assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / 4_000**0.5, rel=0.1)
-    unpaired = 1.96 * (a.mean(0).var() / 4_000 + b.mean(0).var() / 4_000) ** 0.5
-    assert (high - low) / 2 < unpaired / 3
-    with pytest.raises(ValueError, match="the same users"):
-        paired_difference(a, b[:, 1:])

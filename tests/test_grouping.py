@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from atrank_lib.batches import Features, Ragged, ranges
+from atrank_lib.batches import Features, Ragged
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
@@ -140,10 +139,10 @@ def test_shared_vocabulary_pools_groups(tiny_log: EventLog) -> None:
 
 def test_encode_with_smaller_vocabularies(tiny_log: EventLog) -> None:
     full = GroupedHistories.from_log(tiny_log)
-    seen = {name: torch.zeros(len(catalog), dtype=torch.bool) for name, catalog in full.catalogs.items()}
-    seen["item"][torch.tensor([0, 3])] = True  # i1: s1, shoes, 10.0 and i4: s2, tea, 3.0
-    seen["query"][1] = True  # q2: tea
-    small = full.encode(full.vocabularies_of(seen))
+    seen = {name: table.iloc[:0] for name, table in tiny_log.objects.items()}
+    seen["item"] = tiny_log.objects["item"].iloc[[0, 3]]  # i1: s1, shoes, 10.0 and i4: s2, tea, 3.0
+    seen["query"] = tiny_log.objects["query"].iloc[[1]]  # q2: tea
+    small = full.encode(Vocabularies.from_objects(tiny_log.schema, seen))
     assert small.vocabularies.words == {
         "item.object_id": ("i1", "i4"),
         "shop": ("s1", "s2"),
@@ -189,30 +188,6 @@ def test_objects_without_tokens(tiny_schema: Schema, tiny_tables: tuple[dict, di
     assert tokens.offsets.tolist() == [0, 0, 0, 0]
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 99), max_size=4), min_size=1, max_size=6),
-    st.lists(st.integers(0, 5), max_size=8),
-)
-def test_ragged_take(values: list[list[int]], rows: list[int]) -> None:
-    rows = [row % len(values) for row in rows]
-    flat = torch.tensor([v for part in values for v in part], dtype=torch.long)
-    offsets = torch.tensor([0, *np.cumsum([len(part) for part in values])])
-    taken = Ragged(flat, offsets).take(torch.tensor(rows, dtype=torch.long))
-    assert len(taken.offsets) == len(rows) + 1
-    assert [taken.values[a:b].tolist() for a, b in zip(taken.offsets, taken.offsets[1:], strict=False)] == [
-        values[row] for row in rows
-    ]
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=8))
-def test_ranges(parts: list[tuple[int, int]]) -> None:
-    starts = torch.tensor([s for s, _ in parts], dtype=torch.long)
-    lengths = torch.tensor([n for _, n in parts], dtype=torch.long)
-    numbers, owner = ranges(starts, lengths)
-    assert numbers.tolist() == [s + j for s, n in parts for j in range(n)]
-    assert owner.tolist() == [i for i, (_, n) in enumerate(parts) for _ in range(n)]
-
-
 def test_catalog_take(tiny_log: EventLog) -> None:
     catalog = GroupedHistories.from_log(tiny_log).catalogs["query"]
     taken = catalog.take(torch.tensor([2, 0, 2]))["tokens"]
@@ -225,8 +200,8 @@ def test_users_are_numbered_by_the_vocabularies(tiny_log: EventLog) -> None:
     histories = GroupedHistories.from_log(tiny_log)
     assert histories.vocabularies.users == tuple(histories.user_ids)
     assert histories.users.tolist() == list(range(1, len(histories) + 1))
-    seen = {name: torch.ones(len(c), dtype=torch.bool) for name, c in histories.catalogs.items()}
-    some = histories.encode(histories.vocabularies_of(seen, torch.tensor([2, 0, 2])))
+    users = histories.user_ids[[0, 2]]
+    some = histories.encode(Vocabularies.from_objects(tiny_log.schema, tiny_log.objects, users))
     assert some.vocabularies.users == (histories.user_ids[0], histories.user_ids[2])
     assert some.users.tolist() == [1, 0, 2] + [0] * (len(histories) - 3)
     assert some.vocabularies.users_size == 3

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from atrank_lib.projection import GroupProjection, SemanticProjection, space_sizes
+from atrank_lib.variants import LinearProjection
 from tests.reference import perceptron
 
 
@@ -14,7 +15,7 @@ from tests.reference import perceptron
 def test_every_group_has_its_own_map_into_the_overall_space(linear):
     torch.manual_seed(0)
     widths = {"items": 5, "query": 2, "coupon": 3}  # "items" is also a method of nn.ModuleDict
-    projection = GroupProjection(widths, 4, linear).double()
+    projection = (LinearProjection if linear else GroupProjection)(widths, 4).double()
     groups = {name: torch.randn(n, widths[name]).double() for name, n in [("items", 3), ("query", 0), ("coupon", 2)]}
     found = projection(groups)
     assert found.shape == (5, 4)
@@ -60,7 +61,7 @@ def test_spaces_by_number_or_by_sizes():
     [
         (128, 7, "hidden=128 cannot be divided into spaces=7"),
         (128, 0, "hidden=128 cannot be divided into spaces=0"),
-        (6, (1, 2), r"spaces=\[1, 2\].*sum to hidden=6; they sum to 3"),
+        (6, (1, 2), r"spaces=\[1, 2\], in all 3, must be positive and sum to hidden=6"),
         (6, (7, -1), r"must be positive"),
         (6, (), r"spaces=\[\]"),
     ],

@@ -17,7 +17,8 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import Protocol, build_batch, history_lengths, moments, prepare, seen_objects, split
+from atrank_lib.samples import Protocol, build_batch, history_lengths, prepare, seen_objects, split
+from atrank_lib.serve.ranker import moments
 from tests.random_logs import SCHEMA, all_samples, inputs, lists, plain_history, random_log, shapes
 
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "validated", "global_time")

@@ -153,18 +153,3 @@ def test_lookup_reads_one_row_a_bucket_and_trains_it():
     out.sum().backward()
     assert time.table.weight.grad is not None
     assert time.table.weight.grad[:, 0].tolist() == [1, 2, 0, 0, 1]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_other_forms(dtype):
-    elapsed = torch.tensor([0, 43_200, 3 * 86_400])
-    line = TimeEncoding(TimeScale(), 2, "continuous").to(dtype)
-    days = torch.tensor([0, 0.5, 3], dtype=dtype)
-    expected = days[:, None] * line.line.weight[:, 0] + line.line.bias
-    torch.testing.assert_close(line(elapsed), expected)
-    one_hot = TimeEncoding(TimeScale(buckets=4), 2, "one_hot")
-    assert one_hot(elapsed).tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]]
-    assert list(one_hot.parameters()) == []
-    none = TimeEncoding(TimeScale(), 2, "none")
-    assert none(elapsed).tolist() == [[0, 0]] * 3
-    assert list(none.parameters()) == []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.competitors.cases import close, make
 
 from atrank_lib.competitors import BPRMF
-from tests.competitors.cases import close, make
 
 
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])

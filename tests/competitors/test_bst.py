@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.competitors.cases import Case, close, linear, make
 
 from atrank_lib.competitors import BST
 from atrank_lib.competitors.bst import HEADS
 from tests import reference
-from tests.competitors.cases import Case, close, linear, make
 from tests.reference import Array
 
 

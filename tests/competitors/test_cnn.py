@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.competitors.cases import close, linear, make
 
 from atrank_lib.competitors import CNN
 from atrank_lib.competitors.cnn import MAPS, WIDTHS
 from tests import reference
-from tests.competitors.cases import close, linear, make
 from tests.reference import Array
 
 

@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy.special import softmax
+from tests.competitors.cases import close, linear, make
 
 from atrank_lib.competitors import DIN
 from tests import reference
-from tests.competitors.cases import close, linear, make
 from tests.reference import Array
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.competitors.cases import close, linear, make
 
 from atrank_lib.competitors import BiLSTM, BiLSTMAttention
 from tests import reference
-from tests.competitors.cases import close, linear, make
 from tests.reference import Array, sigmoid
 
 

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from tests.competitors.cases import Case, close, linear, make
 
 from atrank_lib.competitors import WideDeep
-from tests.competitors.cases import Case, close, linear, make
 
 
 def values(case: Case, group: str, object_id: str) -> dict[str, int]:

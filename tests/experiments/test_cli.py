@@ -173,7 +173,7 @@ def test_every_row_of_table_5_runs_and_says_what_it_did(data, log, run, tmp_path
     cells = sum(1 if row.kind == "all2all" else len(targets) for row in MODES.values())  # all2all: all targets at once
     assert f"{cells} cells, {cells} finished before" in again.err
     assert "The paper's Table 5" in again.out
-    assert "rows none given" in run("table5", "--modes", "", *options).err
+    assert "rows of table5: none given" in run("table5", "--modes", "", *options).err
 
 
 def test_switches_are_compared_with_the_base(data, run, tmp_path):

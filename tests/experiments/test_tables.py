@@ -117,7 +117,7 @@ def test_a_group_with_short_histories_is_read_and_not_predicted(log, tmp_path):
 @pytest.mark.parametrize("names", [["atrank", "some2some"], []])
 def test_unknown_rows_are_named(log, tmp_path, table, names):
     wrong = r"\[.*'some2some'\]" if names else "none given"
-    with pytest.raises(ExperimentError, match=rf"rows {wrong}; {table} has \['"):
+    with pytest.raises(ExperimentError, match=rf"rows of {table}: {wrong}; use some of \['"):
         plan(table, log, tmp_path, names)
 
 

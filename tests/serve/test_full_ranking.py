@@ -1,0 +1,120 @@
+"""Ranking the whole list against scores one by one, and the measures of a list against all orders of ties."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from atrank_lib.serve.full_ranking import ndcg_at, recall_at, score_all
+from sklearn.metrics import ndcg_score
+
+from atrank_lib.evaluation import score_candidates
+from atrank_lib.fast import speed_up
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.model import ATRank, ATRankConfig
+from atrank_lib.samples import build_batch, prepare
+from atrank_lib.serve.ranker import Ranker, moments
+from tests.random_logs import random_log
+
+DAY = 86_400
+
+
+def new_model(histories: GroupedHistories, speed: str) -> ATRank:
+    torch.manual_seed(0)
+    model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=32, spaces=2))
+    return speed_up(model) if speed == "kernels" else model
+
+
+@pytest.fixture
+def ranked(tiny_log, speed) -> tuple[ATRank, GroupedHistories]:
+    histories = GroupedHistories.from_log(tiny_log)
+    return new_model(histories, speed), histories
+
+
+@pytest.mark.parametrize("group", ["item", "query", "coupon"])
+@pytest.mark.parametrize("at", [None, 4 * DAY])
+def test_top_objects_are_those_of_scoring_all(ranked, group, at):
+    model, histories = ranked
+    found = Ranker(model, histories, group, chunk=2).top("anna", 2, at=at, include_seen=True)
+    anna = torch.tensor([histories.user("anna")])
+    samples = moments(histories, group, anna, torch.tensor([60 * DAY + 1 if at is None else at]))
+    scores = model(build_batch(histories, samples, torch.arange(len(histories.catalogs[group]))[None])).scores[0]
+    best = sorted(zip(scores.tolist(), histories.catalogs[group].object_ids, strict=True), reverse=True)[:2]
+    assert found["rank"].tolist() == [1, 2]
+    assert found["object_id"].tolist() == [name for _, name in best]
+    np.testing.assert_allclose(found["score"], [score for score, _ in best], rtol=1e-5)
+
+
+def test_top_objects_leave_out_what_was_touched_before(ranked):
+    model, histories = ranked
+    assert set(Ranker(model, histories, "item").top("anna")["object_id"]) == {"i3", "i5", "i6"}
+    # on day 5, i4 is still to come
+    found = Ranker(model, histories, "item").top("anna", at=5 * DAY)
+    assert set(found["object_id"]) == {"i3", "i4", "i5", "i6"}
+    assert set(Ranker(model, histories, "item").top("dora")["object_id"]) == {f"i{n}" for n in range(1, 7)}
+    assert len(Ranker(model, histories, "item").top("anna", include_seen=True)) == 6
+
+
+def test_top_objects_refuse_nonsense(ranked):
+    model, histories = ranked
+    with pytest.raises(KeyError, match="nobody"):
+        Ranker(model, histories, "item").top("nobody")
+    with pytest.raises(ValueError, match="top=0"):
+        Ranker(model, histories, "item").top("anna", 0)
+    with pytest.raises(ValueError, match="movie"):
+        Ranker(model, histories, "movie").top("anna")
+
+
+def test_recall_and_ndcg_agree_with_all_orders_of_ties():
+    """Every way of breaking ties, one after the other."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 4, (40, 5)).astype(np.float32)
+    for k in (1, 2, 3, 10):
+        recalls, gains = [], []
+        for row in scores:
+            found = []
+            for order in itertools.permutations(range(5)):
+                place = sorted(order, key=lambda i: (-row[i], order.index(i))).index(0) + 1
+                found.append((place <= k, 1 / math.log2(1 + place) if place <= k else 0.0))
+            recalls.append(np.mean([hit for hit, _ in found]))
+            gains.append(np.mean([gain for _, gain in found]))
+        np.testing.assert_allclose(recall_at(torch.from_numpy(scores), k).numpy(), recalls, atol=1e-12)
+        np.testing.assert_allclose(ndcg_at(torch.from_numpy(scores), k).numpy(), gains, atol=1e-12)
+
+
+def test_ndcg_agrees_with_scikit_learn():
+    scores = np.random.default_rng(1).normal(size=(30, 8)).astype(np.float32)
+    truth = np.eye(1, 8).repeat(30, axis=0)
+    expected = [ndcg_score(truth[i : i + 1], scores[i : i + 1], k=3) for i in range(30)]
+    np.testing.assert_allclose(ndcg_at(torch.from_numpy(scores), 3).numpy(), expected, atol=1e-6)
+
+
+def test_a_score_that_is_not_a_number_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        recall_at(torch.tensor([[float("nan"), 1.0]]), 1)
+
+
+@pytest.mark.parametrize("chunk", [2, 1_000])
+def test_scores_of_all_objects_are_those_of_each(chunk, speed):
+    log = random_log(4, users=7, behaviors=60, objects=30, times=40)
+    histories, parts = prepare(log, "validated", ["item"])
+    samples = parts.test["item"]
+    model = new_model(histories, speed)
+    scores = score_all(model, histories, samples, batch_size=3, chunk=chunk)
+    objects = len(histories.catalogs["item"])
+    assert scores.shape == (len(samples), objects + 1)
+    everything = torch.cat([samples.objects[:, None], torch.arange(objects).repeat(len(samples), 1)], dim=1)
+    expected = score_candidates(model, histories, {"item": samples}, {"item": everything})["item"]
+    events = log.events["item"]
+    ids = histories.catalogs["item"].object_ids
+    for row, user in enumerate(samples.users.tolist()):
+        touched = set(events.loc[events["user_id"] == histories.user_ids[user], "object_id"])
+        for column in range(objects):
+            known = ids[column] in touched
+            assert scores[row, column + 1] == (
+                float("-inf") if known else pytest.approx(float(expected[row, column + 1]), abs=1e-5)
+            )
+    torch.testing.assert_close(scores[:, 0], expected[:, 0])
