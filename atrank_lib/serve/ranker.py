@@ -69,7 +69,7 @@ class Ranker:
         self.model, self.histories, self.group, self.chunk = model, histories, group, chunk
         self.catalog = histories.catalogs[group]
         self.objects = torch.arange(len(self.catalog)) if objects is None else objects.unique()
-        self.now = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
+        self.now = max(int(g.timestamps.max()) for g in histories.groups.values() if len(g.timestamps)) + 1
         self.device = next(model.parameters()).device
         self.targets: Targets | None = None
         if isinstance(model, ATRank):
