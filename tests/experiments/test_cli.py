@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from atrank_lib import ATRank, EventLog, Recipe, build_batch, evaluate, split
+from atrank_lib.interpret import explain
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.variants import build, options_of
 from data_scripts.marketplace import MarketplaceConfig
@@ -261,6 +262,7 @@ def test_table_4_is_the_mean_attention_of_each_bucket(data, log, trained, run, t
     assert done.code == 0, done.err
     rows = read_record(tmp_path / "table4" / "random" / "item.json")["rows"]
     model = load_run(trained)
+    assert isinstance(model.model, ATRank)
     histories = model.histories_of(log)
     samples = split(histories, "validated").test["item"]
     unit = 1  # items count time in seconds
@@ -269,7 +271,7 @@ def test_table_4_is_the_mean_attention_of_each_bucket(data, log, trained, run, t
     for i in range(len(samples)):
         one = samples[torch.tensor([i])]
         batch = build_batch(histories, one, one.objects[:, None], model.model.histories)
-        seen = interpret.explain(model.model, batch)
+        seen = explain(model.model, batch)
         for place in range(seen.groups.shape[1]):
             if int(seen.groups[0, place]) == 0:
                 moment = int(histories.groups["item"].timestamps[int(seen.positions[0, place])])
