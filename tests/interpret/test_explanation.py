@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from atrank_lib import interpret
-from atrank_lib.batches import build_batch
-from atrank_lib.samples import split
+from atrank_lib.samples import build_batch, split
 from tests.interpret.models import GROUPS, HISTORIES, LOG, a_model, alone
 
 

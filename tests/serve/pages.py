@@ -1,0 +1,22 @@
+"""What somebody does on a page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from atrank_lib.grouping import GroupedHistories
+
+
+def random_behaviors(rng: np.random.Generator, histories: GroupedHistories, count: int) -> list[list[Any]]:
+    """Behaviors as a page has them; now and then on an object of which nothing is known (None)."""
+    found: list[list[Any]] = []
+    for _ in range(count):
+        number = int(rng.integers(len(histories.groups)))
+        name = list(histories.groups)[number]
+        unknown = rng.random() < 0.2
+        place = None if unknown else int(rng.integers(len(histories.catalogs[name])))
+        action = int(rng.integers(len(histories.schema.groups[name].actions)))
+        found.append([number, action, place, int(2 ** (24 * rng.random())) - 1])
+    return found
