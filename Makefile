@@ -2,13 +2,15 @@
 #                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time,
 #                                                        REPOSITORY=https://HOST/OWNER/NAME for buttons that launch them)
 # make book-all   the site with the whole book to take along: PDF, EPUB, ZIP, in _build/html/downloads
-# make test   style, types and tests
+# make test   style, import contracts, types and tests; make lint, types, unit: one of them (TESTS=tests/book)
 # make lab    the chapters as notebooks, in JupyterLab
 # make course          the course for a class: student and solution notebooks, assignments, in _build/course
 # make check-course    nbgrader grades the course: the solutions get full marks, the stubs none
 # make check-site   the built site with axe, html-validate and a slowed browser; the files of the whole book
 # make check-notebooks   every downloaded notebook runs where only the wheel is installed
 # make check-rebuild   two builds from nothing are byte-identical
+# make check-machines  tests and chapters with other instructions of the processor, without a compiler, with one thread
+#             and two, for five seeds; takes hours
 # make bench  speed of training, side by side with other libraries: results/speed/peers.json  (DATA=DIR adds an epoch
 #             of that log; BENCH='--only 32-50-full' and other options of benchmarks/bench.py)
 # make spark  what preparing data with Spark and its tests need besides, which is large; Java 17 must be there already
@@ -17,7 +19,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book book-all notebooks-branch test lab course check-course check-site check-notebooks check-rebuild bench spark clean
+.PHONY: book book-all notebooks-branch test lint types unit lab course check-course check-site check-notebooks \
+  check-rebuild check-machines bench spark clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -25,7 +28,10 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PROFILE ?= fast
 DATA ?=
 BENCH ?=
+TESTS ?=
 REPOSITORY ?=
+# Threads that wait for one another do so without spinning long: beside other work they would take each other's time.
+export GOMP_SPINCOUNT ?= 1000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -35,6 +41,8 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INSTALLED := $(VENV)/.installed-$(shell { pwd -P; cat pyproject.toml constraints.txt; } | cksum | cut -d ' ' -f 1)
 # The libraries that the package is compared with contradict its dependencies and each other's.
 PEERS := _build/bench-venv
+# Errors alone are told. What is never imported is never compiled.
+INSTALL := -m pip install -qq --no-compile
 
 EXECUTE = $(PY) -m tools.execute --profile "$(PROFILE)" --jobs "$(JOBS)" $(if $(DATA),--data "$(DATA)")
 
@@ -49,11 +57,18 @@ book-all: $(INSTALLED)
 notebooks-branch: book-all
 	$(PY) -m tools.notebooks_branch --repository "$(REPOSITORY)"
 
-test: $(INSTALLED)
+test: lint types unit
+
+lint: $(INSTALLED)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+	PYTHONPATH=book $(PY) $(VENV)/bin/lint-imports --no-cache --no-logo
+
+types: $(INSTALLED)
 	$(PY) -m mypy
-	$(PY) -m pytest -q -n "$(JOBS)"
+
+unit: $(INSTALLED)
+	$(PY) -m pytest -q -n "$(JOBS)" $(TESTS)
 
 lab: $(INSTALLED)
 	$(VENV)/bin/jupytext --quiet --sync book/*.py
@@ -74,32 +89,36 @@ check-notebooks: book
 check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"
 
+check-machines: $(INSTALLED)
+	$(PY) -m tools.check_machines
+
 bench: $(INSTALLED) $(PEERS)/.installed
 	$(PY) -m benchmarks.bench --out results/speed/peers.json --peers-python $(PEERS)/bin/python \
 	  $(if $(DATA),--data "$(DATA)") $(BENCH)
 
 spark: $(INSTALLED)
-	$(PY) -m pip install -q -c constraints.txt -e ".[data,spark]"
+	$(PY) $(INSTALL) -c constraints.txt -e ".[data,spark]"
 
 clean:
 	rm -rf _build
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but the book needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but the book needs Python 3.11 to 3.14: make PYTHON=python3.12" >&2; exit 1; }
 	@made=$$(sed -n -e 's/^command = .* -m venv //' -e 's/^\(--[^ ]* \)*//' -e '\,^/,p' $(VENV)/pyvenv.cfg 2>/dev/null) || true; \
 	if [ -e $(VENV) ] && [ "$$made" != "$$(pwd -P)/$(VENV)" ]; then \
 	  echo "$(VENV) was made for another folder ($${made:-unknown}) and is made anew"; \
 	  if [ -L $(VENV) ]; then rm $(VENV); fi; $(PYTHON) -m venv --clear $(VENV); \
 	else $(PYTHON) -m venv $(VENV); fi
 	rm -f $(VENV)/.installed-*
-	$(PY) -m pip install -q -c constraints.txt --retries 0 --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
-	$(PY) -m pip install -q -c constraints.txt -e ".[test]"
+	$(PY) $(INSTALL) -c constraints.txt pip
+	$(PY) $(INSTALL) -c constraints.txt --retries 0 --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
+	$(PY) $(INSTALL) -c constraints.txt -e ".[test]"
 	touch $@
 
 $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	rm -rf $(PEERS)
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install -q --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
-	$(PEERS)/bin/python -m pip install -q --no-deps -r $<
+	$(PEERS)/bin/python $(INSTALL) --no-deps --extra-index-url $(TORCH_INDEX) torch==$(TORCH)
+	$(PEERS)/bin/python $(INSTALL) --no-deps -r $<
 	touch $@

@@ -6,6 +6,7 @@ trained (``fit``) and judged (``evaluate``).
 """
 
 from atrank_lib.attention import SelfAttention, TargetAttention
+from atrank_lib.batches import Samples
 from atrank_lib.embedding import BehaviorEmbedding
 from atrank_lib.evaluation import Evaluation, average_user_auc, evaluate
 from atrank_lib.grouping import GroupedHistories
@@ -16,7 +17,7 @@ from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.negatives import NegativeSampler
 from atrank_lib.projection import GroupProjection, SemanticProjection
-from atrank_lib.samples import Samples, Split, batches, build_batch, split
+from atrank_lib.samples import Split, batches, build_batch, split
 from atrank_lib.serve.ranker import Ranker
 from atrank_lib.time_encoding import TimeEncoding, bucketize_elapsed
 from atrank_lib.training import RECIPES, FitResult, Recipe, fit

@@ -55,7 +55,7 @@ class SpaceAttention(nn.Module):
         super().__init__()
         self.sizes = tuple(sizes)
         self.queries = SemanticProjection(hidden, sizes)
-        self.keys = nn.Linear(hidden, hidden, bias=False)
+        self.keys: nn.Module = nn.Linear(hidden, hidden, bias=False)
         self.values = Perceptron(hidden, hidden)
 
     def project(self, s: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:

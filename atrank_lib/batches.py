@@ -134,3 +134,30 @@ class Batch:
     def size(self) -> int:
         """The number of samples."""
         return len(self.users)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target).
+
+    >>> samples = split(histories).test["item"]
+    >>> len(samples), samples.ends.shape  # cuts in three groups
+    (40, torch.Size([40, 3]))
+    """
+
+    target_group: str
+    users: Int[Tensor, " s"]
+    times: Int[Tensor, " s"]  # the moment of ranking, in the schema's timestamp_unit
+    ends: Int[Tensor, "s groups"]  # cut position per group, in the schema's order of groups
+    objects: Int[Tensor, " s"]
+    positions: Int[Tensor, " s"]  # the target's position in the flat tensors of its group (-1: none)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
+        parts = self.users, self.times, self.ends, self.objects, self.positions
+        return Samples(self.target_group, *(part[index] for part in parts))
+
+
+TaskSamples = dict[str, Samples]  # one entry for each target group

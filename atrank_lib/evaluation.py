@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Samples, batches
+from atrank_lib.samples import batches
 
 PAIRS = 2**17  # scored at a time: some 100 MB of float32 at the paper's sizes
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Samples, Split, TaskSamples
 
 Popularity = Literal["uniform", "popularity"]
 
@@ -85,25 +83,3 @@ def draw_candidates(
     if negatives < 1:
         raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
     return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some users with all their behaviors, what is predicted of them, and who draws negatives for them.
-
-    A log in memory is one part. Of a larger one ``number`` is the part's, and ``popularity`` says how often each object
-    of a group is a training target in *all* parts.
-    """
-
-    histories: GroupedHistories
-    split: Split
-    number: int = 0
-    popularity: Mapping[str, Int[Tensor, " objects"]] | None = None
-
-    def draw(
-        self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
-    ) -> dict[str, Int[Tensor, "s c"]]:
-        """``draw_candidates`` for every task."""
-        weights = self.popularity or self.split.train
-        samplers = {name: NegativeSampler(self.histories, name, kind, weights[name]) for name in tasks}
-        return {n: draw_candidates(s, samplers[n], negatives, generator) for n, s in tasks.items()}

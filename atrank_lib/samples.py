@@ -16,39 +16,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing, ranges
+from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing, Samples, TaskSamples, ranges
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import Log, check_groups
 from atrank_lib.log.vocabularies import Vocabularies
 
 Protocol = Literal["paper", "validated", "global_time"]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """``s`` predictions to make about one group; ``objects`` are rows of its objects table (-1: no known target).
-
-    >>> samples = split(histories).test["item"]
-    >>> len(samples), samples.ends.shape  # cuts in three groups
-    (40, torch.Size([40, 3]))
-    """
-
-    target_group: str
-    users: Int[Tensor, " s"]
-    times: Int[Tensor, " s"]  # the moment of ranking, in the schema's timestamp_unit
-    ends: Int[Tensor, "s groups"]  # cut position per group, in the schema's order of groups
-    objects: Int[Tensor, " s"]
-    positions: Int[Tensor, " s"]  # the target's position in the flat tensors of its group (-1: none)
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
-        parts = self.users, self.times, self.ends, self.objects, self.positions
-        return Samples(self.target_group, *(part[index] for part in parts))
-
-
-TaskSamples = dict[str, Samples]  # one entry for each target group
 
 
 @dataclass(frozen=True)

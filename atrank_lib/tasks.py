@@ -14,11 +14,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from atrank_lib.log.contract import key
-from atrank_lib.negatives import Part
+from atrank_lib.batches import Samples, TaskSamples
+from atrank_lib.log.naming import key
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Samples, TaskSamples
-from atrank_lib.training import Recipe, Steps, Turn
+from atrank_lib.training import Part, Recipe, Steps, Turn
 
 Mix = Literal["proportional", "uniform"]
 Kind = Literal["shuffled", "joint", "pcgrad"]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from atrank_lib.batches import Batch
+from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.negatives import Part, Popularity
+from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.ranking import LOSSES, Loss, Model, Scores
-from atrank_lib.samples import Split, TaskSamples, batches
+from atrank_lib.samples import Split, batches
 
 
 class Recipe(BaseModel):
@@ -68,6 +69,28 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     0.1
     """
     return recipe.learning_rate * recipe.decay_rate ** (step / recipe.decay_steps)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some users with all their behaviors, what is predicted of them, and who draws negatives for them.
+
+    A log in memory is one part. Of a larger one ``number`` is the part's, and ``popularity`` says how often each object
+    of a group is a training target in *all* parts.
+    """
+
+    histories: GroupedHistories
+    split: Split
+    number: int = 0
+    popularity: Mapping[str, Int[Tensor, " objects"]] | None = None
+
+    def draw(
+        self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "s c"]]:
+        """``draw_candidates`` for every task."""
+        weights = self.popularity or self.split.train
+        samplers = {name: NegativeSampler(self.histories, name, kind, weights[name]) for name in tasks}
+        return {n: draw_candidates(s, samplers[n], negatives, generator) for n, s in tasks.items()}
 
 
 class FitResult(BaseModel):

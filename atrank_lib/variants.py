@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Features
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.log.contract import key
+from atrank_lib.log.naming import key
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.units import TICKS, seconds_of
 from atrank_lib.log.vocabularies import Vocabularies
@@ -84,7 +84,7 @@ class ContinuousTime(BehaviorEmbedding):
         self.unit = float(seconds_of(schema.groups[group].time.unit)) * TICKS[schema.timestamp_unit]
 
     def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
-        return u + self.time.line(elapsed[:, None].to(u.dtype) / self.unit)
+        return u + cast(nn.Linear, self.time.line)(elapsed[:, None].to(u.dtype) / self.unit)
 
 
 class NoTime(BehaviorEmbedding):

@@ -25,7 +25,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from atrank_lib.recipes import Recipe
 from speed import uniform_log
 from torch import Tensor
 
@@ -35,6 +34,7 @@ from atrank_lib.ranking import top_objects
 from atrank_lib.runs import train_run
 from atrank_lib.samples import build_batch, moments
 from atrank_lib.serve.ranker import Ranker, evaluating
+from atrank_lib.training import Recipe
 from experiments.records import provenance, write_record
 
 LENGTH, USERS, EACH = 20, 10_000, 100

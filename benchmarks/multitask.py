@@ -15,12 +15,12 @@ from typing import Annotated
 
 import torch
 import typer
-from atrank_lib.recipes import RECIPES
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.runs import OPTIONS, prepare
-from atrank_lib.samples import Split
+from atrank_lib.runs import OPTIONS
+from atrank_lib.samples import Split, prepare
+from atrank_lib.training import RECIPES
 from experiments.records import provenance, write_record
 
 STEPS = ("shuffled", "joint", "pcgrad")

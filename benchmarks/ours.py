@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from atrank_lib import EventLog, Recipe, Schema, fit
+from atrank_lib.batches import Samples
 from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler
-from atrank_lib.runs import MODELS, prepare
-from atrank_lib.samples import Samples, Split, batches, split
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import Split, batches, prepare, split
 from atrank_lib.scale.devices import Execution
 from benchmarks.work import Setting, Work
 

@@ -22,15 +22,15 @@ from typing import Annotated, NamedTuple
 
 import torch
 import typer
-from atrank_lib.recipes import RECIPES
 from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
 from atrank_lib.log.writing import write_text
-from atrank_lib.runs import OPTIONS, prepare
-from atrank_lib.samples import Split
+from atrank_lib.runs import OPTIONS
+from atrank_lib.samples import Split, prepare
 from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import joined
+from atrank_lib.training import RECIPES
 from experiments.records import provenance, write_record
 
 

@@ -41,8 +41,8 @@ from atrank_lib.competitors.cnn import WIDTHS
 from atrank_lib.fast import kernels
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.writing import write_text
-from atrank_lib.runs import MODELS, prepare, versions
-from atrank_lib.samples import Split, batches
+from atrank_lib.runs import MODELS, versions
+from atrank_lib.samples import Split, batches, prepare
 from experiments.provenance import commit, hardware
 
 # glibc gives large buffers back to the system after every use and asks for them again; a recurrent network, which

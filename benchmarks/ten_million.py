@@ -47,7 +47,7 @@ def main(
         "shard": ["data_scripts.shard", "--data", whole, "--out", sharded, "--shards", shards],
         "check the shards": ["atrank_lib", "check", sharded],
         "train one epoch": ["atrank_lib", "train", "--data", sharded, "--out", run, *recipe, "--seed", seed],
-        "evaluate": ["atrank_lib", "evaluate", "--run", run, "--data", sharded, "--record", result],
+        "evaluate": ["experiments", "record", "--run", run, "--data", sharded, "--out", result],
     }
     env = os.environ | {"OMP_NUM_THREADS": str(threads)}
     rows: dict[str, dict[str, Any]] = {}

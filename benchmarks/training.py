@@ -21,8 +21,7 @@ from atrank_lib import ATRank, EventLog, Recipe, fit
 from atrank_lib.batches import Ragged
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler, draw_candidates
-from atrank_lib.runs import prepare
-from atrank_lib.samples import Split, batches
+from atrank_lib.samples import Split, batches, prepare
 
 
 def build_rate(histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:

@@ -30,7 +30,7 @@
 # - say when ATRank trains faster, and when it does not.
 #
 # **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`.
-# **Modules**: `atrank_lib.competitors`, `search`, `reproduce`.
+# **Modules**: `atrank_lib.competitors`; `experiments`.
 # ```
 
 # %% tags=["parameters"]
@@ -51,7 +51,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, label_lines, learning_curves, model_color, sketch
+from atrank_book.figures import INK, label_lines, learning_curves, model_color, plain_log_ticks, sketch
 from atrank_book.figures import MODELS as COLORS
 from atrank_lib import Recipe, build_batch, evaluate, fit
 from atrank_lib.competitors.base import in_time
@@ -59,8 +59,10 @@ from atrank_lib.fast import speed_up
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.cells import test_floor
+from experiments.models import COMPARED
 from experiments.records import read_record, recorded, recorded_runs
-from experiments.reproduce import COMPARED, SWITCHES, curves, difference, read_table, switch_table, table3, test_floor
+from experiments.summary import curves, difference, read_table, switch_table, table3
 
 # %% [markdown]
 # ## One sample, seven readers
@@ -460,7 +462,7 @@ pairs = {
 }
 parts = pd.DataFrame({name: difference(*pair) for name, pair in pairs.items()}).T.astype({"seeds": int})
 parts.insert(1, "against", ["DIN", "ATRank", "ATRank", "ATRank"])
-switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES)))["difference"]
+switched = switch_table(read_table(recorded("switches/amazon_sports_and_outdoors")))["difference"]
 claim("ch7_network_as_f", float(switched["network-as-f"]), low=-0.02, high=0.0)
 claim("ch7_no_self_attention", float(switched["no-self-attention"]), low=-0.02, high=0.0)
 claim("ch7_normalized_most", above(parts["difference"].iloc[0]), high=0.003)
@@ -726,7 +728,7 @@ for ax, size in zip(axes, (32, 512), strict=True):
     ax.set(xscale="log", yscale="log", xlabel="behaviors in a history", title=f"batches of {size}", xlim=(8, 480))
     ax.set_xticks(lengths, lengths)
     ax.minorticks_off()
-axes[0].set_yticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
+plain_log_ticks(axes[0].yaxis)
 _ = axes[0].set_ylabel("times faster")
 
 # %% tags=["hide-input"]

@@ -29,7 +29,7 @@
 # - weigh tasks, give each a network of its own, free their gradients from conflicts, and see what is worth the trouble.
 #
 # **Runtime** (`fast`): under a minute on a laptop; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
-# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `training`, `reproduce_modes`.
+# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `training`; `experiments`.
 # ```
 
 # %% tags=["parameters"]
@@ -57,8 +57,8 @@ from atrank_lib.samples import batches, prepare
 from atrank_lib.tasks import TaskWeights, remix, turns, without_conflicts
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
-from experiments.reproduce import difference
-from experiments.reproduce_modes import PAPER_TABLE_5, read_modes, table5
+from experiments.summary import difference, read_table, table5
+from experiments.tables import PAPER_TABLE_5
 
 # %% [markdown]
 # ## Seven modes
@@ -210,7 +210,7 @@ _ = claim("ch8_first_gain", float(mean["all2coupon"] - mean["coupon2coupon"]), l
 # the mean is from the best AUC that any model can reach.
 
 # %% tags=["hide-input"]
-simulated = read_modes(recorded("table5/simulated_marketplace"))
+simulated = read_table(recorded("table5/simulated_marketplace"))
 table = table5(simulated)
 paper_rows = [row for row in PAPER_TABLE_5 if (row, "item") in table.index]
 shown = table.loc[paper_rows].drop(columns="users").round(3)
@@ -270,7 +270,7 @@ _ = claim("ch8_missing_one2one", float(best_one), low=0.0, high=0.3)
 controls = {}
 for factor in ("0", "0.3", "1", "3"):
     name = "simulated_marketplace" + ("" if factor == "1" else f"_cross_influence_{factor.replace('.', '_')}")
-    controls[float(factor)] = table5(read_modes(recorded(f"table5/{name}"))).loc["all2one"]
+    controls[float(factor)] = table5(read_table(recorded(f"table5/{name}"))).loc["all2one"]
 gains = pd.concat(controls, names=["cross influence"])[["gain", "low", "high", "seeds"]]
 gains.round(3)
 
@@ -461,7 +461,7 @@ _ = claim("ch8_no_time", float(average["no time"]), low=-0.2, high=0.0)
 # test set of coupons is small, so look at the intervals.
 
 # %% tags=["hide-input"]
-journey = read_modes(recorded("table5/the_complete_journey"))
+journey = read_table(recorded("table5/the_complete_journey"))
 real = table5(journey)
 later = ("all2one-one-time-scale", "one2one-raw", "all2one-raw", "all2all-raw")  # one scale: it has no other anyway
 real[~real.index.get_level_values("row").isin(later)].drop(columns="missing").round(3)

@@ -52,13 +52,12 @@ import torch
 from atrank_lib.layout import Layout
 from atrank_lib.workers import Workers
 from IPython.display import Markdown
-from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrank_book import check
-from atrank_book.figures import FAINT, INK, group_color, model_color, space_color
+from atrank_book.figures import FAINT, INK, group_color, model_color, plain_log_ticks, space_color
 from atrank_lib import ATRank, ATRankConfig, Recipe, fit
 from atrank_lib.fast import kernels
 from atrank_lib.fast.row_updates import large
@@ -657,10 +656,8 @@ for setting, value in whole.items():
     )
 ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="GFLOP/s", xlim=(0.2, 300))
 ax.set_ylim(top=3 * peak / 1e9)
-ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-ax.yaxis.set_minor_formatter(NullFormatter())
 for axis in (ax.xaxis, ax.yaxis):
-    axis.set_major_formatter(FormatStrFormatter("%g"))
+    plain_log_ticks(axis)
 
 # %% [markdown]
 # The roof is at {glue:text}`ch11_peak:.0f` GFLOP/s, memory brings {glue:text}`ch11_bandwidth:.0f` GB/s, and the ridge
@@ -803,9 +800,7 @@ for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
     ax.axvline(1, color=INK, linewidth=1, linestyle="--")
     ax.set_yticks(range(len(rivals)), rivals[::-1])
     ax.set(title=title, xscale="log", xlabel="ours / theirs")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(ax.xaxis)
 
 # %% tags=["hide-input"]
 found = {f"{name} {version}" for versions in speed["libraries"].values() for name, version in versions.items()}

@@ -34,7 +34,8 @@ import pandas as pd
 
 from atrank_book.figures import FAINT, INK, group_color
 from experiments.records import read_record, recorded
-from experiments.reproduce import SWITCHES, read_table, switch_table
+from experiments.summary import read_table, switch_table
+from experiments.tables import SWITCHES
 
 # %% [markdown]
 # ## Every equation, its function and its test
@@ -188,7 +189,7 @@ listed.style.hide(axis="index").set_properties(**look).set_uuid("rows")
 # averaged). These are recorded runs, made by `python -m experiments switches --data LOG --seeds 3 --epochs 2`.
 
 # %% tags=["hide-input"]
-records = read_table(recorded("switches/amazon_sports_and_outdoors"), list(SWITCHES))
+records = read_table(recorded("switches/amazon_sports_and_outdoors"))
 effects = switch_table(records)
 assert set(effects.index) == set(SWITCHES)
 assert (effects["seeds"] >= 3).all()

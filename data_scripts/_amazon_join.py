@@ -8,14 +8,15 @@ from pathlib import Path
 
 import ibis
 import ibis.expr.types as ir
-import pooch
 import pyarrow as pa
 
 from atrank_lib.log import EventLog, Feature, Group, Schema, TimeScale
-from data_scripts._download import download
-from data_scripts._engine import Engine, connect
+from data_scripts._amazon_lines import parse_meta, parse_review
+from data_scripts._download import cache_folder, download
+from data_scripts._engine import connect
 from data_scripts._errors import PreparationError
 from data_scripts._lines import parse_lines, parsing_pool
+from data_scripts._options import HERE, Engine, Spark
 from data_scripts._tables import (
     differing_counts,
     joins_page,
@@ -26,7 +27,6 @@ from data_scripts._tables import (
     report,
     to_frame,
 )
-from data_scripts.amazon import parse_meta, parse_review
 
 ADDRESS = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 PAPER_NAMES = {"Electro": "Electronics", "Clothing": "Clothing_Shoes_and_Jewelry"}
@@ -142,6 +142,7 @@ def prepare(
     overwrite: bool,
     workers: int,
     engine: Engine = "duckdb",
+    spark: Spark = HERE,
 ) -> None:
     """Read one category, join, compare with Table 1, publish the log, and print what was joined."""
     category = PAPER_NAMES.get(category.rstrip("."), category)
@@ -150,9 +151,9 @@ def prepare(
     if raw_dir is not None and from_table is not None:
         raise PreparationError("--raw-dir and --from-table name two sources; pass one of them")
     refuse_existing(out, overwrite)
-    with connect(engine) as con:
+    with connect(engine, spark) as con:
         if from_table is None:
-            files = raw_files(category, raw_dir or Path(pooch.os_cache("atrank_lib")) / "amazon")
+            files = raw_files(category, raw_dir or cache_folder() / "amazon")
             reviews, meta = read_pair(con, files, workers)
             sources = " and ".join(f"`{path.name}`" for path in files)
             leaf = "the last element of the last category path of its product"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,18 @@ ATTEMPTS = 3  # in a row without a single new byte
 TIMEOUT = 30.0  # seconds without an answer
 PAUSE = 1.0  # seconds before another attempt, twice that before a third
 BLOCK = 1 << 18
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``atrank_lib`` in the user's cache folder (``XDG_CACHE_HOME``).
+
+    Raises:
+        PreparationError: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrank_lib"
+    except RuntimeError as error:
+        raise PreparationError(f"no folder to keep downloads in ({error}); name one with --raw-dir") from error
 
 
 def download(url: str, path: Path) -> None:

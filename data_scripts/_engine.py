@@ -13,16 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
 
 import duckdb
 import ibis
-import typer
 
 from data_scripts._errors import PreparationError
-
-Engine = Literal["duckdb", "spark"]
-EngineOption = Annotated[Engine, typer.Option(help="What runs the joins; spark needs Java 17 and the extra [spark].")]
+from data_scripts._options import HERE, Engine, Spark
 
 JAVA = 17
 JAVA_REMEDY = (
@@ -32,7 +28,7 @@ JAVA_REMEDY = (
 
 
 @contextmanager
-def connect(engine: Engine = "duckdb") -> Iterator[ibis.BaseBackend]:
+def connect(engine: Engine = "duckdb", spark: Spark = HERE) -> Iterator[ibis.BaseBackend]:
     """An engine with a folder for what does not fit in its memory; the folder is removed in the end.
 
     Raises:
@@ -46,7 +42,7 @@ def connect(engine: Engine = "duckdb") -> Iterator[ibis.BaseBackend]:
             finally:
                 con.disconnect()
         else:
-            with _spark(Path(folder)) as con:
+            with _spark(spark, Path(folder)) as con:
                 yield con
 
 
@@ -72,8 +68,8 @@ def java_version() -> int | None:
 
 
 @contextmanager
-def _spark(folder: Path) -> Iterator[ibis.BaseBackend]:
-    """Spark on the cores of this machine: it listens on loopback alone, shows no page, and writes into ``folder``."""
+def _spark(spark: Spark, folder: Path) -> Iterator[ibis.BaseBackend]:
+    """Spark where ``spark`` says; it shows no page, and writes into ``folder``."""
     try:
         from data_scripts._spark import SparkBackend, start
     except ImportError as error:
@@ -85,7 +81,7 @@ def _spark(folder: Path) -> Iterator[ibis.BaseBackend]:
         raise PreparationError(f"--engine spark needs Java, and there is none: {JAVA_REMEDY}")
     if version < JAVA:
         raise PreparationError(f"--engine spark needs Java {JAVA}, this is Java {version}: {JAVA_REMEDY}")
-    session = start(folder)
+    session = start(spark, folder)
     try:
         con = SparkBackend()
         con.folder = folder

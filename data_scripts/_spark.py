@@ -1,4 +1,4 @@
-"""Spark for ``_engine``: how a local session is started, and results as Arrow tables, in a type-true and quiet way."""
+"""Spark for ``_engine``: how a session is started, and results as Arrow tables, in a type-true and quiet way."""
 
 from __future__ import annotations
 
@@ -15,39 +15,29 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from data_scripts._errors import PreparationError
+from data_scripts._options import Spark
 
 LOGGING = """
 rootLogger.level = off
 """
 
 
-def start(folder: Path) -> SparkSession:
-    """A Spark in a Java process of its own, with 2 GB; what it has to say about itself goes to a file in ``folder``.
+def start(spark: Spark, folder: Path) -> SparkSession:
+    """A Spark, its driver in a Java process of its own; what that has to say about itself goes to a file in ``folder``.
 
     Raises:
         PreparationError: it does not start.
     """
     log, said = folder / "log4j2.properties", folder / "spark.txt"
     log.write_text(LOGGING)
-    settings = {
-        "spark.driver.memory": "2g",
-        "spark.driver.maxResultSize": "0",  # a whole table of the log may be read at once
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log.as_uri()}",
-        "spark.local.dir": str(folder.parent),  # where Java makes folders, and removes them when it ends
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.shuffle.partitions": str(os.cpu_count() or 1),
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-    }
     PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True  # prints what is raised as well
-    builder = SparkSession.builder.master("local[*]").appName("atrank")
-    for name, value in settings.items():
+    quiet = {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log.as_uri()}"}
+    builder = SparkSession.builder.master(spark.master).appName("atrank")
+    for name, value in (quiet | spark.settings(folder)).items():
         builder = builder.config(name, value)
-    loopback = os.environ.get("SPARK_LOCAL_IP")
-    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    before = os.environ.get("SPARK_LOCAL_IP")
+    if spark.is_local:
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     errors = os.dup(2)  # Java inherits it, and writes of its modules before any logging is set up
     try:
         with said.open("w") as file:
@@ -59,10 +49,10 @@ def start(folder: Path) -> SparkSession:
     finally:
         os.dup2(errors, 2)
         os.close(errors)
-        if loopback is None:
-            del os.environ["SPARK_LOCAL_IP"]
+        if before is None:
+            os.environ.pop("SPARK_LOCAL_IP", None)
         else:
-            os.environ["SPARK_LOCAL_IP"] = loopback
+            os.environ["SPARK_LOCAL_IP"] = before
 
 
 class SparkBackend(Backend):

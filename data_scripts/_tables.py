@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import typer
 
 from atrank_lib.log import EventLog, EventLogError
-from atrank_lib.log.writing import writing_folder
+from atrank_lib.log.writing import explain, writing_folder
 from data_scripts._engine import failures
 from data_scripts._errors import PreparationError
 
@@ -153,7 +153,7 @@ def or_exit(prepare: Callable[[], None]) -> None:
     except BrokenProcessPool:
         typer.echo("error: a parsing process was killed, perhaps for memory; use fewer --workers", err=True)
     except (PreparationError, EventLogError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {explain(error) if isinstance(error, OSError) else error}", err=True)
     else:
         return
     raise typer.Exit(1)

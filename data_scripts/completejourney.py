@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +26,9 @@ import rdata
 import typer
 
 from atrank_lib.log import EventLog, Feature, Group, Schema, TimeScale
-from data_scripts._engine import Engine, EngineOption, connect
+from data_scripts._engine import connect
 from data_scripts._errors import PreparationError
+from data_scripts._options import HERE, Engine, EngineOption, Spark, SparkConfOption, SparkMasterOption
 from data_scripts._tables import (
     differing_counts,
     joins_page,
@@ -293,7 +293,7 @@ def refuse_undated(tables: Mapping[str, ir.Table], raw_dir: Path) -> None:
         )
 
 
-def prepare(out: Path, raw_dir: Path | None, overwrite: bool, engine: Engine = "duckdb") -> None:
+def prepare(out: Path, raw_dir: Path | None, overwrite: bool, engine: Engine = "duckdb", spark: Spark = HERE) -> None:
     """Read the tables, join, compare with the published counts, publish the log, and print what was joined."""
     refuse_existing(out, overwrite)
     if raw_dir is None:
@@ -302,7 +302,7 @@ def prepare(out: Path, raw_dir: Path | None, overwrite: bool, engine: Engine = "
                 "no --raw-dir, and ATRANK_DATA_DIR is not set; pass --raw-dir with the folder of the tables"
             )
         raw_dir = Path(os.environ["ATRANK_DATA_DIR"]) / "completejourney"
-    with connect(engine) as con:
+    with connect(engine, spark) as con:
         tables = {name: load(con, raw_dir, source) for name, source in SOURCES.items()}
         require_unique(tables["products"], "product_id", raw_dir / "products")
         require_unique(tables["descriptions"], "campaign_id", raw_dir / "campaign_descriptions")
@@ -325,9 +325,11 @@ def main(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an event log at --out.")] = False,
     engine: EngineOption = "duckdb",
+    spark_master: SparkMasterOption = None,
+    spark_conf: SparkConfOption = None,
 ) -> None:
     """Turn the tables of the R package completejourney into an event log (see JOINS.md inside it)."""
-    or_exit(partial(prepare, out, raw_dir, overwrite, engine))
+    or_exit(lambda: prepare(out, raw_dir, overwrite, engine, Spark.of(spark_master, spark_conf)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Annotated
@@ -27,8 +26,9 @@ from atrank_lib.log.checks import EVENT_COLUMNS
 from atrank_lib.log.files import table_path
 from atrank_lib.log.schema import SCHEMA_FILE
 from atrank_lib.log.sharded import SHARDS_AT_MOST
-from data_scripts._engine import Engine, EngineOption, connect
+from data_scripts._engine import connect
 from data_scripts._errors import PreparationError
+from data_scripts._options import HERE, Engine, EngineOption, Spark, SparkConfOption, SparkMasterOption
 from data_scripts._tables import or_exit, published, read_table, refuse_existing, stream
 
 EVENTS = pa.schema([(name, pa.int64() if name == "timestamp" else pa.large_string()) for name in EVENT_COLUMNS])
@@ -104,7 +104,9 @@ def _table(folder: Path, stem: str) -> Path:
     return path
 
 
-def write(data: Path, out: Path, shards: int, engine: Engine = "duckdb", overwrite: bool = False) -> ShardedLog:
+def write(
+    data: Path, out: Path, shards: int, engine: Engine = "duckdb", overwrite: bool = False, spark: Spark = HERE
+) -> ShardedLog:
     """Write the log in ``data`` as ``shards`` shards into ``out``, check every shard, and return it.
 
     Raises:
@@ -114,7 +116,7 @@ def write(data: Path, out: Path, shards: int, engine: Engine = "duckdb", overwri
     schema = Schema.read(data / SCHEMA_FILE)
     with published(out, overwrite) as fresh:
         shutil.copy(data / SCHEMA_FILE, fresh)
-        with connect(engine) as con:
+        with connect(engine, spark) as con:
             for name in schema.groups:
                 objects = _table(data, f"{name}.objects")
                 shutil.copy(objects, fresh)
@@ -124,9 +126,9 @@ def write(data: Path, out: Path, shards: int, engine: Engine = "duckdb", overwri
     return ShardedLog.read(out)
 
 
-def prepare(data: Path, out: Path, shards: int, engine: Engine, overwrite: bool) -> None:
+def prepare(data: Path, out: Path, shards: int, engine: Engine, overwrite: bool, spark: Spark) -> None:
     """Write the shards and say how large they are."""
-    extents = [extent[None] for extent in write(data, out, shards, engine, overwrite).extents()]
+    extents = [extent[None] for extent in write(data, out, shards, engine, overwrite, spark).extents()]
     users = [extent.users for extent in extents]
     typer.echo(
         f"{out}: {sum(extent.behaviors for extent in extents):,} behaviors of {sum(users):,} users in {shards} shards, "
@@ -139,10 +141,12 @@ def main(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the sharded log to write.")],
     shards: Annotated[int, typer.Option(min=1, max=SHARDS_AT_MOST, help="Number of shards.")],
     engine: EngineOption = "duckdb",
+    spark_master: SparkMasterOption = None,
+    spark_conf: SparkConfOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an event log at --out.")] = False,
 ) -> None:
     """Spread the users of an event log over shards, which `atrank check`, `train`, `evaluate` and `rank` read."""
-    or_exit(partial(prepare, data, out, shards, engine, overwrite))
+    or_exit(lambda: prepare(data, out, shards, engine, overwrite, Spark.of(spark_master, spark_conf)))
 
 
 if __name__ == "__main__":

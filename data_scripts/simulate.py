@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from atrank_lib.log import EventLog
 from atrank_lib.log.schema import SCHEMA_FILE
-from atrank_lib.log.writing import writing_folder
+from atrank_lib.log.writing import explain, writing_folder
 from data_scripts.marketplace import (
     ACTIONS,
     BUY,
@@ -279,7 +279,7 @@ def command(
             typer.echo(f"{option} {problem['input']}: {problem['msg']}", err=True)
         raise typer.Exit(1) from None
     except (OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(explain(error) if isinstance(error, OSError) else str(error), err=True)
         raise typer.Exit(1) from None
     events = sum(len(table) for table in market.log.events.values())
     best = ", ".join(f"{group} {auc:.3f}" for group, auc in market.truth.best_auc.items())

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from atrank_lib.log import EventLog
 from data_scripts.marketplace import BUY, GROUPS, LINKS, World
@@ -95,3 +95,23 @@ class Timeline:
         event = np.repeat(np.arange(len(positions)), length)
         start = np.cumsum(length) - length
         return event, np.arange(length.sum()) - start[event] + first[event]
+
+    def touched(self, g: int, positions: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "n N"]:
+        """Which objects of group g the user touched before the events at these positions."""
+        first, end = self.world.first[g : g + 2]
+        touched = np.zeros((len(positions), end - first), dtype=bool)
+        event, position = self.history(positions)
+        same = self.group[position] == g
+        touched[event[same], self.object[position[same]] - first] = True
+        return touched
+
+    def last_events(self, g: int, users: int | None) -> Int[np.ndarray, " n"]:
+        """Position of the last event of group g of each user, or of so many users, drawn by the config's seed."""
+        members = np.flatnonzero(self.group == g)
+        last = members[np.flatnonzero(np.diff(self.user[members], append=-1))]
+        count = len(self.first) - 1
+        if users is None or users >= count:
+            return last
+        chosen = np.zeros(count, dtype=bool)
+        chosen[np.random.default_rng(self.world.config.seed).choice(count, users, replace=False)] = True
+        return last[chosen[self.user[last]]]

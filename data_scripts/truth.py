@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from atrank_lib.log import EventLog
 from data_scripts.marketplace import ACTIONS, DAY, GROUPS, LINKS, MarketplaceConfig, World
@@ -157,7 +157,7 @@ class Truth:
 
     def measure(self, timeline: Timeline, users: int) -> None:
         """Fill `mean_decay` and `best_auc` from (at most) that many users."""
-        last = np.concatenate([self._last_events(timeline, g, users) for g in range(len(GROUPS))])
+        last = np.concatenate([timeline.last_events(g, users) for g in range(len(GROUPS))])
         event, position = timeline.history(last)
         age = (timeline.time[last][event] - timeline.time[position]) / DAY
         group = timeline.group[position]
@@ -301,14 +301,14 @@ class Truth:
         users: int | None,
     ) -> float:
         g = _code(group)
-        last = self._last_events(timeline, g, users)
+        last = timeline.last_events(g, users)
         objects = np.arange(self.world.first[g], self.world.first[g + 1])
         values = np.empty(len(last))
         for part in self._chunks(timeline, last, len(objects)):
             here = last[part]
             pairs = self._pairs(timeline, g, here, use_groups, use_time, use_quench)
             score = self._probability(timeline, g, pairs, np.broadcast_to(objects, (len(here), len(objects))))
-            touched = self._touched(timeline, g, here)
+            touched = timeline.touched(g, here)
             chosen = timeline.object[here] - objects[0]
             every = np.arange(len(here))
             again = touched[every, chosen]
@@ -321,26 +321,6 @@ class Truth:
         if np.isnan(values).all():
             raise ValueError(f"every user touched all {len(objects)} objects of {group}; simulate more objects")
         return float(np.nanmean(values))
-
-    def _touched(self, timeline: Timeline, g: int, positions: Int[np.ndarray, " n"]) -> Bool[np.ndarray, "n N"]:
-        """Which objects of group g the user touched before the event."""
-        touched = np.zeros((len(positions), self.world.first[g + 1] - self.world.first[g]), dtype=bool)
-        event, position = timeline.history(positions)
-        same = timeline.group[position] == g
-        touched[event[same], timeline.object[position[same]] - self.world.first[g]] = True
-        return touched
-
-    def _last_events(self, timeline: Timeline, g: int, users: int | None) -> Int[np.ndarray, " n"]:
-        """Position of the last event of group g of each user, or of so many users drawn at random."""
-        members = np.flatnonzero(timeline.group == g)
-        user = timeline.user[members]
-        last = members[np.flatnonzero(np.diff(user, append=-1))]
-        count = len(timeline.first) - 1
-        if users is None or users >= count:
-            return last
-        chosen = np.zeros(count, dtype=bool)
-        chosen[np.random.default_rng(self.config.seed).choice(count, users, replace=False)] = True
-        return last[chosen[timeline.user[last]]]
 
     def _chunks(self, timeline: Timeline, positions: Int[np.ndarray, " n"], width: int) -> Iterator[slice]:
         """Slices over events; neither the candidates nor the histories of one exceed CHUNK numbers."""

@@ -1,5 +1,7 @@
 """`python -m experiments`."""
 
-from experiments.cli import app
+import sys
 
-app(prog_name="python -m experiments")
+from experiments.cli import main
+
+sys.exit(main())

@@ -2,342 +2,275 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import argparse
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
 import typer
-from atrank_lib.recipes import RecipeName
-from tqdm import tqdm
 
-from atrank_lib import interpret
+from atrank_lib import RECIPES, ATRank, EventLog, evaluate, split, variants
 from atrank_lib.cli.errors import plain_errors
-from atrank_lib.evaluation import evaluate
-from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import read_log
-from atrank_lib.log.writing import write_text, writing_file
-from atrank_lib.model import ATRank
 from atrank_lib.runs import MODELS, Run, load_run
-from atrank_lib.samples import split
-from experiments import reproduce as tables
-from experiments import reproduce_modes as by_mode
-from experiments.records import provenance, read_record, record_run, slug, write_record
-from experiments.search import search as search_model
-from experiments.search import some_users
+from experiments import by_age, causes, summary, tables
+from experiments import search as searching
+from experiments.cells import is_finished, run_all, run_cell
+from experiments.records import (
+    ExperimentError,
+    Profile,
+    Record,
+    place,
+    provenance,
+    read_record,
+    record_run,
+    write_record,
+)
 
-app = typer.Typer(no_args_is_help=True, help="The paper's tables and figures, on any event log.")
 
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of an event log.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where records are kept.")]
-Models = Annotated[str, typer.Option(help="Names separated by commas, or 'all'.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")]
-RESULTS, CORES = Path("results"), os.cpu_count() or 1
+def count(text: str) -> int:
+    """A number from 1."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+VARIANTS = ["searched", *(name.removeprefix("table3-") for name in tables.TABLES if name.startswith("table3-"))]
+# every option once; a command names what it wants otherwise
+OPTIONS: dict[str, dict[str, Any]] = {
+    "data": {"type": Path, "metavar": "DIR", "required": True, "help": "folder of an event log"},
+    "run": {"type": Path, "metavar": "RUN", "required": True, "help": "folder that `atrank train` wrote"},
+    "out": {"type": Path, "metavar": "PLACE", "default": Path("results"), "help": "where records are kept"},
+    "models": {"default": "all", "help": "names separated by commas, or all"},
+    "names": {"default": "all", "help": "switches separated by commas, or all"},
+    "modes": {"default": "all", "help": "rows of the table separated by commas, or all"},
+    "targets": {"default": "all", "help": "groups to predict separated by commas, or all that can be"},
+    "variant": {"choices": VARIANTS, "default": "searched", "help": "of settings, or of the models that have it"},
+    "recipe": {"choices": list(RECIPES), "help": "instead of the settings that a search found"},
+    "seeds": {"type": count, "default": 5, "help": "seeds of every row, counted from 0"},
+    "epochs": {"type": count, "default": 8, "help": "epochs at most; training stops early on validation"},
+    "profile": {"choices": get_args(Profile), "default": "full", "help": "fast: seconds a cell, recorded apart"},
+    "runs": {"type": Path, "metavar": "DIR", "help": "keep the trained runs here; interrupted ones go on"},
+    "workers": {"type": count, "default": os.cpu_count() or 1, "help": "processes, of one thread each"},
+    "force": {"action": "store_true", "help": "make finished cells again"},
+    "trials": {"type": count, "default": 12, "help": "configurations of each model"},
+    "users": {"type": count, "default": 6_000, "help": "users of the subsample that is searched on"},
+    "finalists": {"type": count, "default": 3, "help": "best ones that all users then decide between"},
+    "seed": {"type": int, "default": 0, "help": "of the search"},
+    "samples": {"type": count, "default": 2_000, "help": "targets with a cause, at most, of each group and part"},
+    "negatives": {"type": count, "default": 8, "help": "objects that erasure and gradient compare with"},
+}
+COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, Any]]] = {}
+
+
+def command(options: str, **otherwise: dict[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command of its name, with these options as its arguments."""
+
+    def keep(function: Callable[..., None]) -> Callable[..., None]:
+        COMMANDS[function.__name__] = function, options, otherwise
+        return function
+
+    return keep
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 1 where something failed that the user can mend, which is then said on stderr."""
+    parser = argparse.ArgumentParser("python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (function, options, otherwise) in COMMANDS.items():
+        one = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        for option in options.split():
+            one.add_argument(f"--{option}", **OPTIONS[option] | otherwise.get(option, {}))
+        one.set_defaults(function=function)
+    chosen = vars(parser.parse_args(arguments))
+    try:
+        with plain_errors():
+            chosen.pop("function")(**chosen)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
 
 
 def _show(table: pd.DataFrame) -> None:
-    typer.echo(table.to_string(na_rep="-", float_format=lambda value: f"{value:.4f}"))
+    print(table.to_string(na_rep="-", float_format=lambda value: f"{value:.4f}"))
 
 
-def _names(text: str, everything: list[str]) -> list[str]:
-    return everything if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str) -> list[str] | None:
+    return None if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
 
 
-@app.command()
-@plain_errors()
-def record(
-    run: Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder that `atrank train` wrote.")],
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Record to write, as JSON.")],
-) -> None:
+def _fail(failures: list[str]) -> None:
+    if failures:
+        raise ExperimentError("\n".join(failures))
+
+
+def _records(folder: Path, log: EventLog) -> tuple[summary.Rows, list[str]]:
+    """The records of a log in a folder of a table, and what is left out there."""
+    if log.fingerprint() in folder.name:
+        print(f"{folder}: of this log alone; the folder of its name is another one's", file=sys.stderr)
+    return summary.survey(folder, log.fingerprint())
+
+
+@command("run data out", out={"metavar": "FILE", "default": None, "required": True, "help": "record to write, as JSON"})
+def record(run: Path, data: Path, out: Path) -> None:
     """Evaluate a run and write the result with its provenance: the records of chapter 6."""
     trained, log = load_run(run), read_log(data)
     record_run(run, trained.config, log, trained.evaluate(log), out)
-    typer.echo(f"{out}: recorded")
+    print(f"{out}: recorded")
 
 
-@app.command()
-@plain_errors()
-def table1(data: Data) -> None:
+@command("data")
+def table1(data: Path) -> None:
     """Users, items, categories and samples of a log, beside the paper's Table 1."""
-    summary = EventLog.read(data).summary()
-    _show(summary)
+    _show(EventLog.read(data).summary())
     columns = ["# Users", "# Items", "# Cates", "# Samples"]
-    typer.echo("\nThe paper's Table 1:")
-    typer.echo(pd.DataFrame.from_dict(tables.PAPER_TABLE_1, orient="index", columns=columns).to_string())
+    paper = pd.DataFrame.from_dict(tables.PAPER_TABLE_1, orient="index", columns=columns)
+    print(f"\nThe paper's Table 1:\n{paper.to_string()}")
 
 
-@app.command()
-@plain_errors()
-def table2(data: Data) -> None:
+@command("data")
+def table2(data: Path) -> None:
     """Users, objects of every group and behaviors a user, beside the paper's Table 2."""
     _show(EventLog.read(data).summary())
-    typer.echo("\nThe paper's Table 2:")
-    typer.echo(pd.Series(tables.PAPER_TABLE_2).to_string())
+    print(f"\nThe paper's Table 2:\n{pd.Series(tables.PAPER_TABLE_2).to_string()}")
 
 
-@app.command()
-@plain_errors()
-def search(
-    data: Data,
-    models: Models = "all",
-    trials: Annotated[int, typer.Option(min=1, help="Configurations of each model.")] = 12,
-    users: Annotated[int, typer.Option(min=1, help="Users of the subsample that is searched on.")] = 6_000,
-    finalists: Annotated[int, typer.Option(min=1, help="Best ones that all users then decide between.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most; a trial stops early on validation.")] = 8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Out = RESULTS,
-    workers: Workers = CORES,
-) -> None:
+@command("data models trials users finalists epochs seed out workers")
+def search(data: Path, models: str, out: Path, workers: int, **budget: int) -> None:
     """Search every model's hyperparameters with one space and one budget, chosen on validation alone."""
-    names, failures = _names(models, list(MODELS)), []
-    budget = {"trials": trials, "users": users, "finalists": finalists, "epochs": epochs, "seed": seed}
-    context = multiprocessing.get_context("spawn")
-    with tqdm(total=len(names), desc="searches") as bar, ProcessPoolExecutor(workers, context, _one_thread) as pool:
-        waiting = {pool.submit(search_model, data, name, out, **budget): name for name in names}
-        try:
-            for done in as_completed(waiting):
-                if (error := done.exception()) is not None:
-                    failures.append(f"{waiting[done]}: {error}")
-                bar.update()
-        except KeyboardInterrupt:
-            tables.stop(pool)
-            raise
-    folder = out / "search" / slug(EventLog.read(data).schema.name)
+    names = list(MODELS) if models == "all" else _names(models)
+    if not names:
+        raise ExperimentError(f"no model given; use some of {list(MODELS)}")
+    failures = run_all({n: partial(searching.search, data, n, out, **budget) for n in names}, workers, "searches")
+    folder = place(out, "search", EventLog.read(data))
     best = {name: read_record(folder / f"{name}.json")["best"] for name in names if (folder / f"{name}.json").is_file()}
     _show(pd.DataFrame({name: {"validation AUC": b["value"], **b["parameters"]} for name, b in best.items()}).T)
     _fail(failures)
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _fail(failures: list[str]) -> None:
-    for failure in failures:
-        typer.echo(failure, err=True)
-    if failures:
-        raise typer.Exit(1)
-
-
-Seeds = Annotated[int, typer.Option(min=1, help="Seeds of every row, counted from 0.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Epochs at most; training stops early on validation.")]
-Runs = Annotated[Path | None, typer.Option(help="Keep the trained runs here; interrupted ones go on.")]
-Force = Annotated[bool, typer.Option("--force", help="Make finished cells again.")]
-
-
-def _run(
-    log: EventLog,
-    data: Path,
-    cells: Sequence[Any],
-    runs: Path | None,
-    workers: int,
-    force: bool,
-    run: Callable[[Path, Any, Path], None] = tables.run_cell,
-) -> list[str]:
-    """Run what is not finished; returns what failed."""
-    fingerprint = log.fingerprint()
-    left = [cell for cell in cells if not tables.is_finished(cell, fingerprint, force)]
-    typer.echo(f"{len(cells)} cells, {len(cells) - len(left)} finished before", err=True)
-    return tables.run_cells(data, left, runs, workers, run) if left else []
-
-
-@app.command()
-@plain_errors()
-def table3(
-    data: Data,
-    models: Models = "all",
-    seeds: Seeds = 5,
-    epochs: Epochs = 8,
-    profile: tables.Profile = "full",
-    variant: Annotated[
-        tables.Variant,
-        typer.Option(
-            help="Searched settings, the paper's (SGD 1.0, batch 32), no time feature, DIN's weights summing to one, an"
-            " ATRank whose target reads the behaviors themselves, without self-attention besides, or the second of the"
-            " search's finals."
-        ),
-    ] = "searched",
-    out: Out = RESULTS,
-    runs: Runs = None,
-    workers: Workers = CORES,
-    force: Force = False,
+def _make(
+    table: str, names: str, data: Path, out: Path, runs: Path | None, workers: int, force: bool, **how: Any
 ) -> None:
+    """Run the cells of a table that are not finished, and show what its folder then holds of this log."""
+    log = EventLog.read(data)
+    cells, fingerprint = tables.plan(table, log, out, _names(names), **how), log.fingerprint()
+    left = [cell for cell in cells if not is_finished(cell, fingerprint, force)]
+    print(f"{len(cells)} cells, {len(cells) - len(left)} finished before", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as scratch:
+        jobs = {cell.label: partial(run_cell, data, cell, runs or Path(scratch)) for cell in left}
+        failures = run_all(jobs, workers, "cells")
+    rows, left_out = _records(cells[0].folder, log)
+    if rows:
+        _show(summary.SHOWN[table](rows))
+    _fail(failures + left_out)
+
+
+@command("data models variant seeds epochs profile out runs workers force")
+def table3(models: str, variant: str, **how: Any) -> None:
     """Average user AUC of every model, beside the paper's Table 3. Finished cells are not run again."""
-    log = EventLog.read(data)
-    cells = tables.plan(log, _names(models, tables.COMPARED), seeds, profile, out, epochs, variant)
-    if not cells:
-        raise tables.ReproduceError(f"no cells: none of the models {models!r} has a variant {variant!r}")
-    failures = _run(log, data, cells, runs, workers, force)
-    _show(tables.table3(tables.read_table(cells[0].file.parent)))
-    _fail(failures)
+    _make("table3" if variant == "searched" else f"table3-{variant}", models, **how)
 
 
-@app.command()
-@plain_errors()
-def switches(
-    data: Data,
-    names: Annotated[str, typer.Option(help="Switches separated by commas, or 'all'.")] = "all",
-    seeds: Seeds = 3,
-    epochs: Epochs = 2,
-    profile: tables.Profile = "full",
-    out: Out = RESULTS,
-    runs: Runs = None,
-    workers: Workers = CORES,
-    force: Force = False,
-) -> None:
+@command("data names seeds epochs profile out runs workers force", seeds={"default": 3}, epochs={"default": 2})
+def switches(names: str, **how: Any) -> None:
     """What each choice is worth that the paper leaves open, or that its code makes otherwise."""
-    log = EventLog.read(data)
-    cells = tables.plan_switches(log, _names(names, list(tables.SWITCHES)), seeds, profile, out, epochs)
-    failures = _run(log, data, cells, runs, workers, force)
-    found = tables.read_table(cells[0].file.parent, list(tables.SWITCHES))
-    if "base" in found:
-        _show(tables.switch_table(found))
-    _fail(failures)
+    _make("switches", names, **how)
 
 
-@app.command()
-@plain_errors()
-def table5(
-    data: Data,
-    modes: Annotated[str, typer.Option(help="Rows of the table separated by commas, or 'all'.")] = "all",
-    targets: Annotated[str, typer.Option(help="Groups to predict separated by commas, or 'all' that can be.")] = "all",
-    seeds: Seeds = 5,
-    epochs: Epochs = 8,
-    recipe: Annotated[RecipeName | None, typer.Option(help="Instead of the settings that a search found.")] = None,
-    profile: tables.Profile = "full",
-    out: Out = RESULTS,
-    runs: Runs = None,
-    workers: Workers = CORES,
-    force: Force = False,
-) -> None:
+@command("data modes targets recipe seeds epochs profile out runs workers force")
+def table5(modes: str, targets: str, **how: Any) -> None:
     """Every training mode of a log (one2one, all2one, all2all and variants), beside the paper's Table 5."""
-    log = EventLog.read(data)
-    cells = by_mode.plan(
-        log,
-        _names(modes, list(by_mode.ROWS)),
-        seeds,
-        profile,
-        out,
-        epochs,
-        recipe,
-        None if targets == "all" else _names(targets, []),
-    )
-    failures = _run(log, data, cells, runs, workers, force, by_mode.run_mode)
-    found = by_mode.read_modes(cells[0].file.parent)
-    if found:
-        _show(by_mode.table5(found))
-    typer.echo("\nThe paper's Table 5 (item, query, coupon):")
-    typer.echo(pd.DataFrame.from_dict(by_mode.PAPER_TABLE_5, orient="index").to_string(header=False))
-    _fail(failures)
+    _make("table5", modes, targets=_names(targets), **how)
+    paper = pd.DataFrame.from_dict(tables.PAPER_TABLE_5, orient="index").to_string(header=False)
+    print(f"\nThe paper's Table 5 (item, query, coupon):\n{paper}")
 
 
-@app.command()
-@plain_errors()
-def figure2(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) -> None:
+def _of_table3(log: EventLog, out: Path, profile: Profile) -> tuple[str, summary.Rows]:
+    """The name of the folder of table 3, and its records."""
+    folder = place(out, "table3", log, profile)
+    rows, left_out = _records(folder, log)
+    _fail(left_out)
+    if not rows:
+        raise ExperimentError(f"no runs of table 3 in {folder}; make them first: python -m experiments table3 --help")
+    return folder.name, rows
+
+
+@command("data profile out")
+def figure2(data: Path, profile: Profile, out: Path) -> None:
     """Learning curves of the runs of table 3: AUC against samples and seconds, as CSV and as a picture."""
+    name, rows = _of_table3(EventLog.read(data), out, profile)
+    curves, folder = summary.curves(rows), out / "figure2" / name
+    if curves.empty:
+        raise ExperimentError(f"{', '.join(rows)} are not trained and have no learning curves")
     from atrank_book.figures import learning_curves, use_style  # here: matplotlib belongs to the extra [book]
 
-    log = EventLog.read(data)
-    found = tables.read_table(tables.table_folder(out, "table3", log.schema.name, profile))
-    curves = tables.curves(found)
-    if curves.empty:
-        raise tables.ReproduceError(
-            f"no runs of table 3 in {out}; make them first: python -m experiments table3 --help"
-        )
-    folder = out / "figure2" / slug(log.schema.name)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "curves.csv", curves.to_csv(index=False))
+    curves.to_csv(folder / "curves.csv", index=False)
     use_style()
-    with writing_file(folder / "curves.png") as beside:
-        learning_curves(curves).savefig(beside, format="png", dpi=150)
+    learning_curves(curves).savefig(folder / "curves.png", dpi=150)
     _show(curves.groupby("model")["AUC"].max().to_frame("best validation AUC"))
-    typer.echo(f"curves.csv and curves.png are in {folder}")
+    print(f"curves.csv and curves.png are in {folder}")
 
 
-@app.command()
-@plain_errors()
-def lengths(data: Data, profile: tables.Profile = "full", out: Out = RESULTS) -> None:
+@command("data profile out")
+def lengths(data: Path, profile: Profile, out: Path) -> None:
     """Table 3 by the length of a user's history: where does a model win?"""
     log = EventLog.read(data)
-    found = tables.read_table(tables.table_folder(out, "table3", log.schema.name, profile))
-    if not found:
-        raise tables.ReproduceError(
-            f"no runs of table 3 in {out}; make them first: python -m experiments table3 --help"
-        )
-    used = log if profile == "full" else some_users(log, tables.FAST_USERS, 0)
-    table = tables.by_length(used, found)
-    file = tables.table_folder(out, "lengths", log.schema.name, profile).with_suffix(".json")
-    write_record(file, {"rows": table.to_dict("records"), **provenance(log)})
+    name, rows = _of_table3(log, out, profile)
+    table = summary.by_length(log if profile == "full" else searching.some_users(log, tables.FAST_USERS, 0), rows)
+    write_record(out / "lengths" / f"{name}.json", {"rows": table.to_dict("records"), **provenance(log)})
     _show(table.pivot(index="behaviors", columns="model", values="AUC").loc[list(dict.fromkeys(table["behaviors"]))])
 
 
-TrainedRun = Annotated[Path, typer.Option("--run", metavar="RUN", help="A trained run of model atrank.")]
-
-
-def _attentive(run: Path) -> Run:
+def _attentive(run: Path) -> tuple[Run, ATRank, Record]:
+    """A run of ATRank, its model, and what a record says of its training."""
     trained = load_run(run)
-    if trained.config.model != "atrank":
-        raise tables.ReproduceError(f"{run} holds model {trained.config.model!r}; attention is read from 'atrank'")
-    return trained
+    if not isinstance(trained.model, ATRank):
+        raise ExperimentError(f"{run} holds model {trained.config.model!r}; attention is read from 'atrank'")
+    options, recipe = (part.model_dump(mode="json") for part in (trained.config.options, trained.config.recipe))
+    return trained, trained.model, {"seed": trained.config.seed, "options": options, "recipe": recipe}
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    options, recipe = (part.model_dump(mode="json") for part in (run.config.options, run.config.recipe))
-    return {"seed": run.config.seed, "options": options, "recipe": recipe}
-
-
-@app.command()
-@plain_errors()
-def table4(data: Data, run: TrainedRun, out: Out = RESULTS) -> None:
+@command("data run out")
+def table4(data: Path, run: Path, out: Path) -> None:
     """Mean target attention by elapsed time, beside the paper's Table 4."""
-    trained, log = _attentive(run), EventLog.read(data)
-    histories = trained.histories_of(log)
-    test = split(histories, trained.config.protocol, trained.config.targets).test
-    for group, samples in test.items():
-        found = interpret.table4(trained.model, histories, samples)
-        file = out / "table4" / slug(log.schema.name) / f"{group}.json"
-        write_record(file, {"rows": found.to_dict("records"), "target": group, **_settings(trained), **provenance(log)})
-        typer.echo(f"{group}; bucket 0 is [0, 1) {log.schema.groups[group].time.unit}, bucket k is [2^(k-1), 2^k)")
+    (trained, model, settings), log = _attentive(run), EventLog.read(data)
+    histories, folder = trained.histories_of(log), place(out, "table4", log)
+    for group, samples in split(histories, trained.config.protocol, trained.config.targets).test.items():
+        found = by_age.table4(model, histories, samples)
+        content = {"rows": found.to_dict("records"), "target": group, **settings, **provenance(log)}
+        write_record(folder / f"{group}.json", content)
+        print(f"{group}; bucket 0 is [0, 1) {log.schema.groups[group].time.unit}, bucket k is [2^(k-1), 2^k)")
         _show(found.set_index("bucket"))
-    typer.echo(f"The paper's Table 4, from [0, 2) days to [64, 128): {tables.PAPER_TABLE_4}")
+    print(f"The paper's Table 4, from [0, 2) days to [64, 128): {tables.PAPER_TABLE_4}")
 
 
-@app.command()
-@plain_errors()
-def detectors(
-    data: Data,
-    run: TrainedRun,
-    out: Out = RESULTS,
-    samples: Annotated[int, typer.Option(min=2, help="Targets with a cause, at most, of each group and part.")] = 2_000,
-    negatives: Annotated[int, typer.Option(min=1, help="Objects that erasure and gradient compare with.")] = 8,
-) -> None:
+@command("data run samples negatives out")
+def detectors(data: Path, run: Path, samples: int, negatives: int, out: Path) -> None:
     """Who finds the planted causes of a simulated log: attention, erasure, gradients, rules, the true posterior.
 
     The record is named after the folder of the run.
     """
     from data_scripts.truth import Truth  # here: reading a truth is all that the command line needs of the simulator
 
-    trained, log = _attentive(run), EventLog.read(data)
-    truth = Truth.read(data, log)
-    histories, config = trained.histories_of(log), trained.config
+    (trained, model, settings), log = _attentive(run), EventLog.read(data)
+    truth, config, histories = Truth.read(data, log), trained.config, trained.histories_of(log)
     parts = split(histories, config.protocol, config.targets)
     torch.manual_seed(config.seed)
-    control = ATRank(config.log_schema, trained.vocabularies, trained.model.config, config.histories)
+    control = variants.build(config.log_schema, trained.vocabularies, variants.options_of(model), config.histories)
+    how = {"samples": samples, "negatives": negatives}
     content = {}
     for group in parts.test:
-        found, more = interpret.judge(
-            trained.model, control, histories, parts, group, truth, log, samples=samples, negatives=negatives
-        )
+        found, more = causes.judge(model, control, histories, parts, group, truth, log, **how)
         content[group] = {"rows": found.reset_index().to_dict("records"), **more}
-        typer.echo(f"{group}; the best single space on validation is {more['best_space']!r}")
+        print(f"{group}; the best single space on validation is {more['best_space']!r}")
         _show(found)
-    auc = evaluate(trained.model, histories, parts.test).targets
-    record = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, **_settings(trained)}
-    write_record(
-        out / "interpret" / slug(log.schema.name) / f"{run.resolve().name}.json", {**record, **provenance(log)}
-    )
+    auc = evaluate(model, histories, parts.test).targets
+    judged = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, **settings, **provenance(log)}
+    write_record(place(out, "interpret", log) / f"{run.resolve().name}.json", judged)

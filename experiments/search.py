@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from atrank_lib.recipes import Recipe
 
-from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.events import EventLog
-from atrank_lib.runs import MODELS, prepare
-from atrank_lib.samples import Split
-from atrank_lib.training import fit
-from experiments.records import RecordError, provenance, read_record, slug, write_record
+from atrank_lib import EventLog, GroupedHistories, Recipe, Split, fit
+from atrank_lib.fast import RowSteps
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import prepare
+from experiments.models import build
+from experiments.records import ExperimentError, Record, place, provenance, read_record, write_record
 
+Setting = tuple[dict[str, Any], Recipe, str]  # options of a model, recipe, and where they come from
 # what is searched, the same for every model; log means uniform in the logarithm
 SPACE: dict[str, dict[str, Any]] = {
     "learning_rate": {"low": 7e-4, "high": 7e-3, "log": True},
@@ -44,7 +44,7 @@ def some_users(log: EventLog, users: int, seed: int) -> EventLog:
     return EventLog.from_tables(log.schema, events, log.objects)
 
 
-def settings(parameters: dict[str, Any], epochs: int) -> tuple[dict[str, Any], Recipe]:
+def as_settings(parameters: dict[str, Any], epochs: int) -> tuple[dict[str, Any], Recipe]:
     """A point of the space as options of a model and a recipe."""
     options = {name: parameters[name] for name in OPTIONS}
     rest = {name: value for name, value in parameters.items() if name not in OPTIONS}
@@ -69,8 +69,11 @@ def search(
     on all users in the same way, and the best of these finals is chosen; with one finalist, or no more users than
     ``users``, the best trial is.
 
+    The record is the study: a search that goes on tells Optuna what is in it. A storage of Optuna's own would be a
+    second copy, without the curves and the finals.
+
     Raises:
-        RecordError: the file was made with another budget, seed or log.
+        ExperimentError: the file was made with another budget, seed or log.
         ValueError: an unknown model, or Optuna is not installed.
     """
     try:
@@ -80,60 +83,61 @@ def search(
     if model not in MODELS:
         raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
     log = EventLog.read(data)
-    file = out / "search" / slug(log.schema.name) / f"{model}.json"
+    file, part, origin = place(out, "search", log) / f"{model}.json", some_users(log, users, seed), provenance(log)
     budget = {"users": users, "epochs": epochs, "seed": seed, "space": SPACE, "fixed": FIXED}
-    origin = provenance(log)
-    content: dict[str, Any] = {"model": model, **budget, "trials": [], "finals": [], "best": None}
+    content: Record = {"model": model, **budget, "trials": [], "finals": [], "best": None}
     content |= {"sampler": f"optuna {importlib.metadata.version('optuna')} TPESampler", **origin}
     if file.exists():
         content |= _kept(file, {**budget, "data_fingerprint": origin["data_fingerprint"]})
-    part = some_users(log, users, seed)
+
+    kinds = optuna.distributions
+    space: dict[str, kinds.BaseDistribution] = {
+        name: kinds.CategoricalDistribution(**spec) if "choices" in spec else kinds.FloatDistribution(**spec)
+        for name, spec in SPACE.items()
+    }
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    space = {name: _distribution(optuna, spec) for name, spec in SPACE.items()}
     for trial in content["trials"]:
-        study.add_trial(
-            optuna.trial.create_trial(params=trial["parameters"], distributions=space, value=trial["value"])
-        )
+        known = optuna.trial.create_trial(params=trial["parameters"], distributions=space, value=trial["value"])
+        study.add_trial(known)
     prepared = prepare(part, "validated")
-    while len(content["trials"]) < trials:
-        number = len(content["trials"])
+    for number in range(len(content["trials"]), trials):
         # a sampler for each trial, so that an interrupted search proposes what an uninterrupted one would
         study.sampler = optuna.samplers.TPESampler(seed=1_000 * seed + number, n_startup_trials=4)
         trial = study.ask(space)
-        curve = _curve(model, prepared, trial.params, epochs, seed)
-        study.tell(trial, max(curve))
-        content["trials"].append({"parameters": trial.params, "value": max(curve), "validation_auc": curve})
+        content["trials"].append({"parameters": trial.params, **_tried(model, prepared, trial.params, epochs, seed)})
+        study.tell(trial, content["trials"][-1]["value"])
         _write(file, content)
-    ranked = sorted(range(len(content["trials"])), key=lambda t: -content["trials"][t]["value"])
+    ranked = sorted(range(len(content["trials"])), key=lambda number: -content["trials"][number]["value"])
     finished = {final["trial"] for final in content["finals"]}
     waiting = [number for number in ranked[:finalists] if number not in finished]
     if finalists == 1 or part is log or not waiting:
         return file
-    prepared = prepare(log, "validated")
+    prepared, here = prepare(log, "validated"), {name: origin[name] for name in ("commit", "hardware")}
     for number in waiting:
-        curve = _curve(model, prepared, content["trials"][number]["parameters"], epochs, seed)
-        found = {"trial": number, "value": max(curve), "validation_auc": curve}
-        content["finals"].append(found | {name: origin[name] for name in ("commit", "hardware")})
+        found = _tried(model, prepared, content["trials"][number]["parameters"], epochs, seed)
+        content["finals"].append({"trial": number, **found, **here})
         _write(file, content)
     return file
 
 
-def _curve(
+def _tried(
     model: str, prepared: tuple[GroupedHistories, Split], parameters: dict[str, Any], epochs: int, seed: int
-) -> list[float]:
-    """The validation AUC after each epoch; 0.5 alone where training diverged."""
+) -> Record:
+    """The validation AUC after each epoch, 0.5 alone where training diverged, and the best of them."""
     histories, parts = prepared
-    options, recipe = settings(parameters, epochs)
+    options, recipe = as_settings(parameters, epochs)
     torch.manual_seed(seed)
-    network = MODELS[model](histories.schema, histories.vocabularies, MODELS[model].Config(**options))
+    network = build(model, histories, options)
     try:
-        return [e["validation_auc"] for e in fit(network, histories, parts, recipe, seed=seed, progress=False).epochs]
+        done = fit(network, histories, parts, recipe, seed=seed, progress=False, steps=RowSteps)
+        curve = [epoch["validation_auc"] for epoch in done.epochs]
     except FloatingPointError:
-        return [0.5]
+        curve = [0.5]
+    return {"value": max(curve), "validation_auc": curve}
 
 
-def _write(file: Path, content: dict[str, Any]) -> None:
+def _write(file: Path, content: Record) -> None:
     """The record, with the best so far: of the finals, if there are any."""
     trials = [{"trial": number, **trial} for number, trial in enumerate(content["trials"])]
     best = max(content["finals"] or trials, key=lambda found: found["value"])
@@ -141,37 +145,37 @@ def _write(file: Path, content: dict[str, Any]) -> None:
     write_record(file, content)
 
 
-def _distribution(optuna: Any, spec: dict[str, Any]) -> Any:
-    if "choices" in spec:
-        return optuna.distributions.CategoricalDistribution(spec["choices"])
-    return optuna.distributions.FloatDistribution(spec["low"], spec["high"], log=spec["log"])
-
-
-def _kept(file: Path, budget: dict[str, Any]) -> dict[str, Any]:
+def _kept(file: Path, budget: Record) -> Record:
     """What is in the file of a search that was made in the same way."""
     found = read_record(file)
+    if not found.keys() >= {"trials", "best"}:
+        raise ExperimentError(f"{file} holds no search; delete it, and it is made again")
     different = [name for name, value in budget.items() if found.get(name) != value]
     if different:
-        raise RecordError(
+        raise ExperimentError(
             f"{file} was searched with another {', '.join(different)}; delete it, or choose another --out"
         )
     return found
 
 
-def chosen(
-    model: str, log_name: str, out: Path, epochs: int, place: int = 0
-) -> tuple[dict[str, Any], Recipe, str] | None:
-    """The best settings found for a model on a log, and where they come from; None without a search.
+def chosen(model: str, folder: Path, fingerprint: str, epochs: int, finalist: int = 0) -> Setting | None:
+    """The best settings that a search found for a model; None without a search.
 
-    With ``place`` 1 it is the runner-up of the finals, and so on; None where there are no more finals.
+    Args:
+        folder: of the searches on the log of this ``fingerprint``, see ``place``.
+        finalist: 1 is the runner-up of the finals, and so on; None where there are no more finals.
+
+    Raises:
+        ExperimentError: the search was made on another log.
     """
-    file = out / "search" / slug(log_name) / f"{model}.json"
+    file = folder / f"{model}.json"
     if not file.is_file():
         return None
-    found = read_record(file)
-    places = sorted(found.get("finals", []), key=lambda final: -final["value"]) or [found["best"]]
-    if place >= len(places):
+    found = _kept(file, {"data_fingerprint": fingerprint})
+    finals = sorted(found.get("finals", []), key=lambda final: -final["value"]) or [found["best"]]
+    if finalist >= len(finals):
         return None
-    number = places[place]["trial"]
-    options, recipe = settings(found["trials"][number]["parameters"], epochs)
-    return options, recipe, f"search/{slug(log_name)}/{model}.json, trial {number}"
+    number = finals[finalist]["trial"]
+    return *as_settings(
+        found["trials"][number]["parameters"], epochs
+    ), f"search/{folder.name}/{file.name}, trial {number}"

@@ -11,11 +11,11 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from atrank_lib.batches import Batch, Features, Ragged
+from atrank_lib.batches import Batch, Features, Ragged, Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
-from atrank_lib.samples import Samples, split
+from atrank_lib.samples import split
 
 SCHEMA = Schema.model_validate(
     {

@@ -26,8 +26,7 @@ from atrank_lib.evaluation import (
 )
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.runs import prepare
-from atrank_lib.samples import Split, build_batch, split
+from atrank_lib.samples import Split, build_batch, prepare, split
 from tests.random_logs import SCHEMA, random_log
 
 Rows = list[tuple[str, float, int]]

@@ -12,14 +12,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Ragged
+from atrank_lib.batches import Batch, Ragged, Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.ranking import LOSSES
 from atrank_lib.runs.checkpoints import load_weights, save_weights
-from atrank_lib.samples import Samples, build_batch, moments
+from atrank_lib.samples import build_batch, moments
 from tests import reference
 from tests.reference import Reference
 

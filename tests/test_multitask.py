@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from atrank_lib.recipes import Recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -34,7 +33,7 @@ from atrank_lib.multitask import (
     without_conflicts,
 )
 from atrank_lib.samples import Split, build_batch, split
-from atrank_lib.training import fit
+from atrank_lib.training import Recipe, fit
 from data_scripts.marketplace import SCHEMA as MARKET
 from tests.random_logs import SCHEMA, random_log
 

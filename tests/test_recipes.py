@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from atrank_lib.recipes import RECIPES, Recipe, learning_rate
 from pydantic import ValidationError
+
+from atrank_lib.training import RECIPES, Recipe, learning_rate
 
 
 def test_learning_rate_formula() -> None:

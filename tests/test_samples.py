@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import Protocol, Samples, build_batch, history_lengths, moments, prepare, seen_objects, split
+from atrank_lib.samples import Protocol, build_batch, history_lengths, moments, prepare, seen_objects, split
 from tests.random_logs import SCHEMA, all_samples, inputs, lists, plain_history, random_log, shapes
 
 PROTOCOLS: tuple[Protocol, ...] = ("paper", "validated", "global_time")

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from atrank_lib.recipes import Recipe
 from torch import Tensor
 
 import atrank_lib.training as training
@@ -26,7 +25,7 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.runs.checkpoints import Checkpoints
 from atrank_lib.samples import Split, split
-from atrank_lib.training import fit
+from atrank_lib.training import Recipe, fit
 from tests.random_logs import SCHEMA, random_log
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)

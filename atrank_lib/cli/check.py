@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from atrank_lib.cli.output import console, shown
-from atrank_lib.log.events import EventLogError
-from atrank_lib.log.sharded import ShardedLog, read_log
+from atrank_lib.log import EventLogError, ShardedLog, read_log
 
 
 def check(

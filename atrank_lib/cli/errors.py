@@ -9,7 +9,7 @@ import torch
 import typer
 from pydantic import ValidationError
 
-from atrank_lib.log.events import EventLogError
+from atrank_lib.log import EventLogError
 from atrank_lib.log.writing import explain
 from atrank_lib.runs.config import first_problem
 from atrank_lib.scale.processes import PeerError

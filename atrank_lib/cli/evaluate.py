@@ -9,7 +9,7 @@ import typer
 
 from atrank_lib.cli.options import DataOption, JsonOption, RunOption
 from atrank_lib.log.sharded import read_log
-from atrank_lib.runs import load_run
+from atrank_lib.runs.run import load_run
 
 
 def evaluate(

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 import typer
 
 from atrank_lib.cli.options import RunOption, one_target
-from atrank_lib.log.events import EventLog
+from atrank_lib.log import EventLog
 from atrank_lib.log.writing import write_text
-from atrank_lib.runs import Run, load_run
+from atrank_lib.model import ATRank
+from atrank_lib.runs.folder import RunError
+from atrank_lib.runs.run import Run, load_run
 from atrank_lib.samples import split
-from atrank_lib.serve.browser import browser_document, document_text, examples_of, exportable, some_samples
+from atrank_lib.serve.browser import browser_document, document_text, examples_of, some_samples
 from atrank_lib.serve.onnx_graph import export_onnx
 
 
@@ -32,10 +34,17 @@ def export(
     """Write a trained ATRank for a web page, or as an ONNX graph. FILE appears complete or not at all."""
     trained = load_run(run)
     if file_format == "onnx":
-        export_onnx(exportable(trained), one_target(trained, target, "--target"), out)
+        export_onnx(exportable(trained), one_target(trained.config.targets, target, "--target"), out)
     else:
         write_text(out, _browser_text(trained, data, examples) + "\n")
     typer.echo(f"{out}: {out.stat().st_size:,} bytes")
+
+
+def exportable(run: Run) -> ATRank:
+    """The model of a run that can be exported; ``RunError`` if it is another than ATRank."""
+    if not isinstance(run.model, ATRank):
+        raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
+    return run.model
 
 
 def _browser_text(trained: Run, data: Path | None, count: int) -> str:

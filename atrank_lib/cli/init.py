@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atrank_lib.cli.errors import plain_errors
-from atrank_lib.log import EventLogError
+from atrank_lib.log.events import EventLogError
 from data_scripts.drafting import Hints, draft
 
 

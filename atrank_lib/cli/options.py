@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from atrank_lib.runs import Run
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of an event log.")]
 RunOption = Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder that `atrank train` wrote.")]
@@ -20,9 +19,9 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def one_target(trained: Run, group: str | None, option: str) -> str:
+def one_target(targets: Sequence[str], group: str | None, option: str) -> str:
     """The group that the option names, or the run's one target."""
-    targets = trained.config.targets if group is None else (group,)
+    targets = targets if group is None else (group,)
     if len(targets) > 1:
         raise ValueError(f"the run has several target groups: choose one with {option}: {', '.join(targets)}")
     return targets[0]

@@ -9,8 +9,9 @@ import typer
 
 from atrank_lib.cli.options import AtOption, DataOption, JsonOption, RunOption
 from atrank_lib.cli.output import print_table
+from atrank_lib.log.extent import check_moment
 from atrank_lib.log.sharded import ShardedLog, read_log
-from atrank_lib.runs import load_run
+from atrank_lib.runs.run import load_run
 from atrank_lib.serve.ranker import Ranker
 
 
@@ -27,8 +28,11 @@ def rank(
 ) -> None:
     """The top objects of a group for one user."""
     trained = load_run(run)
-    log = read_log(data)
-    histories = trained.histories_of(log.of_user(user) if isinstance(log, ShardedLog) else log)
+    whole = read_log(data)
+    log = whole.of_user(user) if isinstance(whole, ShardedLog) else whole
+    if at is not None:
+        check_moment(at, log.schema, log.extents()[None])
+    histories = trained.histories_of(log)
     began = time.perf_counter()
     ranker = Ranker(trained.model, histories, group)
     ready = time.perf_counter()

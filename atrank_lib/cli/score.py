@@ -11,7 +11,8 @@ import typer
 
 from atrank_lib.cli.options import AtOption, DataOption, RunOption, one_target
 from atrank_lib.log.events import EventLog
-from atrank_lib.runs import load_run
+from atrank_lib.log.extent import check_moment
+from atrank_lib.runs.run import load_run
 from atrank_lib.serve.pairs import check_suffix, read_pairs
 from atrank_lib.serve.ranker import Ranker
 
@@ -30,8 +31,11 @@ def score(
     """Score pairs of users and objects. Histories are encoded once each; FILE appears complete or not at all."""
     check_suffix(out)
     trained = load_run(run)
-    target = one_target(trained, group, "--group")
-    histories = trained.histories_of(EventLog.read(data))
+    target = one_target(trained.config.targets, group, "--group")
+    log = EventLog.read(data)
+    if at is not None:
+        check_moment(at, log.schema, log.extents()[None])
+    histories = trained.histories_of(log)
     asked = read_pairs(pairs, histories, target)
     if asked.times is not None and at is not None:
         raise ValueError(f"{pairs} has a column timestamp, the moment of each pair: leave --at out, or the column")

@@ -12,7 +12,8 @@ import typer
 
 from atrank_lib.cli.options import DataOption, names
 from atrank_lib.log.sharded import read_log
-from atrank_lib.runs import MODELS, options_of, train_run
+from atrank_lib.runs.config import MODELS, options_of
+from atrank_lib.runs.run import train_run
 from atrank_lib.samples import Protocol
 from atrank_lib.scale.devices import Device, Execution, Precision
 from atrank_lib.scale.processes import joined

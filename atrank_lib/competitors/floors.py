@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Samples
 
 
 def popularity(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.competitors.base import Competitor, mean_of_samples
-from atrank_lib.log.contract import key
+from atrank_lib.log.naming import key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Scores
 from atrank_lib.variants import zeros

@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.batches import Candidates, Packing, ranges
+from atrank_lib.batches import Candidates, Packing, Samples, ranges
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret.explanation import batches_of
 from atrank_lib.model import ATRank, Encoding
-from atrank_lib.samples import Samples
 from atrank_lib.scale.devices import moved_candidates
 
 ROWS = 100_000  # behaviors encoded at a time while erasing, so that memory stays bounded

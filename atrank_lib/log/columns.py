@@ -124,7 +124,7 @@ class CheckedTable:
         return times
 
     def numbers(self, column: str) -> Float64[np.ndarray, " n"] | None:
-        """A continuous feature as 64-bit floats, NaN where missing; None for an unusable column."""
+        """A continuous feature as 64-bit floats, NaN where missing or noted; None for an unusable column."""
         array = self._column(column)
         if array is None:
             return None
@@ -145,8 +145,9 @@ class CheckedTable:
             f"the value is infinite, or beyond {LARGEST:.2g}, the largest 32-bit float, with which models compute; "
             "write a finite number, or nothing when unknown"
         )
-        self.report(column, np.abs(parsed) > LARGEST, array, message)
-        return parsed
+        wrong = np.abs(parsed) > LARGEST
+        self.report(column, wrong, array, message)
+        return np.where(wrong, np.nan, parsed)
 
     def tokens(self, column: str) -> list[list[str]] | None:
         """A tokens feature as lists of text, an empty one where missing; None for an unusable column."""

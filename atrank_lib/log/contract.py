@@ -35,13 +35,3 @@ def check_groups(schema: Schema, names: Iterable[str], what: str) -> tuple[str, 
     if unknown or not names:
         raise ValueError(f"{what}: {unknown or 'nothing given'}; the log's groups are {list(schema.groups)}")
     return names
-
-
-def key(name: str) -> str:
-    """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
-    names of its own attributes (``items``, ``type``).
-
-    >>> key("v1.items")
-    '[v1/items]'
-    """
-    return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"

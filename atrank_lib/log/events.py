@@ -27,7 +27,7 @@ from atrank_lib.log.columns import CheckedTable, mask
 from atrank_lib.log.extent import Extent, summarize
 from atrank_lib.log.files import table_from_file, table_from_frame, table_path
 from atrank_lib.log.schema import SCHEMA_FILE, EventLogError, Problem, Schema, sound_part, suggest
-from atrank_lib.log.writing import writing_folder
+from atrank_lib.log.writing import write_text, writing_folder
 
 __all__ = ["EventLog", "EventLogError", "Problem"]
 
@@ -145,7 +145,7 @@ class EventLog:
 
     def write_tables(self, folder: Path) -> None:
         """Write schema and tables into a folder that is there, one after the other."""
-        self.schema.write(folder / SCHEMA_FILE)
+        write_text(folder / SCHEMA_FILE, self.schema.text())
         for name in self.schema.groups:
             for kind in TABLES:
                 pa.parquet.write_table(self._arrow(name, kind), folder / f"{name}.{kind}.parquet")

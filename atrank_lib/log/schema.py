@@ -17,8 +17,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from atrank_lib.log.writing import write_text
-
 SCHEMA_FILE = "schema.yaml"
 OBJECT_ID = "object_id"
 
@@ -205,12 +203,12 @@ class Schema(_Model):
         except ValidationError as error:
             raise EventLogError(_readable(error)) from None
 
-    def write(self, path: str | Path) -> None:
-        """Write a `schema.yaml`, complete or not at all."""
+    def text(self) -> str:
+        """What `schema.yaml` holds."""
         content = self.model_dump(mode="json", exclude_none=True)
         # PyYAML would write U+0085 as it is, and read it as a line break
         allow_unicode = "\x85" not in self.model_dump_json()
-        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None))
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None)
 
     def vocabulary(self, group: str, feature: str) -> str:
         """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""

@@ -1,8 +1,7 @@
 """A trained run on disk: configuration, vocabularies, checkpoints, weights."""
 
-from atrank_lib.runs.config import RunConfig, versions
+from atrank_lib.runs.config import MODELS, OPTIONS, RunConfig, options_of, versions
 from atrank_lib.runs.folder import RunError
-from atrank_lib.runs.models import MODELS, OPTIONS, options_of
 from atrank_lib.runs.run import Run, load_run, train_run
 
 __all__ = [

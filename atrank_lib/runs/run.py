@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from pydantic import BaseModel
+from torch import Tensor
 
 from atrank_lib.evaluation import Evaluation, evaluate
 from atrank_lib.fast.layers import speed_up
@@ -20,18 +22,17 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.log.writing import explain, write_text, writing_file
-from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model
 from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
-from atrank_lib.runs.config import RunConfig, check_same, read_config
+from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
 from atrank_lib.runs.folder import RunError, discard, is_fresh, locked, tidy
-from atrank_lib.runs.models import MODELS
 from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.scale.shards import Shards
 from atrank_lib.scale.steps import ScaledSteps
-from atrank_lib.training import FitResult, Recipe, Training
+from atrank_lib.tasks import TaskSteps
+from atrank_lib.training import FitResult, Part, Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,17 @@ def train_run(
     return trained
 
 
-class RunSteps(ScaledSteps, RowSteps):
+class RunSteps(ScaledSteps, RowSteps, TaskSteps):
     """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
+
+    def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
+        if self.tasks.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
+            TaskSteps.gradients(self, losses, generator)
+        else:
+            super().gradients(losses, generator)
+
+    def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
+        return self.processes.sum(super().flat_gradient(loss))
 
 
 def _follow(

@@ -14,9 +14,9 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import check_groups
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model
 from atrank_lib.samples import Protocol, require_samples, seen_objects, split, time_cuts
+from atrank_lib.training import Part
 
 
 @dataclass(frozen=True)

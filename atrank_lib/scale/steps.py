@@ -6,23 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from atrank_lib.batches import Batch
+from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.evaluation import score_candidates
 from atrank_lib.fast.kernels import ready
 from atrank_lib.fast.layers import sped_up
-from atrank_lib.negatives import Part
 from atrank_lib.ranking import Model, Scores
-from atrank_lib.samples import TaskSamples
 from atrank_lib.scale.devices import Execution, Placed, compile_layers, plain_layers
 from atrank_lib.scale.processes import ALONE, Processes
-from atrank_lib.tasks import TaskSteps
-from atrank_lib.training import Recipe, Turn
+from atrank_lib.training import Part, Recipe, Steps, Turn
 
 
-class ScaledSteps(TaskSteps):
+class ScaledSteps(Steps):
     """Steps on the device and with the processes that they are given; by default on the CPU, alone.
 
     Every process has its share of each batch; gradients are summed, and all make the same move.
@@ -61,11 +58,7 @@ class ScaledSteps(TaskSteps):
 
     def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
         super().gradients(losses, generator)
-        if self.tasks.task_steps != "pcgrad":
-            self.processes.sum_gradients(self.parameters())
-
-    def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
-        return self.processes.sum(super().flat_gradient(loss))
+        self.processes.sum_gradients(self.parameters())
 
     def scores(self, part: Part, tasks: TaskSamples, candidates: dict[str, Tensor]) -> dict[str, Tensor]:
         model = self.averaged if self.device.type == "cpu" else Placed(self.averaged)

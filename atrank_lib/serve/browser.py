@@ -18,33 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
+from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged, Samples, TaskSamples
 from atrank_lib.grouping import Catalog, GroupedHistories
-from atrank_lib.log.contract import key
+from atrank_lib.log.naming import key
 from atrank_lib.log.units import TICKS, seconds_of
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
-from atrank_lib.runs import Run, RunError
-from atrank_lib.samples import Samples, TaskSamples
 from atrank_lib.variants import options_of
 
 FORMAT = "atrank-browser-1"
-
-
-def exportable(run: Run) -> ATRank:
-    """The model of a run that can be exported.
-
-    Raises:
-        RunError: the run's model is not ATRank.
-
-    >>> recipe = Recipe()
-    >>> run = Run(RunConfig.of(log, "atrank", recipe, {}, None, None), histories.vocabularies, model)
-    >>> exportable(run) is model
-    True
-    """
-    if not isinstance(run.model, ATRank):
-        raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
-    return run.model
 
 
 def rounded(model: ATRank) -> ATRank:

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from atrank_lib.batches import Candidates
+from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import check_groups
 from atrank_lib.model import ATRank, Encoding
 from atrank_lib.ranking import Model, Read, Targets
-from atrank_lib.samples import Samples, build_batch, ends_before, history_lengths
+from atrank_lib.samples import build_batch, ends_before, history_lengths
 from atrank_lib.scale.devices import moved, moved_candidates
 
 # behaviors encoded at a time, as a multiple of the pairs scored at a time

@@ -16,12 +16,13 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -139,6 +140,8 @@ def heatmap(
             f"heatmap: a matrix of shape {values.shape} with {len(rows)} row and {len(columns)} column names"
         )
     shades = LinearSegmentedColormap.from_list("shades", [to_rgb(PANEL), to_rgb(color)])
+    import seaborn as sns  # here: it loads scipy, and most chapters draw no heat map
+
     sns.heatmap(
         values,
         ax=ax,
@@ -156,6 +159,13 @@ def heatmap(
     )
     ax.grid(False)
     ax.tick_params(length=0, rotation=0)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Mark a logarithmic axis at 1, 2, 5, 10, ... and write the numbers out."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def model_color(name: str) -> str:

@@ -14,6 +14,7 @@ from tools.project import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 REQUIREMENTS = [
     Requirement(text)
     for texts in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
@@ -53,7 +54,7 @@ def test_conda_users_get_the_same_versions():
     assert extras
     assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
     python = next(entry for entry in environment if isinstance(entry, str) and entry.startswith("python="))
-    assert python.removeprefix("python=") in ("3.11", "3.12", "3.13")
+    assert python.removeprefix("python=") in PYTHONS
     # nothing else comes from conda, or it could differ from constraints.txt
     assert {entry.split("=")[0] for entry in environment if isinstance(entry, str)} == {"python", "pip"}
 
@@ -62,8 +63,36 @@ def test_the_makefile_takes_torch_from_the_constraints():
     makefile = (ROOT / "Makefile").read_text()
     assert "sed -n 's/^torch==//p' constraints.txt" in makefile
     assert not re.search(r"torch==\d", makefile)
-    assert "(3, 11) <= sys.version_info < (3, 14)" in makefile
-    assert PROJECT["requires-python"] == ">=3.11,<3.14"
+
+
+def test_every_place_that_names_pythons_names_the_same():
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
+    assert "(3, 11) <= sys.version_info < (3, 15)" in (ROOT / "Makefile").read_text()
+    for page in ("Makefile", "README.md", "book/how_to_use.md"):
+        assert "Python 3.11 to 3.14" in (ROOT / page).read_text(), page
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())["jobs"]
+    checks = jobs["check"]["strategy"]["matrix"]["include"]
+    assert {check.get("python", "3.11") for check in checks if check["part"] == "tests"} == set(PYTHONS)
+
+
+def targets_of(text: str) -> set[str]:
+    """The targets of all `make` commands in a text: words after `make` up to the first that is none."""
+    calls = re.findall(r"\bmake((?: [A-Z]+=\S*)*(?: [a-z][a-z-]*)+)", text)
+    return {word for call in calls for word in call.split() if "=" not in word}
+
+
+def test_continuous_integration_runs_the_parts_of_the_makefile():
+    known = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "checks.yml").read_text())["jobs"]
+    theirs = targets_of("\n".join(check["run"] for check in jobs["check"]["strategy"]["matrix"]["include"]))
+    ours = targets_of(
+        "\n".join(line for line in (ROOT / ".ci/run").read_text().splitlines() if line.startswith("part "))
+    )
+    assert ours <= theirs <= known
+    assert {"lint", "types", "unit", "book", "check-rebuild"} <= ours
+    assert {"lint", "types", "unit"} == targets_of(
+        "make " + re.findall(r"^test: (.*)$", (ROOT / "Makefile").read_text(), re.M)[0]
+    )
 
 
 def test_the_wheel_holds_every_package():

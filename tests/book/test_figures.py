@@ -23,6 +23,7 @@ from atrank_book.figures import (
     direct_label,
     group_color,
     heatmap,
+    plain_log_ticks,
     space_color,
 )
 
@@ -127,13 +128,27 @@ def test_the_same_figure_gives_the_same_bytes():
 
 def test_a_heatmap_shades_from_panel_to_color():
     figures.use_style()
-    _, ax = plt.subplots()
+    fig, ax = plt.subplots()
     heatmap(ax, [[0.0, 0.5], [1.0, 0.25]], rows=["a", "b"], columns=["x", "y"], color="#000000")
+    fig.canvas.draw()
     faces = np.asarray(ax.collections[0].get_facecolor())[:, :3]
     np.testing.assert_allclose(faces[0], to_rgb(PANEL), atol=0.01)
     np.testing.assert_allclose(faces[2], (0, 0, 0), atol=0.01)
     assert [text.get_text() for text in ax.texts] == ["0.00", "0.50", "1.00", "0.25"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.yaxis_inverted()  # the first row on top, as in a matrix
+
+
+def test_a_logarithmic_axis_writes_its_numbers_out():
+    fig, ax = plt.subplots()
+    ax.set(xscale="log", xlim=(0.4, 60))
+    plain_log_ticks(ax.xaxis)
+    fig.canvas.draw()
+    low, high = ax.get_xlim()
+    shown = [
+        label.get_text() for x, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True) if low <= x <= high
+    ]
+    assert shown == ["0.5", "1", "2", "5", "10", "20", "50"]
 
 
 def test_a_heatmap_with_the_wrong_names_says_so():

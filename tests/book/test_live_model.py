@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, Page
+from tests.test_export import OPTIONS, model_of, random_behaviors
 
 from atrank_book.figures import GROUPS, INK, OTHER_GROUPS, PANEL, SPACES
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
-from atrank_lib.runs import prepare
+from atrank_lib.samples import prepare
 from atrank_lib.serve.browser import batch_of, browser_document, document_text, rounded
 from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
 from tests.random_logs import random_log
-from tests.test_export import OPTIONS, model_of, random_behaviors
 from tools.project import ROOT, Project
 
 SCRIPT = ROOT / "book" / "_static" / "live_model.js"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.reproduce import SWITCHES
+from experiments.tables import SWITCHES
 from tools.project import ROOT
 
 

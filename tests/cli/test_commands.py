@@ -133,6 +133,26 @@ def test_score_a_file_of_pairs(trained: Path, data: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "no.csv").exists()
 
 
+@pytest.mark.parametrize("factor", [1_000, -1])
+def test_a_moment_in_another_unit_is_refused(trained: Path, data: Path, tmp_path: Path, factor: int) -> None:
+    """This log's timestamps are seconds; milliseconds would lie 50,000 years ahead, after which nothing comes."""
+    year_2020 = 1_577_836_800
+    log = EventLog.read(data)
+    for frame in log.events.values():
+        frame["timestamp"] += year_2020
+    log.write(tmp_path / "log")
+    pd.DataFrame({"user_id": ["007"], "object_id": ["i1"]}).to_csv(tmp_path / "pairs.csv", index=False)
+    common = ("--run", trained, "--data", tmp_path / "log", "--group", "item")
+    score = ("score", *common, "--pairs", tmp_path / "pairs.csv", "--out", tmp_path / "scores.csv")
+    for command in (("rank", *common, "--user", "007"), score):
+        assert atrank(*command, "--at", year_2020 + 20).code == 0
+        (tmp_path / "scores.csv").unlink(missing_ok=True)
+        refused(
+            atrank(*command, f"--at={factor * year_2020}"), str(factor * year_2020), "far from the log", "2020-01-01"
+        )
+        assert not (tmp_path / "scores.csv").exists()
+
+
 def test_score_refuses(trained: Path, data: Path, tmp_path: Path) -> None:
     pd.DataFrame({"user_id": ["zoe"], "object_id": ["i999"]}).to_csv(tmp_path / "pairs.csv", index=False)
     arguments = ("score", "--run", trained, "--data", data, "--pairs", tmp_path / "pairs.csv")

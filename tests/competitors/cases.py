@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch
+from atrank_lib.batches import Batch, Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRankConfig
-from atrank_lib.samples import Samples, build_batch, moments
+from atrank_lib.samples import build_batch, moments
 from tests import reference
 from tests.reference import Array, Reference
 from tests.test_model import random_log

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from atrank_lib.recipes import Recipe
 
 from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.competitors.base import in_time, mean_of_samples
 from atrank_lib.ranking import LOSSES, top_objects
 from atrank_lib.runs import MODELS, load_run, train_run
 from atrank_lib.samples import build_batch
+from atrank_lib.training import Recipe
 from tests.competitors.cases import close, make
 from tests.random_logs import random_log
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atrank_lib.competitors.floors import FLOORS
-from atrank_lib.runs import prepare
+from atrank_lib.samples import prepare
 from tests.random_logs import lists, random_log
 
 

@@ -22,7 +22,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from atrank_lib.log.events import EventLog
-from data_scripts import _amazon_join, _download, _lines, amazon
+from data_scripts import _amazon_join, _amazon_lines, _download, _lines, amazon
 from data_scripts._errors import PreparationError
 
 # Ibis 12 calls DuckDB 2 by an old name
@@ -253,7 +253,7 @@ def test_broken_files_leave_nothing_behind(case: str, pair: tuple[Path, Path], t
 )
 def test_bad_review(line: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        amazon.parse_review(line.encode())
+        _amazon_lines.parse_review(line.encode())
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_bad_review(line: str, message: str) -> None:
 )
 def test_bad_product(line: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        amazon.parse_meta(line)
+        _amazon_lines.parse_meta(line)
 
 
 def test_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

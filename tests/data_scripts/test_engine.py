@@ -20,6 +20,7 @@ from atrank_lib.log.sharded import SHARDS_AT_MOST, shard_of
 from data_scripts import _engine
 from data_scripts._engine import JAVA, connect, java_version
 from data_scripts._errors import PreparationError
+from data_scripts._options import Spark
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.shard import shard_number
 from data_scripts.simulate import simulate
@@ -77,9 +78,12 @@ def test_spark_writes_the_bytes_of_duckdb(
     }
     root = str(Path(__file__).parents[2])
     done = {}
-    for engine in ("duckdb", "spark"):
+    for engine, more in (
+        ("duckdb", []),
+        ("spark", ["--spark-master", "local[2]", "--spark-conf", "spark.driver.memory=1g"]),
+    ):
         calls = [
-            [f"data_scripts.{module}", *arguments, "--out", f"{engine}/{name}", "--engine", engine]
+            [f"data_scripts.{module}", *arguments, "--out", f"{engine}/{name}", "--engine", engine, *more]
             for name, (module, *arguments) in commands.items()
         ]
         done[engine] = subprocess.run(
@@ -98,6 +102,30 @@ def test_spark_writes_the_bytes_of_duckdb(
         assert len(ours) >= 4
         assert ours == theirs, name
     assert not list(tmp_path.glob("atrank_*")), "temporary folders are removed"
+
+
+def test_a_cluster_gets_what_it_is_told_and_nothing_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPARK_MASTER", raising=False)
+    here = Spark.of(None, None)
+    assert here.master == "local[*]"
+    assert here.settings(tmp_path)["spark.driver.host"] == here.settings(tmp_path)["spark.driver.bindAddress"]
+    assert here.settings(tmp_path)["spark.driver.memory"] == "2g"
+    far = Spark.of("spark://head:7077", ["spark.driver.memory=16g", "spark.executor.extraJavaOptions=-Da=b"])
+    settings = far.settings(tmp_path)
+    assert (settings["spark.driver.memory"], settings["spark.executor.extraJavaOptions"]) == ("16g", "-Da=b")
+    assert settings["spark.sql.session.timeZone"] == "UTC"
+    assert not {"spark.driver.host", "spark.driver.bindAddress", "spark.local.dir"} & set(settings)
+    monkeypatch.setenv("SPARK_MASTER", "yarn")
+    assert Spark.of(None, None).master == "yarn"
+    assert Spark.of("local[2]", None).settings(tmp_path)["spark.driver.host"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("text", ["spark.driver.memory", "=8g", ""])
+def test_settings_of_spark_that_are_none(text: str) -> None:
+    with pytest.raises(PreparationError, match=f"^--spark-conf {text}: write KEY=VALUE"):
+        Spark.of(None, [text])
 
 
 USERS = [*(f"user{i}" for i in range(500)), "", "007", "Zoë", "用户", "a\tb", "x" * 300]

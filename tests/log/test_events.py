@@ -33,7 +33,7 @@ def assert_equal(a: EventLog, b: EventLog) -> None:
 def write_csv(log: EventLog, folder: Path) -> None:
     """Write a log as a teacher would, with pandas and CSV."""
     folder.mkdir()
-    log.schema.write(folder / "schema.yaml")
+    (folder / "schema.yaml").write_text(log.schema.text(), encoding="utf-8")
     for name, group in log.schema.groups.items():
         log.events[name].to_csv(folder / f"{name}.events.csv", index=False)
         objects = log.objects[name].copy()

@@ -58,7 +58,7 @@ def test_read_and_write(tmp_path: Path) -> None:
     assert schema.groups["item"].time == TimeScale(unit="day", buckets=16)
     assert schema.groups["query"].time.edges == (1.0, 2.5, 24.0)
     assert schema.groups["query"].time.buckets == 4
-    schema.write(tmp_path / "again.yaml")
+    (tmp_path / "again.yaml").write_text(schema.text(), encoding="utf-8")
     assert Schema.read(tmp_path / "again.yaml") == schema
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.yaml", "schema.yaml"]
 
@@ -70,7 +70,7 @@ def test_any_name_is_read_back(tmp_path: Path, name: str) -> None:
     content["groups"]["item"]["actions"] = [name, "buy"]
     content["groups"]["item"]["features"][name] = {"kind": "categorical", "vocabulary": name}
     schema = Schema.model_validate(content)
-    schema.write(tmp_path / "schema.yaml")
+    (tmp_path / "schema.yaml").write_text(schema.text(), encoding="utf-8")
     assert Schema.read(tmp_path / "schema.yaml") == schema
 
 

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from atrank_lib.batches import Samples
 from atrank_lib.cli import app
 from atrank_lib.evaluation import AverageUserAUC, evaluate
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog, read_log
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.negatives import Part
 from atrank_lib.runs import load_run, train_run
-from atrank_lib.samples import Protocol, Samples, Split, prepare
+from atrank_lib.samples import Protocol, Split, prepare
 from atrank_lib.scale import Shards
 from atrank_lib.tasks import TaskRecipe, TaskSteps
-from atrank_lib.training import Training
+from atrank_lib.training import Part, Training
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from tests.models import a_log

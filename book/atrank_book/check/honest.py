@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atrank_book.check.verdict import Mistake, answered, checker
-from atrank_lib.serve.full_ranking import recall_at
+from experiments.full_ranking import recall_at
 
 Recall = Callable[[Float[Tensor, "s c"], int], Float[Tensor, " s"]]
 SampledRecall = Callable[[int, int, int, int], float]

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from atrank_lib import interpret
 from atrank_lib.evaluation import fixed_candidates
-from atrank_lib.interpret.causes import Truth
 from atrank_lib.samples import prepare, split
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
+from experiments import causes
 from tests.interpret.models import GROUPS, HISTORIES, LOG, a_model
 
 
@@ -37,9 +37,9 @@ def test_detector_auc_is_the_auc_of_each_history(seed: int) -> None:
         for sample, own in table.groupby("sample")
         if own["cause"].nunique() == 2
     }
-    found = interpret.detector_auc(table, "a")
+    found = causes.detector_auc(table, "a")
     assert found.to_dict() == pytest.approx(expected)
-    summary = interpret.detectors(table, ["a", "b"])
+    summary = causes.detectors(table, ["a", "b"])
     assert summary.loc["a", "AUC"] == pytest.approx(np.mean(list(expected.values())))
     assert summary.loc["a", "samples"] == len(expected)
     assert summary.loc["a", "low"] < summary.loc["a", "AUC"] < summary.loc["a", "high"]
@@ -49,7 +49,7 @@ def test_detector_auc_is_the_auc_of_each_history(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_agreement_is_spearman_s_correlation_within_each_history(seed: int) -> None:
     table = random_table(seed)
-    found = interpret.agreement(table, "a", "b")
+    found = causes.agreement(table, "a", "b")
     for sample, own in table.groupby("sample"):
         expected = spearmanr(own["a"], own["b"]).statistic if len(own) > 1 else float("nan")
         assert found[sample] == pytest.approx(expected, nan_ok=True)
@@ -58,7 +58,7 @@ def test_agreement_is_spearman_s_correlation_within_each_history(seed: int) -> N
 def test_what_is_shared_is_equal_and_known() -> None:
     samples = split(HISTORIES).test["item"]
     table = interpret.attention(a_model(), HISTORIES, samples)
-    found = interpret.shares(table, HISTORIES, samples, ["shop_id", "tokens"])
+    found = causes.shares(table, HISTORIES, samples, ["shop_id", "tokens"])
     expected = []
     for i, group, row in zip(table["sample"], table["group"], table["row"], strict=True):
         target = LOG.objects["item"]["shop_id"].iloc[int(samples.objects[i])]
@@ -71,19 +71,18 @@ def test_what_is_shared_is_equal_and_known() -> None:
 
 @pytest.mark.parametrize("target", GROUPS)
 def test_the_truth_stands_beside_each_behavior(target: str, market: Marketplace) -> None:
-    assert isinstance(market.truth, Truth)
     histories, parts = prepare(market.log, "validated", [target])
     samples = parts.test[target]
-    known = interpret.caused(market.truth, histories, samples)
+    known = causes.caused(market.truth, histories, samples)
     table = interpret.attention(a_model(histories), histories, samples)
-    table = interpret.planted(table, market.truth, market.log, histories, samples)
+    table = causes.planted(table, market.truth, market.log, histories, samples)
     rows = histories.groups[target].rows[samples.positions].numpy()
-    causes = market.truth.causes[target].iloc[rows].reset_index(drop=True)
-    assert known.tolist() == (causes["cause_group"] != "").tolist()
+    true = market.truth.causes[target].iloc[rows].reset_index(drop=True)
+    assert known.tolist() == (true["cause_group"] != "").tolist()
     found = table[table["cause"]].set_index("sample")
     assert sorted(found.index) == np.flatnonzero(known).tolist()  # one cause each
     for sample, row in found.iterrows():
-        assert (row["group"], row["row"]) == tuple(causes.loc[sample, ["cause_group", "cause_row"]])
+        assert (row["group"], row["row"]) == tuple(true.loc[sample, ["cause_group", "cause_row"]])
     posterior = market.truth.posterior(market.log, target, rows)
     for i, own in table.groupby("sample"):
         part = slice(posterior.offsets[i] + 1, posterior.offsets[i + 1])  # the first one is the background
@@ -95,12 +94,12 @@ def test_the_truth_stands_beside_each_behavior(target: str, market: Marketplace)
 def test_detectors_are_judged(market: Marketplace) -> None:
     histories, parts = prepare(market.log, "validated", ["item"])
     model, control = a_model(histories), a_model(histories, seed=1)
-    found, more = interpret.judge(model, control, histories, parts, "item", market.truth, market.log)
+    found, more = causes.judge(model, control, histories, parts, "item", market.truth, market.log)
     means, tables = {}, {}
     for name, part in (("validation", parts.validation["item"]), ("test", parts.test["item"])):
-        samples = part[interpret.caused(market.truth, histories, part)]
+        samples = part[causes.caused(market.truth, histories, part)]
         candidates = fixed_candidates(histories, {"item": samples}, 8)["item"]
-        table = tables[name] = interpret.suspects(model, histories, samples, market.truth, market.log, candidates)
+        table = tables[name] = causes.suspects(model, histories, samples, market.truth, market.log, candidates)
         means[name] = {
             column: np.mean([roc_auc_score(own["cause"], own[column]) for _, own in table.groupby("sample")])
             for column in table.columns[4:].drop(["cause"])
@@ -119,7 +118,7 @@ def test_detectors_are_judged(market: Marketplace) -> None:
     ranks = [spearmanr(own["attention"], own["erasure"]).statistic for _, own in judged if len(own) > 1]
     assert more["agreement"]["erasure"] == pytest.approx(np.nanmean(ranks))
 
-    few, _ = interpret.judge(model, control, histories, parts, "item", market.truth, market.log, samples=5, negatives=2)
+    few, _ = causes.judge(model, control, histories, parts, "item", market.truth, market.log, samples=5, negatives=2)
     assert (few["samples"] == 5).all()
 
 
@@ -127,4 +126,4 @@ def test_without_validation_no_space_can_be_chosen(market: Marketplace) -> None:
     histories, parts = prepare(market.log, "paper", ["item"])
     model = a_model(histories)
     with pytest.raises(ValueError, match="no validation target of group 'item' has a cause"):
-        interpret.judge(model, model, histories, parts, "item", market.truth, market.log)
+        causes.judge(model, model, histories, parts, "item", market.truth, market.log)

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Samples
 from atrank_lib.serve.ranker import Ranker
 
 

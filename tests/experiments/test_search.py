@@ -8,23 +8,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from atrank_lib.log.events import EventLog
-from atrank_lib.runs import MODELS, prepare
-from atrank_lib.training import fit
+from atrank_lib import EventLog, fit
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import prepare
 from experiments import search as searching
-from experiments.records import RecordError
-from experiments.reproduce import plan
-from experiments.search import chosen, search, settings, some_users
+from experiments.models import build, config
+from experiments.records import ExperimentError, place, read_record
+from experiments.search import as_settings, chosen, search, some_users
+from experiments.tables import plan
 from tests.random_logs import random_log
+from tools.project import ROOT
+
+RESULTS = ROOT / "results"
 
 BUDGET = {"users": 100, "epochs": 1, "seed": 0}  # all users: no finals
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("log")
-    random_log(4, users=7, behaviors=60, objects=30, times=40).write(folder / "log")
-    return folder / "log"
+def best_of(model: str, log: EventLog, out: Path, epochs: int, finalist: int = 0) -> searching.Setting | None:
+    return chosen(model, place(out, "search", log), log.fingerprint(), epochs, finalist)
 
 
 def test_every_point_of_the_space_suits_every_model():
@@ -32,10 +33,10 @@ def test_every_point_of_the_space_suits_every_model():
         name: spec["choices"][0] if "choices" in spec else (spec["low"] + spec["high"]) / 2
         for name, spec in searching.SPACE.items()
     }
-    options, recipe = settings(point, epochs=3)
+    options, recipe = as_settings(point, epochs=3)
     assert recipe.epochs == 3
-    for kind in MODELS.values():
-        kind.Config(**options)
+    for model in MODELS:
+        assert config(model, options).model_dump().items() >= options.items()
 
 
 def test_some_users_keep_all_their_behaviors_and_all_objects():
@@ -64,11 +65,11 @@ def test_an_interrupted_search_proposes_what_an_uninterrupted_one_would(data: Pa
 
 
 def test_the_best_trial_becomes_the_setting(data: Path, tmp_path: Path):
-    name = EventLog.read(data).schema.name
-    assert chosen("bpr-mf", name, tmp_path, 3) is None
+    log = EventLog.read(data)
+    assert best_of("bpr-mf", log, tmp_path, 3) is None
     file = search(data, "bpr-mf", tmp_path, trials=2, **BUDGET)
     best = json.loads(file.read_text())["best"]
-    found = chosen("bpr-mf", name, tmp_path, 3)
+    found = best_of("bpr-mf", log, tmp_path, 3)
     assert found is not None
     options, recipe, origin = found
     assert recipe.learning_rate == best["parameters"]["learning_rate"]
@@ -79,11 +80,11 @@ def test_the_best_trial_becomes_the_setting(data: Path, tmp_path: Path):
 
 def test_the_best_trials_are_trained_again_on_all_users_and_the_best_of_those_is_chosen(data: Path, tmp_path: Path):
     budget = {"users": 4, "epochs": 2, "seed": 1}
-    file = search(data, "bi-lstm", tmp_path / "a", trials=4, finalists=1, **budget)
+    file = search(data, "wide-deep", tmp_path / "a", trials=4, finalists=1, **budget)
     before = json.loads(file.read_text())
     assert before["finals"] == []
     assert before["best"]["value"] == max(trial["value"] for trial in before["trials"])
-    found = json.loads(search(data, "bi-lstm", tmp_path / "a", trials=4, finalists=2, **budget).read_text())
+    found = json.loads(search(data, "wide-deep", tmp_path / "a", trials=4, finalists=2, **budget).read_text())
     assert found["trials"] == before["trials"]
     assert [final["trial"] for final in found["finals"]] == sorted(
         range(4), key=lambda number: -before["trials"][number]["value"]
@@ -91,36 +92,57 @@ def test_the_best_trials_are_trained_again_on_all_users_and_the_best_of_those_is
     best = max(found["finals"], key=lambda final: final["value"])
     assert found["best"] == {"parameters": found["trials"][best["trial"]]["parameters"], **best}
     # a final is a run of the model on all users, made as table 3 makes it
-    options, recipe = settings(found["best"]["parameters"], epochs=2)
-    histories, parts = prepare(EventLog.read(data), "validated")
+    log, (options, recipe) = EventLog.read(data), as_settings(found["best"]["parameters"], epochs=2)
+    histories, parts = prepare(log, "validated")
     torch.manual_seed(1)
-    model = MODELS["bi-lstm"](histories.schema, histories.vocabularies, MODELS["bi-lstm"].Config(**options))
+    model = build("wide-deep", histories, options)
     curve = [e["validation_auc"] for e in fit(model, histories, parts, recipe, seed=1, progress=False).epochs]
     assert curve == found["best"]["validation_auc"]
     # the runner-up is the other finalist, and there is no third
-    name = EventLog.read(data).schema.name
-    second = chosen("bi-lstm", name, tmp_path / "a", 2, place=1)
+    second = best_of("wide-deep", log, tmp_path / "a", 2, finalist=1)
     (other,) = {final["trial"] for final in found["finals"]} - {best["trial"]}
     assert second is not None
     assert second[2].endswith(f"trial {other}")
-    assert second[:2] == settings(found["trials"][other]["parameters"], epochs=2)
-    assert chosen("bi-lstm", name, tmp_path / "a", 2, place=2) is None
-    cells = plan(EventLog.read(data), ["popularity", "bi-lstm", "cnn"], 1, "full", tmp_path / "a", 2, "runner-up")
-    assert [(cell.model, cell.chosen_by) for cell in cells] == [("bi-lstm", second[2])]
-    assert cells[0].file.parent.parent.name == "table3-runner-up"
+    assert second[:2] == as_settings(found["trials"][other]["parameters"], epochs=2)
+    assert best_of("wide-deep", log, tmp_path / "a", 2, finalist=2) is None
+    cells = plan("table3-runner-up", log, tmp_path / "a", ["popularity", "wide-deep", "cnn"], seeds=1, epochs=2)
+    assert [(cell.name, cell.chosen_by) for cell in cells] == [("wide-deep", second[2])]
     # an interrupted search goes on where it was, and comes out the same
-    search(data, "bi-lstm", tmp_path / "b", trials=3, finalists=1, **budget)
-    assert json.loads(search(data, "bi-lstm", tmp_path / "b", trials=4, finalists=2, **budget).read_text()) == found
+    search(data, "wide-deep", tmp_path / "b", trials=3, finalists=1, **budget)
+    assert json.loads(search(data, "wide-deep", tmp_path / "b", trials=4, finalists=2, **budget).read_text()) == found
     file.write_text(json.dumps({name: value for name, value in before.items() if name != "finals"}))
-    assert json.loads(search(data, "bi-lstm", tmp_path / "a", trials=4, finalists=2, **budget).read_text()) == found
+    assert json.loads(search(data, "wide-deep", tmp_path / "a", trials=4, finalists=2, **budget).read_text()) == found
 
 
 def test_another_budget_is_refused(data: Path, tmp_path: Path):
     search(data, "bpr-mf", tmp_path, trials=1, **BUDGET)
-    with pytest.raises(RecordError, match="searched with another epochs; delete it"):
+    with pytest.raises(ExperimentError, match="searched with another epochs; delete it"):
         search(data, "bpr-mf", tmp_path, trials=1, **{**BUDGET, "epochs": 2})
 
 
 def test_an_unknown_model_is_named(data: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="model 'sasrec'; use one of"):
         search(data, "sasrec", tmp_path)
+
+
+def test_another_log_s_search_is_not_used(data: Path, tmp_path: Path):
+    log = EventLog.read(data)
+    file = search(data, "bpr-mf", tmp_path, trials=1, **BUDGET)
+    other = random_log(5)
+    assert best_of("bpr-mf", other, tmp_path, 2) is None  # it has a folder of its own
+    with pytest.raises(ExperimentError, match="searched with another data_fingerprint"):
+        chosen("bpr-mf", file.parent, other.fingerprint(), 2)
+    file.write_text("{}")
+    with pytest.raises(ExperimentError, match="holds no search; delete it"):
+        best_of("bpr-mf", log, tmp_path, 2)
+
+
+def test_the_recorded_searches_are_read():
+    folder = RESULTS / "search/amazon_sports_and_outdoors"
+    for model in MODELS:
+        record = read_record(folder / f"{model}.json")
+        found = chosen(model, folder, record["data_fingerprint"], 8)
+        assert found is not None
+        options, recipe, origin = found
+        assert record["best"]["parameters"].items() <= {**recipe.model_dump(), **options}.items()
+        assert origin == f"search/{folder.name}/{model}.json, trial {record['best']['trial']}"

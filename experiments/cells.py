@@ -1,0 +1,159 @@
+"""Cells are trained side by side, recorded, and never run twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from atrank_lib import Evaluation, EventLog, GroupedHistories, Split, evaluate, split
+from atrank_lib.competitors.floors import FLOORS
+from atrank_lib.evaluation import fixed_candidates, user_auc
+from atrank_lib.log.vocabularies import UNKNOWN
+from atrank_lib.runs import load_run, train_run
+from atrank_lib.samples import prepare
+from atrank_lib.tasks import TaskRecipe
+from experiments.models import config
+from experiments.records import ExperimentError, Record, provenance, read_record, record_run, result, write_record
+from experiments.search import some_users
+from experiments.tables import FAST_USERS, Cell
+
+
+def is_finished(cell: Cell, fingerprint: str, force: bool = False) -> bool:
+    """Whether all records of a cell are there, made in the same way, on the log of this fingerprint.
+
+    A setting that came later than a record has its default, which is what was done before there was a choice.
+
+    Raises:
+        ExperimentError: a record was made in another way.
+    """
+    if force or not all(file.exists() for file in cell.files.values()):
+        return False
+    wanted = {**cell.settings(), "data_fingerprint": fingerprint}
+    for file in cell.files.values():
+        record = read_record(file)
+        try:
+            if "recipe" in record:
+                record["recipe"] = TaskRecipe.model_validate(record["recipe"]).model_dump(mode="json")
+            if "options" in record:
+                record["options"] = config(record["model"], record["options"]).model_dump(mode="json")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExperimentError(
+                f"{file} has other settings than this version knows ({error}); give --force"
+            ) from None
+        different = [name for name, value in wanted.items() if record.get(name) != value]
+        if different:
+            raise ExperimentError(
+                f"{file} was made with another {', '.join(different)}; give --force to make it again, or another --out"
+            )
+    return True
+
+
+def run_cell(data: Path, cell: Cell, runs: Path) -> None:
+    """Train, test and record one cell. A cut-off training goes on from its last epoch."""
+    original = EventLog.read(data)
+    log = some_users(original, FAST_USERS, 0) if cell.profile == "fast" else original
+    log = log if cell.row.log is None else cell.row.log(log)
+    told: Record = {"profile": cell.profile, "chosen_by": cell.chosen_by}
+    model, mode = cell.row.model, cell.mode
+    if model in FLOORS:
+        content = {"model": model, "seed": cell.seed, **result(test_floor(log, model)), **told}
+        write_record(cell.files[""], {**content, "protocol": "validated", **provenance(original)})
+        return
+    run = runs / cell.folder.parent.name / cell.folder.name / cell.label
+    train_run(
+        log,
+        run,
+        model=model,
+        options=cell.options,
+        targets=None if mode is None else mode.targets,
+        histories=None if mode is None else mode.histories,
+        recipe=cell.recipe,
+        seed=cell.seed,
+        resume=True,
+        progress=False,
+    )
+    trained = load_run(run)
+    histories = trained.histories_of(log)
+    parts = split(histories, trained.config.protocol, trained.config.targets)
+    best = best_auc(data)
+    for target, file in cell.files.items():
+        more: Record = {}
+        if mode is not None:
+            known = {"best_auc": best[target]} if target in best else {}
+            more = {"mode": mode.name, "row": cell.name, "target": target, **known, **novelty(histories, parts, target)}
+        tests = {target: parts.test[target]} if mode else parts.test
+        record_run(run, trained.config, original, evaluate(trained.model, histories, tests), file, **told, **more)
+
+
+def test_floor(log: EventLog, name: str) -> Evaluation:
+    """A floor on the same test users and negatives as the models."""
+    histories, parts = prepare(log, "validated")
+    candidates = fixed_candidates(histories, parts.test)
+    aucs = {g: user_auc(s, FLOORS[name](histories, s, candidates[g], parts.train[g])) for g, s in parts.test.items()}
+    return Evaluation.of(aucs, negatives=1, seed=0)
+
+
+def novelty(histories: GroupedHistories, parts: Split, target: str) -> dict[str, float]:
+    """Shares of the test targets: ``never_target``, an object that no training sample has as its target; and
+    ``known_never_target``, such an object that the vocabulary knows all the same, from histories."""
+    objects = parts.test[target].objects
+    never = ~torch.isin(objects, parts.train[target].objects)
+    index = histories.catalogs[target].features.get("object_id")
+    known = index[objects] != UNKNOWN if isinstance(index, torch.Tensor) else torch.zeros_like(never)
+    return {
+        "never_target": float(never.double().mean()),
+        "known_never_target": float((never & known).double().mean()),
+    }
+
+
+def best_auc(data: Path) -> dict[str, float]:
+    """Of a simulated log, the best AUC that any model can reach for each group; nothing for other logs."""
+    file = data / "truth" / "truth.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))["best_auc"]) if file.is_file() else {}
+
+
+def run_all(jobs: Mapping[str, Callable[[], object]], workers: int, called: str) -> list[str]:
+    """Run jobs in processes of one thread each, or here where one is enough. Returns what failed, by the jobs' names.
+
+    One that fails does not stop the others. An interrupt drops what has not begun; what is finished is recorded.
+    """
+    failures = []
+    with tqdm(total=len(jobs), desc=called) as bar:
+
+        def ended(name: str, error: BaseException | None) -> None:
+            if error is not None:
+                failures.append(f"{name}: {str(error) or type(error).__name__}")
+            bar.update()
+            bar.set_postfix_str(name)
+
+        if min(workers, len(jobs)) < 2:
+            torch.set_num_threads(1)
+            for name, job in jobs.items():
+                ended(name, _error_of(job))
+            return failures
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, torch.set_num_threads, (1,)) as pool:
+            waiting = {pool.submit(job): name for name, job in jobs.items()}
+            try:
+                for done in as_completed(waiting):
+                    ended(waiting[done], done.exception())
+            except KeyboardInterrupt:  # leaving the pool would first run what it holds
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+    return failures
+
+
+def _error_of(job: Callable[[], object]) -> Exception | None:
+    try:
+        job()
+    except Exception as error:
+        return error
+    return None

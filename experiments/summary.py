@@ -1,0 +1,216 @@
+"""Records as tables: means, spreads and paired differences, lengths of histories, learning curves."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from atrank_lib import EventLog
+from atrank_lib.competitors.floors import FLOORS
+from atrank_lib.evaluation import AverageUserAUC
+from atrank_lib.samples import history_lengths, prepare
+from experiments.records import ExperimentError, Record, read_record, unpack
+from experiments.tables import PAPER_TABLE_3, TABLES
+
+Rows = dict[Any, list[Record]]  # the records of each row, by seed; a row of table 5 is (row, target)
+NEEDED = ("model", "seed", "average_user_auc", "ci95", "users", "per_user", "data_name", "data_fingerprint")
+
+
+def paired_difference(
+    a: Float64[np.ndarray, "_ _"],
+    b: Float64[np.ndarray, "_ _"],
+    level: float = 0.95,
+    resamples: int = 1_000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """By how much model ``a`` is better than ``b``: the mean over seeds and users, and its bootstrap interval.
+
+    Both were tested on the same users with the same negatives, so users are resampled in pairs. The interval speaks
+    of users; the seeds at hand are averaged. Both are ``[seeds, users]``, with as many seeds as there are.
+
+    Raises:
+        ValueError: the two do not hold the same users.
+
+    >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]]), np.array([[0.5, 0.5, 0.0, 1.0]])  # one seed, four users
+    >>> difference, low, high = paired_difference(a, b)
+    >>> difference, low <= difference <= high
+    (0.375, True)
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"per-user AUCs of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
+    difference = a.mean(axis=0) - b.mean(axis=0)
+    low, high = AverageUserAUC(difference, 0).interval(level, resamples, seed)
+    return float(difference.mean()), low, high
+
+
+def survey(folder: Path, fingerprint: str | None = None) -> tuple[Rows, list[str]]:
+    """The records ``<table>/<log>/<name>-seed<n>.json`` of one log by row, in the order of the table, each by seed.
+
+    Args:
+        fingerprint: of the log; the first record's where it is not given.
+
+    Returns:
+        The records, and a line for each file that is left out: it cannot be read, is another log's, or no record.
+    """
+    found: Rows = {}
+    left_out = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            record = _checked(file)
+        except ExperimentError as error:
+            left_out.append(str(error))
+            continue
+        fingerprint = fingerprint or record["data_fingerprint"]
+        if record["data_fingerprint"] != fingerprint:
+            log = f"{record['data_name']!r} with fingerprint {record['data_fingerprint']}, not {fingerprint}"
+            left_out.append(f"{file} is not used: it is of the log {log}; move it to another folder")
+            continue
+        row = (record["row"], record["target"]) if "row" in record else file.stem.rpartition("-seed")[0]
+        found.setdefault(row, []).append(record)
+    order = {name: number for number, name in enumerate(TABLES[folder.parent.name].rows)}
+    names = sorted(found, key=lambda row: order.get(row if isinstance(row, str) else row[0], len(order)))
+    return {name: sorted(found[name], key=lambda run: run["seed"]) for name in names}, left_out
+
+
+def _checked(file: Path) -> Record:
+    """A record that says what a table needs, and nothing that contradicts itself or its name."""
+    record = read_record(file)
+    try:
+        seed, users = int(file.stem.rpartition("-seed")[2]), len(unpack({n: record[n] for n in NEEDED}["per_user"]))
+        if (seed, users) != (record["seed"], record["users"]):
+            said = f"seed {record['seed']} and {record['users']} users"
+            raise ValueError(f"says {said}, its name and per_user say seed {seed} and {users} users")
+    except (KeyError, ValueError, TypeError, zlib.error) as error:
+        text = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise ExperimentError(f"{file} is no record of a table: {text}; delete it, or move it elsewhere") from None
+    return record
+
+
+def read_table(folder: Path) -> Rows:
+    """The records of ``<table>/<log>`` by row. An ExperimentError where one cannot be used, or is another log's."""
+    rows, left_out = survey(folder)
+    if left_out:
+        raise ExperimentError("\n".join(left_out))
+    return rows
+
+
+def per_user(runs: Sequence[Record]) -> Float64[np.ndarray, "seeds users"]:
+    """AUC of every test user."""
+    return np.stack([unpack(run["per_user"]) for run in runs])
+
+
+def mean(runs: Sequence[Record]) -> dict[str, Any]:
+    """Number of seeds, mean AUC, and its standard deviation over seeds (NaN for a single one)."""
+    aucs = [run["average_user_auc"] for run in runs]
+    spread = float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan")
+    return {"seeds": len(aucs), "AUC": float(np.mean(aucs)), "sd": spread}
+
+
+def difference(changed: Sequence[Record], base: Sequence[Record]) -> dict[str, float]:
+    """By how much the AUC of ``changed`` is above that of ``base``, with its paired bootstrap interval over users.
+
+    Over the seeds that both have; a floor is the same for every seed. NaN without such a seed.
+    """
+    seeds = {run["seed"] for run in changed} & {run["seed"] for run in base}
+    if any(run["model"] in FLOORS for run in (*changed, *base)):
+        seeds = {run["seed"] for run in (*changed, *base)}
+    if not seeds:
+        return {"seeds": 0, **dict.fromkeys(("difference", "low", "high"), float("nan"))}
+    ours, theirs = (per_user([run for run in runs if run["seed"] in seeds]) for runs in (changed, base))
+    found, low, high = paired_difference(ours, theirs)
+    return {"seeds": len(seeds), "difference": found, "low": low, "high": high}
+
+
+def table3(records: Rows) -> pd.DataFrame:
+    """Average user AUC: mean and spread over seeds, beside the paper's numbers, and by how much ATRank is better."""
+    rows = []
+    for model, runs in records.items():
+        low, high = np.mean([run["ci95"] for run in runs], axis=0)
+        row = {"model": model, **mean(runs), "interval": f"{low:.4f} to {high:.4f}"}
+        if "atrank" in records and model != "atrank":
+            found = difference(records["atrank"], runs)
+            row["atrank better by"] = found["difference"]
+            row["95 %"] = f"{found['low']:+.4f} to {found['high']:+.4f}"
+        row["paper, Electronics"], row["paper, Clothing"] = PAPER_TABLE_3.get(model, (float("nan"),) * 2)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("model")
+
+
+def switch_table(records: Rows) -> pd.DataFrame:
+    """What each switch changes: mean and spread over seeds, and the difference to the base."""
+    rows = []
+    for name, runs in records.items():
+        changed = difference(runs, records["base"]) if "base" in records and name != "base" else {}
+        rows.append({"switch": name, **changed, **mean(runs)})
+    return pd.DataFrame(rows, columns=["switch", "seeds", "AUC", "sd", "difference", "low", "high"]).set_index("switch")
+
+
+def table5(records: Rows, base: str = "one2one") -> pd.DataFrame:
+    """Average user AUC of every row and target: mean and spread over seeds, and the gain over ``base``.
+
+    ``missing`` is how much the best reachable AUC of a simulated log is above the mean.
+    """
+    rows = []
+    for (name, target), runs in records.items():
+        row = {"row": name, "target": target, "users": runs[0]["users"], **mean(runs)}
+        row["missing"] = runs[0].get("best_auc", float("nan")) - row["AUC"]
+        if name != base and (base, target) in records:
+            found = difference(runs, records[base, target])
+            row |= {"gain": found["difference"], "low": found["low"], "high": found["high"]}
+        rows.append(row)
+    columns = ["row", "target", "seeds", "users", "AUC", "sd", "missing", "gain", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).set_index(["row", "target"])
+
+
+def by_length(log: EventLog, records: Rows, edges: Sequence[int] = (4, 8, 16, 32)) -> pd.DataFrame:
+    """Test AUC of every model by the length of a user's history (all groups), the mean over its seeds.
+
+    Args:
+        edges: a bucket begins at each; the first one holds what is shorter.
+
+    Raises:
+        ExperimentError: the records hold other test users than the log.
+    """
+    histories, parts = prepare(log, "validated")
+    lengths = np.concatenate(
+        [
+            history_lengths(samples, histories, tuple(histories.groups))[samples.users.argsort(stable=True)].numpy()
+            for samples in parts.test.values()
+        ]
+    )
+    bucket = np.searchsorted(edges, lengths, side="right")
+    names = [f"below {edges[0]}", *(f"{a} to {b - 1}" for a, b in pairwise(edges)), f"from {edges[-1]}"]
+    rows = []
+    for model, runs in records.items():
+        wins = per_user(runs).mean(axis=0)
+        if wins.shape != lengths.shape:
+            raise ExperimentError(f"records of {model!r} hold {len(wins):,} users, the log {len(lengths):,} test users")
+        for number in np.unique(bucket):
+            own = wins[bucket == number]
+            rows.append((model, names[number], len(own), own.mean(), own.std() / len(own) ** 0.5))
+    return pd.DataFrame(rows, columns=["model", "behaviors", "users", "AUC", "standard error"])
+
+
+def curves(records: Rows) -> pd.DataFrame:
+    """Figure 2 as a table: validation AUC after each epoch, with the samples seen and the seconds spent until then.
+
+    Seconds are processor time: cells train on one thread each, beside others on the same machine.
+    """
+    rows = []
+    for model, runs in records.items():
+        for run in runs:
+            samples, seconds = 0, 0.0
+            for epoch in run.get("epochs", []):
+                samples, seconds = samples + epoch["samples"], seconds + epoch["cpu_seconds"]
+                rows.append((model, run["seed"], epoch["epoch"], samples, seconds, epoch["validation_auc"]))
+    return pd.DataFrame(rows, columns=["model", "seed", "epoch", "samples", "seconds", "AUC"])
+
+
+SHOWN = dict.fromkeys(TABLES, table3) | {"switches": switch_table, "table5": table5}

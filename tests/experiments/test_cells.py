@@ -1,0 +1,174 @@
+"""Cells are run once, and what they record agrees with what the repository recorded."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atrank_lib import EventLog
+from atrank_lib.runs import load_run, train_run
+from data_scripts.marketplace import MarketplaceConfig
+from data_scripts.simulate import simulate
+from experiments.cells import is_finished, run_all, run_cell
+from experiments.records import ExperimentError, read_record, unpack
+from experiments.tables import plan
+from tests.random_logs import lists
+from tools.project import ROOT
+
+RESULTS = ROOT / "results"
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log of the recorded fast cells: `python -m data_scripts.simulate --users 300 --seed 0`."""
+    folder = tmp_path_factory.mktemp("market") / "log"
+    simulate(MarketplaceConfig(users=300, seed=0)).write(folder)
+    return folder
+
+
+@pytest.mark.parametrize("floor", ["popularity", "last-category"])
+def test_a_floor_is_what_the_record_says(floor, market, tmp_path):
+    """Nothing is trained: counts and drawn negatives are the same everywhere."""
+    log = EventLog.read(market)
+    (cell,) = plan("table3", log, tmp_path, [floor], profile="fast")
+    run_cell(market, cell, tmp_path / "runs")
+    assert is_finished(cell, log.fingerprint())
+    theirs = read_record(RESULTS / "table3/simulated_marketplace-fast" / cell.files[""].name)
+    ours = read_record(cell.files[""])
+    here = ("commit", "versions", "hardware")
+    assert {n: v for n, v in ours.items() if n not in here} == {n: v for n, v in theirs.items() if n not in here}
+
+
+def test_a_trained_cell_is_near_what_the_record_says(market, tmp_path):
+    """One training, all three targets: the mean of their AUCs spreads by 0.014 over seeds."""
+    log = EventLog.read(market)
+    (cell,) = plan("table5", log, tmp_path, ["all2all"], seeds=1, profile="fast")
+    run_cell(market, cell, tmp_path / "runs")
+    assert is_finished(cell, log.fingerprint())
+    folder, truth = RESULTS / "table5/simulated_marketplace-fast", json.loads((market / "truth/truth.json").read_text())
+    means = []
+    for target, file in cell.files.items():
+        ours, theirs = read_record(file), read_record(folder / file.name)
+        for name in ("data_fingerprint", "target", "row", "mode", "users", "recipe", "never_target"):
+            assert ours[name] == theirs[name]
+        assert ours["best_auc"] == truth["best_auc"][target] == pytest.approx(theirs["best_auc"])
+        assert ours["targets"] == {target: ours["average_user_auc"]}
+        assert ours["average_user_auc"] == unpack(ours["per_user"]).mean()
+        assert [e["samples"] for e in ours["epochs"]] == [e["samples"] for e in theirs["epochs"]]
+        means.append((ours["average_user_auc"], theirs["average_user_auc"]))
+    ours, theirs = np.mean(means, axis=0)
+    whole = read_record(RESULTS / "table3/simulated_marketplace-fast" / "atrank-seed0.json")  # the same, as one record
+    assert ours == pytest.approx(theirs, abs=0.05)
+    assert theirs == pytest.approx(whole["average_user_auc"], abs=0.05)
+
+
+def test_a_record_is_the_evaluation_of_its_run(data, log, tmp_path):
+    (cell,) = plan("table3", log, tmp_path, ["bpr-mf"], seeds=1, profile="fast")
+    run_cell(data, cell, tmp_path / "runs")
+    found = load_run(tmp_path / "runs" / "table3" / "random-fast" / "bpr-mf-seed0").evaluate(log)
+    record = read_record(cell.files[""])
+    assert unpack(record["per_user"]).tolist() == found.per_user.tolist()
+    assert record["targets"] == found.targets
+    assert (record["profile"], record["chosen_by"]) == ("fast", "modern recipe, no search")
+
+
+def test_a_cell_made_in_another_way_is_neither_kept_nor_lost(data, log, tmp_path):
+    one, two = plan("table3", log, tmp_path, ["bpr-mf"], seeds=2, profile="fast")
+    run_cell(data, one, tmp_path / "runs")
+    assert is_finished(one, log.fingerprint())
+    assert not is_finished(one, log.fingerprint(), force=True)
+    assert not is_finished(two, log.fingerprint())
+    file = one.files[""]
+    record = json.loads(file.read_text())
+    for other, message in (
+        (
+            {"recipe": {**record["recipe"], "epochs": 9}},
+            r"bpr-mf-seed0\.json was made with another recipe; give --force",
+        ),
+        ({"seed": 9}, "was made with another seed"),
+        ({"recipe": {**record["recipe"], "momentum": 1}}, "other settings than this version knows"),
+        ({"model": "no such"}, "other settings than this version knows"),
+        ({"data_fingerprint": "another"}, "was made with another data_fingerprint"),
+    ):
+        file.write_text(json.dumps({**record, **other}))
+        with pytest.raises(ExperimentError, match=message):
+            is_finished(one, log.fingerprint())
+        assert json.loads(file.read_text()) == {**record, **other}
+    # a setting that came later has its default
+    early = {name: value for name, value in record["recipe"].items() if name != "task_mix"}
+    file.write_text(json.dumps({**record, "recipe": early}))
+    assert is_finished(one, log.fingerprint())
+
+
+def test_an_interrupted_training_goes_on(data, log, tmp_path):
+    (cell,) = plan("table3", log, tmp_path / "a", ["wide-deep"], seeds=1, profile="fast")
+    run_cell(data, cell, tmp_path / "runs_a")
+    (other,) = plan("table3", log, tmp_path / "b", ["wide-deep"], seeds=1, profile="fast")
+    short = cell.recipe.model_copy(update={"epochs": 1})  # as far as an interrupted run came
+    run = tmp_path / "runs_b" / "table3" / "random-fast" / "wide-deep-seed0"
+    train_run(log, run, model="wide-deep", options=cell.options, recipe=short, progress=False)
+    first = (run / "checkpoints" / "epoch-0001" / "weights.safetensors").stat().st_mtime_ns
+    run_cell(data, other, tmp_path / "runs_b")
+    assert (run / "checkpoints" / "epoch-0001" / "weights.safetensors").stat().st_mtime_ns == first
+    assert len(read_record(other.files[""])["epochs"]) == len(read_record(cell.files[""])["epochs"]) == 2
+
+
+def test_what_is_new_is_counted(data, log, tmp_path):
+    """By sets of ids: the last object of every user against all objects that train as targets, or are known."""
+    (cell,) = plan("table5", log, tmp_path, ["all2all"], seeds=1, profile="fast")
+    run_cell(data, cell, tmp_path / "runs")
+    record = read_record(cell.files["coupon"])
+    vocabularies = tmp_path / "runs" / "table5" / "random-fast" / cell.label / "vocabularies.json"
+    known = set(json.loads(vocabularies.read_text())["words"]["coupon.object_id"])
+    lives = [[event.object_id for event in events] for events in lists(log)["coupon"].values()]
+    trained = {o for life in lives for o in life[1:-2]}
+    last = [life[-1] for life in lives if len(life) > 1]
+    assert record["never_target"] == pytest.approx(np.mean([o not in trained for o in last]))
+    assert record["known_never_target"] == pytest.approx(np.mean([o not in trained and o in known for o in last]))
+    assert record["never_target"] > 0
+
+
+def busiest(log: EventLog) -> pd.DataFrame:
+    """All coupons of the user who has most of them."""
+    coupons = log.events["coupon"]
+    return coupons[coupons["user_id"] == coupons["user_id"].value_counts().index[0]]
+
+
+def test_a_task_with_a_few_samples_trains(log, tmp_path):
+    """One user with six coupons, nobody else with any: three training samples, and users without the group."""
+    few = EventLog.from_tables(log.schema, {**log.events, "coupon": busiest(log).head(6)}, log.objects)
+    few.write(tmp_path / "log")
+    (cell,) = plan("table5", few, tmp_path, ["all2all"], seeds=1, profile="fast")
+    run_cell(tmp_path / "log", cell, tmp_path / "runs")
+    assert read_record(cell.files["coupon"])["users"] == 1
+
+
+def test_a_user_who_touched_every_object_is_one_clear_error(log, tmp_path):
+    """One class only: nothing is left that could be a negative. The other cells are not held up."""
+    own, coupons = busiest(log), log.events["coupon"]
+    touched = log.objects["coupon"][log.objects["coupon"]["object_id"].isin(own["object_id"])]
+    events = {**log.events, "coupon": coupons[coupons["object_id"].isin(touched["object_id"])]}
+    every = EventLog.from_tables(log.schema, events, {**log.objects, "coupon": touched})
+    every.write(tmp_path / "log")
+    cells = plan("table5", every, tmp_path, ["all2one"], seeds=1, profile="fast")
+    jobs = {cell.label: partial(run_cell, tmp_path / "log", cell, tmp_path / "runs") for cell in cells}
+    (failure,) = run_all(jobs, 1, "cells")
+    assert failure.startswith("all2one-coupon-seed0: ")
+    assert "has touched every object of group 'coupon'" in failure
+    assert [is_finished(cell, every.fingerprint()) for cell in cells] == [True, True, False]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_fails_is_named_and_the_others_are_done(tmp_path, workers):
+    jobs = {
+        "first": partial(exec, "raise ValueError('no such thing')"),
+        "second": partial(Path.touch, tmp_path / "done"),
+        "third": partial(exec, "raise MemoryError"),  # which says nothing
+    }
+    assert sorted(run_all(jobs, workers, "jobs")) == ["first: no such thing", "third: MemoryError"]
+    assert (tmp_path / "done").exists()

@@ -1,0 +1,153 @@
+"""What the tables plan: rows, settings, modes and files, and that what was recorded still counts as done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atrank_lib import RECIPES, EventLog, Schema
+from atrank_lib.multitask import Mode
+from atrank_lib.runs import MODELS
+from atrank_lib.training import RecipeName
+from experiments.cells import is_finished
+from experiments.models import COMPARED
+from experiments.records import ExperimentError, Profile, read_record
+from experiments.tables import MODES, SWITCHES, TABLES, Cell, plan
+from tests.random_logs import random_log
+from tools.project import ROOT
+
+RESULTS = ROOT / "results"
+
+VARIANTS = {
+    "no-time": (["din", "atrank"], {"time"}),
+    "normalized": (["din"], {"normalized"}),
+    "raw": (["atrank"], {"told"}),
+    "raw-alone": (["atrank"], {"told", "blocks"}),
+}
+
+
+def mode_of(cell: Cell) -> Mode:
+    assert cell.mode is not None
+    return cell.mode
+
+
+def test_every_model_is_compared():
+    assert set(COMPARED) == {"popularity", "last-category", *MODELS}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_change_their_options_and_leave_out_models_without_them(log, tmp_path, variant):
+    models, (those, options) = ["popularity", "bpr-mf", "din", "atrank"], VARIANTS[variant]
+    plain = {cell.name: cell.settings() for cell in plan("table3", log, tmp_path, models, seeds=1)}
+    cells = plan(f"table3-{variant}", log, tmp_path, models, seeds=1)
+    assert [cell.name for cell in cells] == those
+    for cell in cells:
+        assert cell.files == {"": tmp_path / f"table3-{variant}" / "random" / f"{cell.name}-seed0.json"}
+        before, after = plain[cell.name], cell.settings()
+        assert {name for name in after["options"] if after["options"][name] != before["options"][name]} == options
+        assert {**after, "options": None} == {**before, "options": None}
+
+
+def test_without_a_search_the_modern_recipe_is_used_and_said(log, tmp_path):
+    for cell in plan("table3", log, tmp_path, seeds=2, epochs=5):
+        assert cell.chosen_by == "modern recipe, no search"
+        assert cell.recipe == RECIPES["modern"].model_copy(update={"epochs": 5})
+    (cell,) = plan("table5", log, tmp_path, ["all2all"], seeds=1, recipe="small", epochs=8)
+    assert (cell.chosen_by, cell.recipe) == ("small recipe, no search", RECIPES["small"])
+    assert cell.options["hidden"] == 64
+
+
+def test_a_floor_needs_one_seed(log, tmp_path):
+    cells = plan("table3", log, tmp_path, ["popularity", "cnn"], seeds=3)
+    assert [cell.label for cell in cells] == ["popularity-seed0", "cnn-seed0", "cnn-seed1", "cnn-seed2"]
+
+
+def test_the_paper_s_recipe_has_no_dropout(log, tmp_path):
+    (cell,) = plan("table3-paper-recipe", log, tmp_path, ["atrank"], seeds=1, epochs=5)
+    assert (cell.options, cell.recipe, cell.chosen_by) == ({}, RECIPES["paper"], "the paper")
+
+
+def test_every_row_differs_from_every_other(log, tmp_path):
+    for table, rows in (("switches", SWITCHES), ("table5", MODES)):
+        cells = plan(table, log, tmp_path, seeds=1)
+        assert {cell.name for cell in cells} == set(rows)
+        said = {json.dumps([cell.settings() | {"row": None}, str(cell.row.log)], sort_keys=True) for cell in cells}
+        assert len(said) == len(cells)
+        assert len({file for cell in cells for file in cell.files.values()}) == sum(len(cell.files) for cell in cells)
+    assert SWITCHES["original-code"].options == {
+        "attention": "dot",
+        "time": "one_hot",
+        "target_residual": True,
+        "object_bias": True,
+        "linear_projection": True,
+        "residual": "attended",
+    }
+    assert SWITCHES["original-code"].recipe == {"loss": "pointwise", "negatives": 1, "redraw_negatives": False}
+
+
+def test_a_mode_has_a_record_for_every_target(log, tmp_path):
+    one, two, three, everything = plan("table5", log, tmp_path, ["one2one", "all2all"], seeds=1)
+    assert [mode_of(cell).name for cell in (one, two, three)] == ["item2item", "query2query", "coupon2coupon"]
+    assert everything.label == "all2all-item-query-coupon-seed0"
+    folder = tmp_path / "table5" / "random"
+    assert everything.files == {group: folder / f"all2all-{group}-seed0.json" for group in log.schema.groups}
+
+
+def test_one_group_has_one_mode(log, tmp_path):
+    schema = Schema(name="one", groups={"item": log.schema.groups["item"]})
+    one = EventLog.from_tables(schema, {"item": log.events["item"]}, {"item": log.objects["item"]})
+    assert {mode_of(cell).name for cell in plan("table5", one, tmp_path, seeds=1)} == {"item2item"}
+    with pytest.raises(ExperimentError, match=r"a log with the groups \['item'\] has no such mode"):
+        plan("table5", one, tmp_path, ["all2all"])
+
+
+def test_a_group_with_short_histories_is_read_and_not_predicted(log, tmp_path):
+    events = {**log.events, "coupon": log.events["coupon"].groupby("user_id").head(2)}
+    short = EventLog.from_tables(log.schema, events, log.objects)
+    cells = plan("table5", short, tmp_path, ["all2one", "all2all"], seeds=1)
+    assert {mode_of(cell).name for cell in cells} == {"all2item", "all2query", "all2all"}
+    assert all("coupon" in mode_of(cell).histories for cell in cells)
+    with pytest.raises(ExperimentError, match=r"targets \['coupon'\]: no user has the four behaviors"):
+        plan("table5", short, tmp_path, ["all2one"], targets=["coupon"])
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("names", [["atrank", "some2some"], []])
+def test_unknown_rows_are_named(log, tmp_path, table, names):
+    wrong = r"\[.*'some2some'\]" if names else "none given"
+    with pytest.raises(ExperimentError, match=rf"rows {wrong}; {table} has \['"):
+        plan(table, log, tmp_path, names)
+
+
+@pytest.mark.parametrize("variant", ["no-time", "runner-up"])
+def test_a_variant_of_no_model_is_an_error(log, tmp_path, variant):
+    with pytest.raises(ExperimentError, match="no such option or finals of these models"):
+        plan(f"table3-{variant}", log, tmp_path, ["popularity"])
+
+
+def test_what_is_recorded_is_finished(monkeypatch: pytest.MonkeyPatch):
+    """Every record of a table lies where a cell of its log looks for it, and was made as the cell would be."""
+    planned: set[Path] = set()
+    files = {file for file in RESULTS.glob("*/*/*.json") if file.parts[-3] in TABLES}
+    for folder in sorted({file.parent for file in files}):
+        table, records = folder.parent.name, [read_record(file) for file in folder.glob("*.json")]
+        fingerprint, epochs = (
+            records[0]["data_fingerprint"],
+            max(r["recipe"]["epochs"] for r in records if "recipe" in r),
+        )
+        log = random_log(4, users=7, behaviors=60, objects=30, times=40)
+        groups = sorted({record["target"] for record in records}) if table == "table5" else list(log.schema.groups)
+        names = dict(zip(log.schema.groups, groups, strict=True))
+        schema = Schema(name=records[0]["data_name"], groups={names[g]: spec for g, spec in log.schema.groups.items()})
+        parts = ({names[group]: frame for group, frame in of.items()} for of in (log.events, log.objects))
+        like_it = EventLog.from_tables(schema, *parts)
+        monkeypatch.setattr(EventLog, "fingerprint", lambda self, fingerprint=fingerprint: fingerprint)
+        profile: Profile = "fast" if folder.name.endswith("-fast") else "full"
+        recipe: RecipeName | None = "small" if (table, profile) == ("table5", "full") else None
+        cells = plan(table, like_it, RESULTS, profile=profile, epochs=epochs, recipe=recipe)
+        there = [cell for cell in cells if all(file.exists() for file in cell.files.values())]
+        assert all(is_finished(cell, fingerprint) for cell in there)
+        planned |= {file for cell in there for file in cell.files.values()}
+    assert planned == files
