@@ -1,12 +1,21 @@
-"""What somebody does on a page."""
+"""Models for a page, and what somebody does there."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.model import ATRank
+from tests.models import make
+
+SPACES = {"two layers, shared": (3, 5, 8), "told raw, shared": (3, 5, 8)}  # of different sizes too
+
+
+def a_model(way: str, histories: GroupedHistories | None = None, **more: Any) -> tuple[ATRank, GroupedHistories]:
+    model, histories = make(way, histories, size=8, spaces=SPACES.get(way, 4), **more)
+    return cast(ATRank, model), histories
 
 
 def random_behaviors(rng: np.random.Generator, histories: GroupedHistories, count: int) -> list[list[Any]]:

@@ -24,7 +24,7 @@ from atrank_lib.serve.browser import (
     some_samples,
 )
 from tests.models import VARIANTS, a_log
-from tests.serve.test_onnx_graph import a_model
+from tests.serve.pages import a_model
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,23 +18,16 @@ from atrank_lib.model import ATRank
 from atrank_lib.samples import build_batch, prepare
 from atrank_lib.serve.browser import batch_of
 from atrank_lib.serve.onnx_graph import OneUser, export_onnx, inputs_of
-from tests.models import VARIANTS, a_log, make
-from tests.serve.pages import random_behaviors
+from tests.models import VARIANTS, a_log, fitting
+from tests.serve.pages import a_model, random_behaviors
 
-# spaces of different sizes too, and all that a log can hold of an object
-EVERYWHERE = [way for way in VARIANTS if way not in ("authors, bias", "ranked raw", "all of f")]
-SPACES = {"two layers, shared": (3, 5, 8), "told raw, shared": (3, 5, 8)}
+EVERYWHERE = [way for way in VARIANTS if not fitting(VARIANTS[way])]
 
 
 @pytest.fixture(scope="module")
 def histories() -> GroupedHistories:
     """Objects that training never showed are unknown, and some have a shop that is."""
     return prepare(a_log(), "validated")[0]
-
-
-def a_model(way: str, histories: GroupedHistories | None = None, **more: Any) -> tuple[ATRank, GroupedHistories]:
-    model, histories = make(way, histories, size=8, spaces=SPACES.get(way, 4), **more)
-    return cast(ATRank, model), histories
 
 
 def compare(model: ATRank, user: OneUser, batch: Batch, n: int, atol: float, session: Any = None) -> None:
