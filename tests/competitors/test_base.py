@@ -6,57 +6,61 @@ from pathlib import Path
 
 import pytest
 import torch
-from atrank_lib.recipes import Recipe
-from tests.competitors.cases import close, make
+from safetensors.torch import load_file
 
-from atrank_lib.competitors import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
-from atrank_lib.competitors.base import in_time, mean_of_samples
-from atrank_lib.ranking import LOSSES, top_objects
+from atrank_lib.competitors.base import in_time, mean_of_samples, softmax_of_samples
+from atrank_lib.ranking import LOSSES
 from atrank_lib.runs import MODELS, load_run, train_run
-from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import Ranker
+from atrank_lib.training import Recipe
+from tests.cases import even_log, make
 from tests.random_logs import random_log
 
-KINDS = [BPRMF, BiLSTM, BiLSTMAttention, CNN, DIN, BST, WideDeep]
-OF_BEHAVIORS = KINDS[1:]
-
-
-def test_every_competitor_can_be_named():
-    assert set(KINDS) < set(MODELS.values())
+KINDS = sorted(set(MODELS) - {"atrank"})
+OF_BEHAVIORS = [kind for kind in KINDS if kind != "bpr-mf"]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_behaviors_of_all_groups_in_the_order_of_time(seed):
-    case = make(BiLSTM, seed=seed)
-    order, layout = in_time(case.batch)
-    assert order is not None
+    case = make("bi-lstm", even_log(seed), "items", seed=seed)
+    packing = in_time(case.batch)
     names = list(case.batch.histories)
-    group = torch.cat([torch.full_like(b.positions, i) for i, b in enumerate(case.batch.histories.values())])[order]
-    elapsed = torch.cat([b.elapsed for b in case.batch.histories.values()])[order]
-    place = [(names[g], e) for g, e in zip(group.tolist(), elapsed.tolist(), strict=True)]
-    assert place == [(b.group, b.elapsed) for behaviors in case.behaviors for b in behaviors]
-    assert layout.mask.sum(dim=1).tolist() == [len(b) for b in case.behaviors]
+    group = torch.cat([torch.full_like(b.positions, i) for i, b in enumerate(case.batch.histories.values())])
+    elapsed = torch.cat([b.elapsed for b in case.batch.histories.values()])
+    found = [(names[group[row]], int(elapsed[row])) for row in packing.order.tolist()]
+    assert found == [(b.group, b.elapsed) for behaviors in case.behaviors for b in behaviors]
+    assert packing.lengths.tolist() == [len(b) for b in case.behaviors]
+    assert torch.equal(packing.owner, case.batch.packing.owner)
 
 
-def test_mean_of_samples():
+def test_mean_and_softmax_of_samples():
     x, owner = torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2])
     assert mean_of_samples(x, owner, 4).tolist() == [[2.0], [0.0], [5.0], [0.0]]
+    found = softmax_of_samples(x, owner, 4)
+    torch.testing.assert_close(found[:2], x[:2].softmax(dim=0))
+    assert found[2].tolist() == [1.0]
+    assert softmax_of_samples(x * 1_000, owner, 4).isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sample_scores_the_same_alone_and_beside_longer_ones(kind):
-    case = make(kind, seed=4)
+def test_a_sample_scores_the_same_alone_and_beside_longer_ones(kind, speed):
+    case = make(kind, even_log(4), "items", seed=4, speed=speed)
     whole = case.model(case.batch).scores
     for b in range(len(case.samples)):
-        one = torch.tensor([b])
-        batch = build_batch(case.histories, case.samples[one], case.rows[one], case.model.histories)
-        close(case.model(batch).scores[0], whole[b].detach().numpy())
+        case.close(case.model(case.some(torch.tensor([b])).batch).scores[0], whole[b])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "bst"])  # torch's transformer knows no empty batch
+def test_no_samples_have_no_scores(kind, speed):
+    case = make(kind, even_log(4), "items", speed=speed)
+    assert case.model(case.some(torch.arange(0)).batch).scores.shape == (0, 3)
 
 
 @pytest.mark.parametrize("kind", OF_BEHAVIORS)
-@pytest.mark.parametrize("time", ["lookup", "none"])
+@pytest.mark.parametrize("time", ["lookup", "one_hot", "continuous", "none"])
 def test_the_time_feature_can_be_taken_away(kind, time):
     """The same behaviors in the same order, asked a year later: only a model with time may notice."""
-    case = make(kind, seed=5, time=time)
+    case = make(kind, even_log(5), "items", {"time": time}, seed=5)
     batch = case.batch
     before = case.model(batch).scores
     year = 365 * 86_400_000
@@ -64,14 +68,14 @@ def test_the_time_feature_can_be_taken_away(kind, time):
         group.elapsed.add_(year)
     after = case.model(batch).scores
     some = torch.tensor([bool(b) for b in case.behaviors])
-    assert torch.equal(before[~some], after[~some])
+    torch.testing.assert_close(before[~some], after[~some])
     assert torch.allclose(before, after) == (time == "none")
 
 
 @pytest.mark.parametrize("kind", OF_BEHAVIORS)
-def test_only_sequence_models_read_the_order(kind):
+def test_only_sequence_models_read_the_order(kind, speed):
     """Elapsed times reversed within each sample: without the time feature, a model of sets cannot notice."""
-    case = make(kind, seed=6, time="none", groups=("items",))
+    case = make(kind, even_log(6), "items", {"time": "none"}, seed=6, groups=("items",), speed=speed)
     before = case.model(case.batch).scores
     items = case.batch.histories["items"]
     backwards = items.positions.new_empty(0)
@@ -84,34 +88,40 @@ def test_only_sequence_models_read_the_order(kind):
         items.features[name] = value[backwards]
     items.actions.copy_(items.actions[backwards].clone())
     after = case.model(case.batch).scores
-    assert torch.allclose(before, after) == (kind in (DIN, BST, WideDeep))
+    difference = (before - after).abs().max() / max(1, before.abs().max())
+    assert (difference < case.tolerance) == (kind in ("din", "bst", "wide-deep"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_reach_every_part(kind):
-    case = make(kind, seed=7)
-    model = case.model.train()
-    LOSSES["pairwise"](model(case.batch).scores).backward()
-    silent = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+def test_gradients_reach_every_part(kind, speed):
+    silent: set[str] | None = None  # in one model after the other, for some relus are never off
+    for seed in (7, 8):
+        case = make(kind, even_log(seed), "items", seed=seed, speed=speed)
+        LOSSES["pairwise"](case.model.train()(case.batch).scores).backward()
+        now = {name for name, p in case.model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-6}
+        silent = now if silent is None else silent & now
+    assert silent is not None
     # other groups are no targets here; a pair-wise loss cancels what is the same for all candidates
     allowed = ("users.", "biases.", "objects.", "alone.", "crossed.", "embeddings.", "tables.")
     constant = {"top.bias", "top.3.bias", "top.5.bias", "target.attention.values.0.bias"}
     assert {name for name in silent if not name.startswith(allowed)} <= constant
 
 
-@pytest.mark.parametrize("name", sorted(set(MODELS) - {"atrank"}))
-def test_trains_resumes_and_ranks(name, tmp_path: Path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_trains_resumes_and_ranks(kind, tmp_path: Path):
     log = random_log(4, users=7, behaviors=60, objects=30, times=40)
     sizes = {"embedding_size": 4, "hidden": 8}
-    options = {k: v for k, v in sizes.items() if k in MODELS[name].Config.model_fields}
+    options = {k: v for k, v in sizes.items() if k in MODELS[kind].Config.model_fields}
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=0.03, patience=None, average=0.5)
-    result = train_run(log, tmp_path / "a", model=name, options=options, recipe=recipe, progress=False)
+    result = train_run(log, tmp_path / "a", model=kind, options=options, recipe=recipe, progress=False)
     assert result.epochs[-1]["loss"] < result.epochs[0]["loss"]
     short = recipe.model_copy(update={"epochs": 1})
-    train_run(log, tmp_path / "b", model=name, options=options, recipe=short, progress=False)
-    train_run(log, tmp_path / "b", model=name, options=options, recipe=recipe, resume=True, progress=False)
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    train_run(log, tmp_path / "b", model=kind, options=options, recipe=short, progress=False)
+    train_run(log, tmp_path / "b", model=kind, options=options, recipe=recipe, resume=True, progress=False)
+    resumed = load_file(tmp_path / "b" / "model.safetensors")
+    for name, value in load_file(tmp_path / "a" / "model.safetensors").items():
+        torch.testing.assert_close(resumed[name], value)
     run = load_run(tmp_path / "a")
-    best = top_objects(run.model, run.histories_of(log), "steady", "item", 5)
+    best = Ranker(run.model, run.histories_of(log), "item").top("steady", 5)
     assert len(best) == 5
     assert best["score"].is_monotonic_decreasing

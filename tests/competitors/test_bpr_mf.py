@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.competitors.cases import close, make
 
-from atrank_lib.competitors import BPRMF
+from tests.cases import even_log, make
 
 
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-def test_scores_agree_with_loops(seed, group):
-    case = make(BPRMF, group, seed)
+def test_scores_agree_with_loops(seed, group, speed):
+    case = make("bpr-mf", even_log(seed), group, seed=seed, speed=speed)
     parameters = case.parameters
     renamed = {
         f"embeddings.{name.split('.', 1)[1].replace('].', '].objects.', 1)}": value
@@ -32,4 +31,4 @@ def test_scores_agree_with_loops(seed, group):
             row.append(float(p @ model.object(group, object_id) + bias))
         expected.append(row)
     assert case.histories.user_ids[-1] not in case.histories.vocabularies.users  # one has the vector of unknown
-    close(case.model(case.batch).scores, expected)
+    case.close(case.model(case.batch).scores, expected)

@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.competitors.cases import Case, close, linear, make
 
-from atrank_lib.competitors import BST
 from atrank_lib.competitors.bst import HEADS
 from tests import reference
+from tests.cases import Case, even_log, linear, make
 from tests.reference import Array
 
 
@@ -56,22 +55,22 @@ def expected(case: Case) -> list[list[float]]:
 
 @pytest.mark.parametrize("time", ["lookup", "none"])
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-def test_scores_agree_with_loops(seed, group, time):
-    case = make(BST, group, seed, time=time)
-    close(case.model(case.batch).scores, expected(case))
+def test_scores_agree_with_loops(seed, group, speed, time):
+    case = make("bst", even_log(seed), group, {"time": time}, seed, speed=speed)
+    case.close(case.model(case.batch).scores, expected(case))
 
 
 def test_attention_cannot_be_split_into_other_heads():
     with pytest.raises(ValueError, match="hidden=12 cannot be divided among 8 heads"):
-        make(BST, hidden=12)
+        make("bst", even_log(0), "items", {"hidden": 12})
 
 
 def test_candidates_do_not_see_each_other():
-    case = make(BST, candidates=4)
+    case = make("bst", even_log(0), "items", candidates=4)
     alone = [case.model(replace(case.batch, candidates=one)).scores for one in columns(case)]
     whole = case.model(case.batch).scores
     for column, scores in enumerate(alone):
-        close(scores[:, 0], whole[:, column].detach().numpy())
+        case.close(scores[:, 0], whole[:, column])
 
 
 def columns(case: Case):

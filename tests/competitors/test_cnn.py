@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.competitors.cases import close, linear, make
 
-from atrank_lib.competitors import CNN
 from atrank_lib.competitors.cnn import MAPS, WIDTHS
 from tests import reference
+from tests.cases import even_log, linear, make
 from tests.reference import Array
 
 
@@ -27,12 +26,12 @@ def windows(p: reference.Parameters, s: list[Array], h: Array) -> float:
 
 
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-def test_scores_agree_with_loops(seed, group):
-    case = make(CNN, group, seed)
-    close(case.model(case.batch).scores, case.expected(windows))
+def test_scores_agree_with_loops(seed, group, speed):
+    case = make("cnn", even_log(seed), group, seed=seed, speed=speed)
+    case.close(case.model(case.batch).scores, case.expected(windows))
 
 
 def test_the_paper_s_ten_widths_of_32_maps():
-    case = make(CNN)
+    case = make("cnn", even_log(0), "items")
     assert [c.weight.shape[2] for c in case.model.convolutions] == list(range(1, 11))
     assert {c.weight.shape[0] for c in case.model.convolutions} == {32}

@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy.special import softmax
-from tests.competitors.cases import close, linear, make
 
-from atrank_lib.competitors import DIN
 from tests import reference
+from tests.cases import even_log, linear, make
 from tests.reference import Array
 
 
@@ -33,6 +32,6 @@ def activated(p: reference.Parameters, s: list[Array], h: Array, normalized: boo
 
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-def test_scores_agree_with_loops(seed, group, normalized):
-    case = make(DIN, group, seed, normalized=normalized)
-    close(case.model(case.batch).scores, case.expected(partial(activated, normalized=normalized)))
+def test_scores_agree_with_loops(seed, group, speed, normalized):
+    case = make("din", even_log(seed), group, {"normalized": normalized}, seed, speed=speed)
+    case.close(case.model(case.batch).scores, case.expected(partial(activated, normalized=normalized)))

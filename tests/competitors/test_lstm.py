@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.competitors.cases import close, linear, make
 
-from atrank_lib.competitors import BiLSTM, BiLSTMAttention
 from tests import reference
+from tests.cases import even_log, linear, make
 from tests.reference import Array, sigmoid
 
 
@@ -44,16 +43,16 @@ def attended(p: reference.Parameters, s: list[Array], h: Array) -> float:
 
 
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-@pytest.mark.parametrize(("kind", "score"), [(BiLSTM, final_states), (BiLSTMAttention, attended)])
-def test_scores_agree_with_loops(kind, score, seed, group):
-    case = make(kind, group, seed)
+@pytest.mark.parametrize(("kind", "score"), [("bi-lstm", final_states), ("bi-lstm-attention", attended)])
+def test_scores_agree_with_loops(kind, score, seed, group, speed):
+    case = make(kind, even_log(seed), group, seed=seed, speed=speed)
     assert case.behaviors[-1] == []
-    close(case.model(case.batch).scores, case.expected(score))
+    case.close(case.model(case.batch).scores, case.expected(score))
 
 
 def test_the_backward_direction_begins_at_the_last_behavior():
     """What an unpacked LSTM gets wrong: with zeros read first, its state differs."""
-    case = make(BiLSTM, seed=3)
+    case = make("bi-lstm", even_log(3), "items", seed=3)
     p, model = case.parameters, case.reference()
     s = [model.project(b.group, model.behavior(b)) for b in case.behaviors[1]]
     padded = states(p, [np.zeros_like(s[0])] * 4 + s[::-1], "_reverse")[-1]

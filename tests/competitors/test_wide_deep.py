@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from tests.competitors.cases import Case, close, linear, make
 
-from atrank_lib.competitors import WideDeep
+from tests.cases import Case, even_log, linear, make
 
 
 def values(case: Case, group: str, object_id: str) -> dict[str, int]:
@@ -47,6 +46,6 @@ def expected(case: Case) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(("seed", "group"), [(0, "items"), (1, "query"), (2, "coupon")])
-def test_scores_agree_with_loops(seed, group):
-    case = make(WideDeep, group, seed)
-    close(case.model(case.batch).scores, expected(case))
+def test_scores_agree_with_loops(seed, group, speed):
+    case = make("wide-deep", even_log(seed), group, seed=seed, speed=speed)
+    case.close(case.model(case.batch).scores, expected(case))

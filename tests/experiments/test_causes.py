@@ -79,12 +79,12 @@ def test_the_truth_stands_beside_each_behavior(target: str, market: Marketplace)
     table = interpret.attention(a_model(histories), histories, samples)
     table = causes.planted(table, market.truth, market.log, histories, samples)
     rows = histories.groups[target].rows[samples.positions].numpy()
-    causes = market.truth.causes[target].iloc[rows].reset_index(drop=True)
-    assert known.tolist() == (causes["cause_group"] != "").tolist()
+    true = market.truth.causes[target].iloc[rows].reset_index(drop=True)
+    assert known.tolist() == (true["cause_group"] != "").tolist()
     found = table[table["cause"]].set_index("sample")
     assert sorted(found.index) == np.flatnonzero(known).tolist()  # one cause each
     for sample, row in found.iterrows():
-        assert (row["group"], row["row"]) == tuple(causes.loc[sample, ["cause_group", "cause_row"]])
+        assert (row["group"], row["row"]) == tuple(true.loc[sample, ["cause_group", "cause_row"]])
     posterior = market.truth.posterior(market.log, target, rows)
     for i, own in table.groupby("sample"):
         part = slice(posterior.offsets[i] + 1, posterior.offsets[i + 1])  # the first one is the background

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Samples, build_batch
+from atrank_lib.samples import build_batch
 from atrank_lib.variants import ATRankOptions, build
 from tests.random_logs import random_log
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from atrank_lib import interpret
-from atrank_lib.batches import Batch, Features, GroupBatch, Packing, Ragged
+from atrank_lib.batches import Batch, Features, GroupBatch, Packing, Ragged, Samples
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret import attribution
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Samples, build_batch, split
+from atrank_lib.samples import build_batch, split
 from tests.interpret.models import GROUPS, HISTORIES, LOG, a_model, alone, lead
 
 

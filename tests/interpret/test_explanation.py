@@ -43,29 +43,6 @@ def test_the_table_is_the_attention_of_one_sample_after_the_other(target: str) -
     np.testing.assert_allclose(table["attention"], found[["space 1", "space 2"]].mean(axis=1), atol=1e-6)
 
 
-def test_table_4_is_the_mean_attention_of_each_bucket() -> None:
-    samples, model = split(HISTORIES, "validated").test["item"], a_model(blocks=2)
-    table = interpret.table4(model, HISTORIES, samples, resamples=50)
-    found: dict[int, list[float]] = {}
-    even: dict[int, list[float]] = {}
-    for i in range(len(samples)):
-        one = alone(samples, i)
-        seen = interpret.explain(model, build_batch(HISTORIES, one, one.objects[:, None]))
-        for place in range(seen.groups.shape[1]):
-            if int(seen.groups[0, place]) == 0:
-                moment = int(HISTORIES.groups["item"].timestamps[int(seen.positions[0, place])])
-                elapsed = int(one.times[0]) - moment  # items count time in seconds
-                bucket = sum(elapsed >= edge for edge in (1, 2, 4, 8))
-                found.setdefault(bucket, []).append(float(seen.target_attention[0, :, 0, place].mean()))
-                even.setdefault(bucket, []).append(1 / seen.groups.shape[1])
-    assert dict(zip(table["bucket"], table["behaviors"], strict=True)) == {b: len(w) for b, w in found.items()}
-    for row in table.to_dict("records"):
-        assert row["attention"] == pytest.approx(np.mean(found[row["bucket"]]), rel=1e-5)
-        assert row["even"] == pytest.approx(np.mean(even[row["bucket"]]))
-        assert row["low"] <= row["attention"] <= row["high"]
-    assert (table["low"] < table["high"]).any()
-
-
 def test_a_model_comes_back_as_it_was() -> None:
     samples = split(HISTORIES).test["item"]
     model = a_model(dropout=0.5, embedding_dropout=0.5, id_dropout=0.5).train()

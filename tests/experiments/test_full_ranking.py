@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from atrank_lib.serve.full_ranking import ndcg_at, recall_at, score_all
 from sklearn.metrics import ndcg_score
 
 from atrank_lib.evaluation import score_candidates
@@ -17,6 +16,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import build_batch, prepare
 from atrank_lib.serve.ranker import Ranker, moments
+from experiments.full_ranking import ndcg_at, recall_at, score_all
 from tests.random_logs import random_log
 
 DAY = 86_400
