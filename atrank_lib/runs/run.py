@@ -110,16 +110,6 @@ def train_run(
             with other settings (more epochs are allowed), or is damaged.
         ValueError: an unknown model, group or protocol.
         OSError: ``out`` cannot be written to.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> log, recipe = simulate(MarketplaceConfig(users=40)).log, Recipe(epochs=1)
-    >>> with TemporaryDirectory() as folder:
-    ...     result = train_run(log, Path(folder) / "run", recipe=recipe, max_steps=2, progress=False)
-    ...     print(sorted(path.name for path in (Path(folder) / "run").glob("*.json")))
-    ['config.json', 'metrics.json', 'vocabularies.json']
-    >>> result.steps
-    2
     """
     with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
         config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
