@@ -73,11 +73,8 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 @dataclass(frozen=True)
 class Part:
-    """Some users with all their behaviors, what is predicted of them, and who draws negatives for them.
-
-    A log in memory is one part. Of a larger one ``number`` is the part's, and ``popularity`` says how often each object
-    of a group is a training target in *all* parts.
-    """
+    """A log in memory, and what is predicted; or a part of a larger one: then ``number`` is the part's, and
+    ``popularity`` says how often each object of a group is a training target in *all* parts."""
 
     histories: GroupedHistories
     split: Split

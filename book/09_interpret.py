@@ -58,6 +58,7 @@ from atrank_lib.fast import speed_up
 from atrank_lib.samples import prepare
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments import causes
 from experiments.records import read_record, recorded
 from experiments.tables import PAPER_TABLE_4
 
@@ -167,9 +168,9 @@ auc = claim("ch9_model_auc", result.average_user_auc, low=0.8, high=best)
 # the order of time, in the colors of their groups.
 
 # %% tags=["hide-input"]
-known = interpret.caused(truth, histories, test)  # [samples] whether an earlier behavior is the cause
+known = causes.caused(truth, histories, test)  # [samples] whether an earlier behavior is the cause
 table = interpret.attention(model, histories, test[known][:judged])
-table = interpret.planted(table, truth, log, histories, test[known][:judged])
+table = causes.planted(table, truth, log, histories, test[known][:judged])
 lengths = table["sample"].value_counts(sort=False)
 shown = int(lengths.index[lengths.between(8, 10)][0])
 sample = test[known][[shown]]
@@ -403,17 +404,17 @@ pd.Series(slope).round(2).to_frame("first two days / second week")
 others = one[~one["cause"]]["attention"]
 guilty = one[one["cause"]]["attention"].iloc[0]
 by_hand = ((guilty > others) + 0.5 * (guilty == others)).mean()
-assert by_hand == interpret.detector_auc(table, "attention")[shown]
+assert by_hand == causes.detector_auc(table, "attention")[shown]
 print(f"{(guilty > others).sum()} of {len(others)} other behaviors get less attention than the cause")
 
 # %% [markdown]
-# `interpret.suspects` makes the whole table: one row for each target and earlier behavior, one column for each method.
+# `causes.suspects` makes the whole table: one row for each target and earlier behavior, one column for each method.
 # Rules that need no model: the most recent is the suspect; whatever has the target's category; whatever shares any of
 # category, brand and shop with it. Methods that ask the model: attention, erasure, and gradient times input. And the
 # true posterior, which nothing that sees only the log can beat. (`recent` is minus the seconds since the behavior.)
 
 # %%
-suspects = interpret.suspects(model, histories, test[known][:judged], truth, log, candidates)
+suspects = causes.suspects(model, histories, test[known][:judged], truth, log, candidates)
 suspects["untrained"] = interpret.attention(untrained, histories, test[known][:judged])["attention"]
 suspects.drop(columns=["row", "elapsed", *spaces, "same brand_id", "same shop_id"]).head(4).round(3)
 
@@ -423,13 +424,13 @@ suspects.drop(columns=["row", "elapsed", *spaces, "same brand_id", "same shop_id
 # real log does not have.
 
 # %%
-tried = validation[interpret.caused(truth, histories, validation)][:judged]
-tried = interpret.planted(interpret.attention(model, histories, tried), truth, log, histories, tried)
+tried = validation[causes.caused(truth, histories, validation)][:judged]
+tried = causes.planted(interpret.attention(model, histories, tried), truth, log, histories, tried)
 spaces = interpret.spaces_of(tried)
 by_space = pd.DataFrame(
     {
-        "validation": [interpret.detector_auc(tried, name).mean() for name in spaces],
-        "test": [interpret.detector_auc(suspects, name).mean() for name in spaces],
+        "validation": [causes.detector_auc(tried, name).mean() for name in spaces],
+        "test": [causes.detector_auc(suspects, name).mean() for name in spaces],
     },
     index=spaces,
 )
@@ -449,7 +450,7 @@ shown_as = {
     "attention": "attention, mean over spaces",
     "posterior": "the true posterior",
 }
-found = interpret.detectors(suspects, list(shown_as))
+found = causes.detectors(suspects, list(shown_as))
 d = found["AUC"]
 claim("ch9_detector_attention", d["attention"], low=0.895, high=0.95)
 claim("ch9_detector_space", d["best space"], low=0.8, high=0.94)
@@ -547,9 +548,9 @@ _ = ax.set(xlabel="factor on the behavior's vector", ylabel="fall of the lead")
 # rank correlation of the two within each history, and average.
 
 # %%
-signed = interpret.agreement(suspects, "attention", "erasure")
+signed = causes.agreement(suspects, "attention", "erasure")
 suspects["size"] = suspects["erasure"].abs()
-size = interpret.agreement(suspects, "attention", "size")
+size = causes.agreement(suspects, "attention", "size")
 claim("ch9_agree_signed", signed.mean(), low=-0.12, high=0.15)
 claim("ch9_agree_size", size.mean(), low=0.4, high=0.7)
 top = suspects.loc[suspects.groupby("sample")["attention"].idxmax()]
@@ -583,7 +584,7 @@ _ = ax.set(xlabel="attention", ylabel="erasure (fall of the lead)", xscale="log"
 # %%
 everyone = test[: 2 * judged]
 all_of_them = interpret.attention(model, histories, everyone)
-all_of_them = interpret.planted(all_of_them, truth, log, histories, everyone)
+all_of_them = causes.planted(all_of_them, truth, log, histories, everyone)
 per_target = all_of_them.groupby("sample")[["attention", "posterior"]].agg({"attention": "max", "posterior": "sum"})
 per_target["has a cause"] = all_of_them.groupby("sample")["cause"].any()
 together = np.zeros(len(per_target))  # all targets are compared with each other, as if of one user

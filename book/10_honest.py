@@ -48,7 +48,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from experiments.summary import paired_difference
 
 from atrank_book import check
 from atrank_book.figures import FAINT, INK, direct_label, group_color
@@ -57,10 +56,11 @@ from atrank_lib.competitors.floors import last_category, popularity
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.fast import speed_up
 from atrank_lib.samples import prepare
-from atrank_lib.serve.full_ranking import ndcg_at, recall_at, score_all
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.full_ranking import ndcg_at, recall_at, score_all
 from experiments.records import recorded_runs, unpack
+from experiments.summary import paired_difference
 
 # %% [markdown]
 # ## One negative is a coin

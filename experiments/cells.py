@@ -124,7 +124,7 @@ def run_all(jobs: Mapping[str, Callable[[], object]], workers: int, called: str)
     One that fails does not stop the others. An interrupt drops what has not begun; what is finished is recorded.
     """
     failures = []
-    with tqdm(total=len(jobs), desc=called) as bar:
+    with tqdm(total=len(jobs), desc=called, disable=not jobs) as bar:
 
         def ended(name: str, error: BaseException | None) -> None:
             if error is not None:

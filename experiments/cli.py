@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 import typer
 
-from atrank_lib import RECIPES, ATRank, EventLog, evaluate, interpret, split, variants
+from atrank_lib import RECIPES, ATRank, EventLog, evaluate, split, variants
 from atrank_lib.cli.errors import plain_errors
 from atrank_lib.log.sharded import read_log
 from atrank_lib.runs import MODELS, Run, load_run
+from experiments import by_age, causes, summary, tables
 from experiments import search as searching
-from experiments import summary, tables
 from experiments.cells import is_finished, run_all, run_cell
 from experiments.records import (
     ExperimentError,
@@ -138,7 +138,7 @@ def table1(data: Path) -> None:
 def table2(data: Path) -> None:
     """Users, objects of every group and behaviors a user, beside the paper's Table 2."""
     _show(EventLog.read(data).summary())
-    print(f"\nThe paper's Table 2:\n{pd.Series(tables.PAPER_TABLE_2).to_string()}")
+    print(f"\nThe paper's Table 2:\n{pd.Series(tables.PAPER_TABLE_2, dtype=object).to_string()}")
 
 
 @command("data models trials users finalists epochs seed out workers")
@@ -150,7 +150,8 @@ def search(data: Path, models: str, out: Path, workers: int, **budget: int) -> N
     failures = run_all({n: partial(searching.search, data, n, out, **budget) for n in names}, workers, "searches")
     folder = place(out, "search", EventLog.read(data))
     best = {name: read_record(folder / f"{name}.json")["best"] for name in names if (folder / f"{name}.json").is_file()}
-    _show(pd.DataFrame({name: {"validation AUC": b["value"], **b["parameters"]} for name, b in best.items()}).T)
+    rows = {name: {"validation AUC": found["value"], **found["parameters"]} for name, found in best.items()}
+    _show(pd.DataFrame.from_dict(rows, orient="index"))
     _fail(failures)
 
 
@@ -243,7 +244,7 @@ def table4(data: Path, run: Path, out: Path) -> None:
     (trained, model, settings), log = _attentive(run), EventLog.read(data)
     histories, folder = trained.histories_of(log), place(out, "table4", log)
     for group, samples in split(histories, trained.config.protocol, trained.config.targets).test.items():
-        found = interpret.table4(model, histories, samples)
+        found = by_age.table4(model, histories, samples)
         content = {"rows": found.to_dict("records"), "target": group, **settings, **provenance(log)}
         write_record(folder / f"{group}.json", content)
         print(f"{group}; bucket 0 is [0, 1) {log.schema.groups[group].time.unit}, bucket k is [2^(k-1), 2^k)")
@@ -267,7 +268,7 @@ def detectors(data: Path, run: Path, samples: int, negatives: int, out: Path) ->
     how = {"samples": samples, "negatives": negatives}
     content = {}
     for group in parts.test:
-        found, more = interpret.judge(model, control, histories, parts, group, truth, log, **how)
+        found, more = causes.judge(model, control, histories, parts, group, truth, log, **how)
         content[group] = {"rows": found.reset_index().to_dict("records"), **more}
         print(f"{group}; the best single space on validation is {more['best_space']!r}")
         _show(found)

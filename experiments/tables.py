@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 from atrank_lib import RECIPES, EventLog
 from atrank_lib.competitors.floors import FLOORS
-from atrank_lib.log.variations import one_time_scale, predictable, unshared
 from atrank_lib.multitask import Mode, modes
 from atrank_lib.runs import OPTIONS
 from atrank_lib.tasks import TaskRecipe
@@ -19,6 +18,7 @@ from experiments import search
 from experiments.models import COMPARED, config, option_names
 from experiments.records import ExperimentError, Profile, Record, place
 from experiments.search import Setting
+from experiments.variations import one_time_scale, predictable, unshared
 
 PAPER_TABLE_1 = {"Electronics": (192_403, 63_001, 801, 1_689_188), "Clothing": (39_387, 23_033, 484, 278_677)}
 PAPER_TABLE_2 = {"users": 30_358, "item": 447_878, "query": 111_646, "coupon": 64_388, "average length": 19.8}
@@ -191,7 +191,7 @@ def plan(
     wanted = list(rows) if names is None else list(names)
     unknown = [name for name in wanted if name not in rows]
     if unknown or not wanted:
-        raise ExperimentError(f"rows {unknown or 'none given'}; {table} has {list(rows)}")
+        raise ExperimentError(f"rows of {table}: {unknown or 'none given'}; use some of {list(rows)}")
     folder, searches, cells = place(out, table, log, profile), place(out, "search", log), []
     best = partial(search.chosen, folder=searches, fingerprint=log.fingerprint(), epochs=epochs)
     for name in wanted:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -114,6 +115,13 @@ def test_the_core_has_no_word_of_what_stands_around_it():
         for found in FOREIGN.finditer(line)
     ]
     assert not told, "\n".join(told)
+
+
+def test_the_drawing_has_the_order_of_the_contract():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    drawing = (ROOT / "ARCHITECTURE.md").read_text().partition("\natrank_lib/")[2].partition("\ndata_scripts/")[0]
+    assert re.findall(r"^   (\w+)", drawing, re.MULTILINE) == layers[::-1]  # data flow down, imports up
 
 
 def test_a_chain_counts_what_runs_at_import_and_no_more():

@@ -14,7 +14,8 @@ import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from atrank_lib.log.writing import writing_file
 from tools.chapters import parameter_names, read_chapter
-from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
+from tools.project import GENERATED, ROOT, BookError, Project, digest, environment, recorded_seconds
 
 KERNEL_START_SECONDS = 300
 TRACEBACK_LINES = 15
@@ -57,27 +58,32 @@ class Run:
         return {name: value for name, value in wanted.items() if name in parameter_names(notebook)}
 
 
-def kernel_environment(folder: Path) -> None:
-    """Make `python3` mean this very Python, one thread each, untouched by the user's own Jupyter settings.
+def kernel_environment(folder: Path, kernels: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    """Make kernels of this very Python, one thread each, untouched by the user's own Jupyter settings.
 
-    JUPYTER_PATH comes first in the search for kernels: one of that name installed elsewhere does not count.
+    JUPYTER_PATH comes first in the search for kernels: one of the same name installed elsewhere does not count.
+
+    Args:
+        kernels: names of kernels, and the variables that each sets besides; by default `python3` with none.
     """
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
-        "display_name": "Python 3",
-        "language": "python",
-        "env": {
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONHASHSEED": "0",
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            "TQDM_DISABLE": "1",
-        },
+    variables = {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "TQDM_DISABLE": "1",
     }
-    kernel = folder / "kernels" / "python3"
-    kernel.mkdir(parents=True)
-    (kernel / "kernel.json").write_text(json.dumps(spec))
+    for name, others in (kernels or {"python3": {}}).items():
+        spec = {
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
+            "display_name": "Python 3",
+            "language": "python",
+            "env": variables | dict(others),
+        }
+        kernel = folder / "kernels" / name
+        kernel.mkdir(parents=True)
+        (kernel / "kernel.json").write_text(json.dumps(spec))
     os.environ.update(JUPYTER_PATH=str(folder), IPYTHONDIR=str(folder / "ipython"))
 
 
@@ -94,15 +100,15 @@ def chapter_key(run: Run, chapter: Path, parameters: dict[str, str]) -> str:
     return digest(files, root, *values)
 
 
-def execute_chapter(run: Run, chapter: Path) -> str:
-    """Execute one chapter unless its notebook is up to date; return what was done."""
+def execute_chapter(run: Run, chapter: Path) -> float | None:
+    """Execute one chapter; return the seconds it took, or None where its notebook was up to date."""
     target = run.project.notebooks / f"{chapter.stem}.ipynb"
     key_file = run.project.keys / chapter.stem
     notebook = read_chapter(chapter)
     parameters = run.parameters(notebook)
     key = chapter_key(run, chapter, parameters)
     if target.exists() and key_file.exists() and key_file.read_text() == f"{key} {digest([target], target.parent)}":
-        return "unchanged"
+        return None
     key_file.unlink(missing_ok=True)
     target.unlink(missing_ok=True)
     started = time.monotonic()
@@ -132,7 +138,7 @@ def execute_chapter(run: Run, chapter: Path) -> str:
         with writing_file(target) as beside:
             nbformat.write(executed, beside)
     key_file.write_text(f"{key} {digest([target], target.parent)}")
-    return f"executed in {time.monotonic() - started:.1f} s"
+    return time.monotonic() - started
 
 
 def describe_failure(project: Project, chapter: Path, error: PapermillExecutionError) -> str:
@@ -219,24 +225,35 @@ def sync_pages(project: Project) -> None:
             shutil.copyfile(path, target)
 
 
-def execute_book(run: Run) -> list[str]:
-    """Execute all chapters; return one message a failed chapter."""
+def longest_first(project: Project) -> list[Path]:
+    """The chapters by what they took when they were measured, so that no long one is left for the end."""
+    measured = recorded_seconds(project)
+    return sorted(project.chapters(), key=lambda chapter: -measured.get(chapter.stem, 0.0))
+
+
+def execute_book(run: Run) -> tuple[dict[str, float], list[str]]:
+    """Execute all chapters; return the seconds of those that ran, and one message a failed chapter."""
     project = run.project
     project.notebooks.mkdir(parents=True, exist_ok=True)
     project.keys.mkdir(parents=True, exist_ok=True)
     project.check_toc()
-    failures = []
+    seconds, failures = {}, []
     with tempfile.TemporaryDirectory(prefix="jupyter-") as folder, ThreadPoolExecutor(run.jobs) as pool:
         kernel_environment(Path(folder))
-        running = [(chapter, pool.submit(execute_chapter, run, chapter)) for chapter in project.chapters()]
-        for chapter, future in running:
+        running = {pool.submit(execute_chapter, run, chapter): chapter.stem for chapter in longest_first(project)}
+        for future in as_completed(running):
+            name = running[future]
             try:
-                print(f"{chapter.stem}: {future.result()}", flush=True)
+                took = future.result()
             except ChapterError as error:
                 failures.append(str(error))
-                print(f"{chapter.stem}: FAILED", flush=True)
+                print(f"{name}: FAILED", flush=True)
+                continue
+            if took is not None:
+                seconds[name] = took
+            print(f"{name}: {'unchanged' if took is None else f'executed in {took:.1f} s'}", flush=True)
     sync_pages(project)
-    return failures
+    return seconds, failures
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -258,7 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     try:
         with run.project.lock():
-            failures = execute_book(run)
+            _, failures = execute_book(run)
     except BookError as error:
         failures = [str(error)]
     for failure in failures:

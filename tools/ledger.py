@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import nbformat
+from nbformat import NotebookNode
 
 from atrank_book.claims import format_range
 from atrank_lib.runs import versions
@@ -26,9 +27,13 @@ class Claim(TypedDict):
 
 
 def read_claims(notebook: Path) -> list[Claim]:
+    """The claims recorded in the file of an executed notebook, in its order."""
+    return claims_of(nbformat.read(notebook, as_version=4))
+
+
+def claims_of(notebook: NotebookNode) -> list[Claim]:
     """The claims recorded in an executed notebook, in its order."""
-    cells = nbformat.read(notebook, as_version=4).cells
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     found = [output.get("metadata", {}).get("atrank_claim") for output in outputs]
     return [cast(Claim, claim) for claim in found if claim]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import json
 import platform
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = {"ledger", "changelog"}  # pages without a source in book/
+SECONDS = Path("results", "speed", "chapters.json")  # what each chapter takes: written by tools.chapter_times
 
 
 class BookError(Exception):
@@ -61,7 +63,7 @@ class Project:
             path
             for folder in ("atrank_lib", "book/atrank_book", "data_scripts", "experiments", "results")
             for path in (self.root / folder).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
+            if path.is_file() and "__pycache__" not in path.parts and path != self.root / SECONDS
         ]
         return [*found, self.root / "constraints.txt"]
 
@@ -99,6 +101,12 @@ class Project:
         self.build.mkdir(parents=True, exist_ok=True)
         with FileLock(self.build / ".lock"):
             yield
+
+
+def recorded_seconds(project: Project) -> dict[str, float]:
+    """What each chapter took when it was measured; empty where nobody measured."""
+    record = project.root / SECONDS
+    return dict(json.loads(record.read_text())["seconds"]) if record.is_file() else {}
 
 
 def digest(files: Iterable[Path], root: Path, *values: str) -> str:

@@ -55,6 +55,8 @@ class CheckedTable:
     ) -> None:
         """Note the rows where `wrong` is true: one problem for each of the first few different values."""
         index = np.flatnonzero(wrong)
+        if not len(index):
+            return
         rows = index if self.rows is None else self.rows[index]
         found: dict[str, tuple[object, list[int]]] = {}
         for row, value in zip(rows.tolist(), values.take(pa.array(index)).to_pylist(), strict=True):

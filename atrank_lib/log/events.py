@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,10 +143,10 @@ class EventLog:
         with writing_folder(folder, overwrite) as beside:
             self.write_tables(beside)
 
-    def write_tables(self, folder: Path) -> None:
-        """Write schema and tables into a folder that is there, one after the other."""
+    def write_tables(self, folder: Path, groups: Iterable[str] | None = None) -> None:
+        """Write schema and tables, of some groups or of all, into a folder that is there, one after the other."""
         write_text(folder / SCHEMA_FILE, self.schema.text())
-        for name in self.schema.groups:
+        for name in self.schema.groups if groups is None else groups:
             for kind in TABLES:
                 pa.parquet.write_table(self._arrow(name, kind), folder / f"{name}.{kind}.parquet")
 

@@ -28,8 +28,6 @@ class Checkpoints:
     where the kept weights are averages, the ones in training) only for the latest.
     """
 
-    RESUMING = ("optimizer.safetensors", "training.safetensors", "tasks.safetensors")
-
     def __init__(self, run: Path) -> None:
         self.folder, self.metrics = run / "checkpoints", run / "metrics.json"
 
@@ -53,8 +51,9 @@ class Checkpoints:
             save_tensors(_flatten(steps.optimizer), beside / "optimizer.safetensors")
             (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
             _flush(beside)
-        for name in self.RESUMING:
-            (self.path(epoch - 1) / name).unlink(missing_ok=True)
+        for path in self.path(epoch - 1).glob("*.safetensors"):
+            if path.name != "weights.safetensors":
+                path.unlink()
 
     def restore(self, training: Training) -> None:
         """Go back to the last epoch on disk; a finished run goes on when it is given more epochs.
@@ -69,7 +68,7 @@ class Checkpoints:
             for name, module in steps.kept().items():
                 load_weights(module, folder / f"{name}.safetensors")
             _load_optimizer(steps.optimizer, folder / "optimizer.safetensors")
-            training.result = read_result(folder / "state.json")
+            training.result = _read_result(folder / "state.json")
             training.result.judge(training.recipe)
             training.best = read_tensors(self.path(training.result.best_epoch) / "weights.safetensors")
         if steps.average is not None:
@@ -113,6 +112,13 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
         optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
     except (ValueError, KeyError) as error:
         raise RunError(f"{path} is not this optimizer's ({error})") from None
+
+
+def _read_result(path: Path) -> FitResult:
+    try:
+        return FitResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged ({error.errors(include_url=False)[0]['msg']})") from None
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -164,19 +170,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise RunError(f"{path} is damaged ({error})") from None
-
-
-def read_result(path: Path) -> FitResult:
-    """Read ``state.json`` or ``metrics.json``.
-
-    Raises:
-        RunError: the file is damaged.
-        OSError: it is not there, or may not be read.
-    """
-    try:
-        return FitResult.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RunError(f"{path} is damaged ({error.errors(include_url=False)[0]['msg']})") from None
 
 
 def _flush(folder: Path) -> None:

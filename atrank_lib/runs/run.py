@@ -99,25 +99,17 @@ def train_run(
     on: Execution | None = None,
     processes: Processes = ALONE,
 ) -> FitResult:
-    """Train a model on a log into the folder ``out``.
+    """Train a model on a log into the folder ``out``, which is locked meanwhile.
 
-    Where it is trained, ``on`` what device and by how many ``processes`` (see ``fit``), is no setting of the run: one
-    that began on a laptop may be resumed on GPUs.
+    Where it is trained, ``on`` what device and by how many ``processes``, is no setting of the run: one that began on a
+    laptop may be resumed on GPUs. A failure before the first epoch is complete leaves nothing behind; later, and
+    wherever the process is killed, the run can be resumed, and ends as if nothing had happened.
 
     Raises:
-        RunError: ``out`` is not empty and ``resume`` is False, or a resumed run was made with other settings (more
-            epochs are allowed).
+        RunError: another process trains in ``out``; it is not empty and ``resume`` is False; a resumed run was made
+            with other settings (more epochs are allowed), or is damaged.
         ValueError: an unknown model, group or protocol.
-
-    >>> from tempfile import TemporaryDirectory
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> log, recipe = simulate(MarketplaceConfig(users=40)).log, Recipe(epochs=1)
-    >>> with TemporaryDirectory() as folder:
-    ...     result = train_run(log, Path(folder) / "run", recipe=recipe, max_steps=2, progress=False)
-    ...     print(sorted(path.name for path in (Path(folder) / "run").glob("*.json")))
-    ['config.json', 'metrics.json', 'vocabularies.json']
-    >>> result.steps
-    2
+        OSError: ``out`` cannot be written to.
     """
     with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
         config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
@@ -171,6 +163,8 @@ def _follow(
     """Train to the end, from the last complete epoch on disk, and keep every epoch; the ``first`` process writes."""
     if checkpoints.latest():
         checkpoints.restore(training)
+        if first:  # it may have been cut before they were written
+            checkpoints.write_metrics(training.result)
     while training.goes_on(max_steps):
         whole = training.epoch(max_steps, progress)
         if first:

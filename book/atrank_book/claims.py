@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import numbers
+import os
 import sys
 from dataclasses import dataclass
 from typing import TypeVar
@@ -36,7 +37,7 @@ _current: _Chapter | None = None
 
 
 def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0) -> None:
-    """Open a chapter: one torch thread, a fixed seed, the book's figure style; claims know where they belong.
+    """Open a chapter: one torch thread (or OMP_NUM_THREADS), a fixed seed, the book's figure style; claims know where they belong.
 
     `data` is the folder of an event log, "" for the log that the chapter simulates itself. Raises ValueError
     for an unknown profile and EventLogError for a log that does not read.
@@ -52,7 +53,8 @@ def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0)
         label = f"{log.schema.name} ({log.fingerprint()})"
     import torch  # here, so that whoever only reads claims need not wait for it
 
-    torch.set_num_threads(1)  # sums in one order: the same digits in every run
+    # One thread adds up in one order: the same digits in every run. Who asks for more gets it.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
     torch.manual_seed(seed)
     if importlib.util.find_spec("matplotlib"):
         from atrank_book import figures

@@ -62,7 +62,7 @@ class Draft:
                     names.append(f"{group}.{kind}.parquet")
         self._refuse(folder, names, overwrite)
         with writing_files(folder, names) as beside:
-            self.log.write_tables(beside)
+            self.log.write_tables(beside, self.sources)
             (beside / SCHEMA_FILE).write_text(self.text, encoding="utf-8")
 
     def _refuse(self, folder: Path, names: Sequence[str], overwrite: bool) -> None:

@@ -84,9 +84,13 @@ def test_an_unknown_profile_is_refused():
         begin("01_behaviors", profile="medium")
 
 
-def test_begin_makes_runs_repeatable():
+def test_begin_makes_runs_repeatable(monkeypatch):
     threads = torch.get_num_threads()
     try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        begin("01_behaviors")
+        assert torch.get_num_threads() == 2
+        monkeypatch.delenv("OMP_NUM_THREADS")
         begin("01_behaviors", seed=3)
         first = torch.rand(3)
         assert torch.get_num_threads() == 1

@@ -21,8 +21,9 @@ from docutils.utils import new_document
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
+from tools.chapter_times import in_words
 from tools.check_prose import check_terms, prose_only
-from tools.project import ROOT, Project
+from tools.project import ROOT, Project, recorded_seconds
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from chapter_cards import last_question
@@ -136,13 +137,15 @@ def test_every_chapter_has_a_card(project: Project, pages: dict[str, BeautifulSo
     cover = pages["index.html"]
     linked = [link["href"] for link in cover.select("a.chapter-title")]
     parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    seconds = recorded_seconds(project)
     assert linked == [f"{chapter['file']}.html" for part in parts for chapter in part["chapters"]]
     for card in cover.select(".chapter-card"):
         link = card.select_one("a.chapter-title")
         assert link is not None
         if link.select_one(".chapter-number"):
             facts = dict(zip(*([e.get_text() for e in card.select(kind)] for kind in ("dt", "dd")), strict=True))
-            assert "minute" in facts.get("Runs", ""), f"{link['href']}: say **Runtime** in the note 'In this chapter'"
+            measured = in_words(seconds[str(link["href"]).removesuffix(".html")])
+            assert facts.get("Runs") == measured, f"{link['href']}: say **Runtime** in the note 'In this chapter'"
             question = card.select_one(".chapter-question")
             assert question is not None
             assert question.get_text().endswith("?"), f"{link['href']}: ask something before 'In this chapter'"

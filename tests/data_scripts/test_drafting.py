@@ -412,6 +412,13 @@ def test_defects_in_the_words_of_the_raw_tables(raw: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("price", ["1e300", "-inf", "cheap"])
+def test_a_wrong_number_is_named_once(raw: Path, price: str) -> None:
+    spoil(raw, "products", "30,acme,7", f"30,acme,{price}")
+    (problem,) = refused(raw, Hints(kinds={"price": "continuous"}))
+    assert (problem.table, problem.column, problem.row, problem.value) == ("products.csv", "price", 2, price)
+
+
 def unreadable(kind: str, text: str, folder: Path, name: str) -> str:
     """Spoil a table in one of the ways that people meet; return its file."""
     (folder / f"{name}.csv").unlink(missing_ok=True)

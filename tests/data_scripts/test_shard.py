@@ -16,7 +16,7 @@ from data_scripts import shard
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from tests.random_logs import random_log
-from tests.test_shards import write
+from tests.sharded import write
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning")
 app = typer.Typer()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from atrank_lib import EventLog, fit
-from atrank_lib.runs import MODELS, prepare
+from atrank_lib.runs import MODELS
+from atrank_lib.samples import prepare
 from experiments import search as searching
 from experiments.models import build, config
 from experiments.records import ExperimentError, place, read_record

@@ -175,7 +175,10 @@ def test_a_full_disk_loses_no_complete_epoch(trained: Path, train: Train, tmp_pa
     with largest_file(size), pytest.raises(RunError, match=said % 2 + "; epoch 1 is complete: .* with --resume"):
         train(run, resume=True)
     after = files(run)
-    assert after.pop("config.json") != before.pop("config.json")  # it now asks for two epochs
+    assert after.pop("config.json") != before.pop("config.json")  # it now asks for two epochs,
+    metrics = [json.loads(found.pop("metrics.json")) for found in (before, after)]
+    assert [found.pop("finished") for found in metrics] == [True, False]  # and is not done
+    assert metrics[0] == metrics[1]
     assert after == before
     train(run, resume=True)
     assert same_weights(run / "model.safetensors", trained / "model.safetensors")

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atrank_book.check.verdict import Mistake, answered, checker
-from atrank_lib.serve.full_ranking import recall_at
 
 Recall = Callable[[Float[Tensor, "s c"], int], Float[Tensor, " s"]]
 SampledRecall = Callable[[int, int, int, int], float]
@@ -59,9 +58,9 @@ def recall(answer: Recall) -> str:
         if not isinstance(found, Tensor) or found.shape != (5,):
             shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise Mistake(f"one number a sample is wanted, a tensor of shape [5]; got {shape}")
-        found, right = found.double(), recall_at(scores, k)
         positive, others = scores[:, :1], scores[:, 1:]
         above, level = (others > positive).sum(1), (others == positive).sum(1)
+        found, right = found.double(), ((k - above).double() / (level + 1)).clamp(0, 1)
         for hint, wrong in (
             ("ties are won: a model that gives every object the same score would be perfect", (above < k).double()),
             (

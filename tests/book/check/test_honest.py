@@ -7,7 +7,7 @@ import torch
 from scipy.stats import binom
 
 from atrank_book.check import honest
-from atrank_lib.evaluation import recall_at
+from experiments.full_ranking import recall_at
 from tests.book.check.hints import assert_hint
 
 

@@ -1,9 +1,11 @@
-"""What the score loses: one behavior taken out of the history, or its vector made smaller.
+"""Attribution: what the score loses when a behavior is taken out of the history, or its vector made smaller.
 
 One number for each behavior, in the order of the table of ``attention``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,19 +15,41 @@ from torch import Tensor
 from atrank_lib.batches import Candidates, Packing, Samples, ranges
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.interpret.attention import batches_of
+from atrank_lib.interpret.explanation import batches_of
 from atrank_lib.model import ATRank, Encoding
+from atrank_lib.scale.devices import moved_candidates
 
 ROWS = 100_000  # behaviors encoded at a time while erasing, so that memory stays bounded
 
 
-def _margin(model: ATRank, encoding: Encoding, candidates: Candidates) -> Float[Tensor, " b"]:
+def _lead(model: ATRank, encoding: Encoding, candidates: Candidates) -> Float[Tensor, " b"]:
     """Score of column 0, or by how much it exceeds the mean of the other columns."""
     scores = model.score(encoding, candidates).scores
     return scores[:, 0] if scores.shape[1] == 1 else scores[:, 0] - scores[:, 1:].mean(dim=1)
 
 
-@torch.no_grad()
+def _pieces(packing: Packing) -> Iterator[Int[Tensor, " e"]]:
+    """All behaviors, so many at a time that their histories hold about ``ROWS``."""
+    budget = packing.lengths[packing.owner].cumsum(0) // ROWS
+    everything = torch.arange(len(budget), device=budget.device)
+    yield from everything.split(budget.unique_consecutive(return_counts=True)[1].tolist()) if len(budget) else ()
+
+
+def _left(packing: Packing, erased: Int[Tensor, " e"]) -> tuple[Int[Tensor, " m"], Packing]:
+    """Of rows that lie sample by sample: copy ``i`` is the history of row ``erased[i]``'s sample without that row.
+
+    Returns:
+        The rows of all copies, end to end, and whose they are.
+    """
+    owner = packing.owner[erased]
+    starts = packing.offsets[owner]
+    rows, copy = ranges(starts, packing.lengths[owner])
+    others = rows != erased[copy]
+    rows, copy = rows[others], copy[others]
+    place = rows - starts[copy] - (rows > erased[copy]).long()
+    return rows, Packing.of(copy, place, len(erased))
+
+
 def erasure(
     model: ATRank,
     histories: GroupedHistories,
@@ -47,30 +71,21 @@ def erasure(
     >>> len(falls) == len(attention(model, histories, samples))  # behaviors in the same order
     True
     """
-    found = []
+    found = [np.empty(0, dtype=np.float32)]
+    catalog = histories.catalogs[samples.target_group]
     with evaluating(model):
         for _, objects, batch in batches_of(model, histories, samples, candidates, batch_size):
-            order, lengths, starts = batch.packing.order, batch.packing.lengths, batch.packing.offsets[:-1]
+            order = batch.packing.order
             s = model.project(batch)[order]  # [n, d], sample by sample
-            sample, place = batch.packing.owner[order], batch.packing.place[order]
-            whole = _margin(
-                model, model.read(s, Packing(sample, place, lengths, batch.packing.longest)), batch.candidates
-            )
-            budget = lengths[sample].cumsum(0) // ROWS
-            for erased in torch.arange(len(sample), device=s.device).split(
-                torch.bincount(budget).tolist() if len(sample) else 1
-            ):
-                # copy i is the history of behavior erased[i]'s sample without it
-                owner = sample[erased]
-                kept, copy = ranges(starts[owner], lengths[owner])
-                other = kept != erased[copy]
-                kept, copy = kept[other], copy[other]
-                place = kept - starts[owner[copy]] - (kept > erased[copy]).long()
-                left = model.read(s[kept], Packing.of(copy, place, len(erased)))
-                again = _margin(
-                    model, left, _candidates(histories, samples.target_group, objects[owner.cpu()], s.device)
-                )
-                found.append((whole[owner] - again).cpu().numpy())
+            packing = Packing.of(batch.packing.owner[order], batch.packing.place[order], batch.size)
+            whole = _lead(model, model.read(s, packing), batch.candidates)
+            for erased in _pieces(packing):
+                rows, left = _left(packing, erased)
+                owner = packing.owner[erased]
+                some = objects[owner.cpu()]
+                again = Candidates(samples.target_group, catalog.take(some.flatten()), (len(some), some.shape[1]))
+                lead = _lead(model, model.read(s[rows], left), moved_candidates(again, s.device))
+                found.append((whole[owner] - lead).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -89,12 +104,12 @@ def gradient(
     >>> gradient(model, histories, samples).shape == erasure(model, histories, samples).shape
     True
     """
-    found = []
+    found = [np.empty(0, dtype=np.float32)]
     with evaluating(model):
         for _, _, batch in batches_of(model, histories, samples, candidates, batch_size):
-            with torch.no_grad():
-                s = model.project(batch)
-            s.requires_grad_()
-            (slope,) = torch.autograd.grad(_margin(model, model.read(s, batch.packing), batch.candidates).sum(), s)
+            s = model.project(batch).requires_grad_()
+            with torch.enable_grad():
+                lead = _lead(model, model.read(s, batch.packing), batch.candidates)
+                (slope,) = torch.autograd.grad(lead.sum(), s)
             found.append((slope * s.detach()).sum(dim=1)[batch.packing.order].cpu().numpy())
     return np.concatenate(found)

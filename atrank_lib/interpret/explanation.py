@@ -1,22 +1,64 @@
-"""Attention as a table: one row for each (sample, earlier behavior), sorted by sample, then group, then time."""
+"""Every attention weight behind a model's scores, for a batch and as a table of behaviors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.interpret.explain import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import build_batch
 from atrank_lib.scale.devices import moved
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Attention of a batch, laid out by sample. Places without a behavior have ``groups == -1`` and no weight.
+
+    >>> samples = split(histories).test["item"][:2]
+    >>> explanation = explain(model, build_batch(histories, samples, samples.objects[:, None]))
+    >>> explanation.target_attention.shape[:3], round(explanation.target_attention.sum().item())  # 8 spaces, 2 samples
+    (torch.Size([2, 8, 1]), 16)
+    """
+
+    self_attention: tuple[Float[Tensor, "b k t t"], ...]  # one entry per layer
+    target_attention: Float[Tensor, "b k c t"]
+    groups: Int[Tensor, "b t"]  # number of each behavior's group, in the schema's order (-1: no behavior)
+    positions: Int[Tensor, "b t"]  # its position in the flat tensors of its group (-1: no behavior)
+
+
+@torch.no_grad()
+def explain(model: ATRank, batch: Batch) -> Explanation:
+    """Every attention weight behind the scores of a batch.
+
+    >>> samples = split(histories).test["item"][:2]
+    >>> explain(model, build_batch(histories, samples, samples.objects[:, None])).groups.shape
+    torch.Size([2, 28])
+    """
+    c, packing, matrices = model.project(batch), batch.packing, []
+    for number in range(len(model.blocks)):
+        block = model.block(number)
+        queries, keys, _ = block.attention.project(c)
+        weights = block.attention.weights(packing.pad(queries), keys, packing)
+        matrices.append(weights * packing.mask[:, None, :, None])
+        c = block(c, packing)
+    keys, _ = model.target.read(c)
+    queries = model.target.attention.queries(model.targets(batch.candidates).h)
+    target = model.target.attention.weights(queries, keys, packing) * packing.mask[:, None, None, :]
+    order = list(model.schema.groups)
+    numbers = torch.cat([torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()])
+    positions = torch.cat([b.positions for b in batch.histories.values()])
+    place = packing.owner.cpu(), packing.place.cpu()  # positions never leave the CPU
+    laid = torch.full((2, batch.size, packing.longest), -1)
+    laid[0][place], laid[1][place] = numbers, positions
+    return Explanation(tuple(matrices), target, laid[0], laid[1])
 
 
 def batches_of(
@@ -30,7 +72,6 @@ def batches_of(
         yield index, objects[index], moved(batch, device)
 
 
-@torch.no_grad()
 def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batch_size: int = 256) -> pd.DataFrame:
     """The attention that each sample's target gives to each earlier behavior (eq. 7).
 
@@ -76,43 +117,3 @@ def spaces_of(table: pd.DataFrame) -> list[str]:
     ['space 1', 'space 2']
     """
     return [name for name in table.columns if name.startswith("space ")]
-
-
-def table4(model: ATRank, histories: GroupedHistories, samples: Samples, resamples: int = 500) -> pd.DataFrame:
-    """Mean target attention by elapsed time, in the time buckets of the target's group, with intervals over users.
-
-    The attention of a behavior is the mean over spaces of what the positive target gives it; behaviors of other
-    groups are left out. A bucket's mean is over its behaviors, and users are resampled. ``even`` is the same mean if
-    each target attended evenly, one over the number of behaviors in the history: who has old behaviors has many.
-
-    >>> table4(model, histories, split(histories).test["item"], resamples=10).columns.tolist()
-    ['bucket', 'behaviors', 'attention', 'low', 'high', 'even']
-    """
-    encoding = model.embedding(samples.target_group).time
-    table = attention(model, histories, samples, batch_size=512)
-    table["even"] = 1 / table.groupby("sample")["row"].transform("size")
-    table = table[table["group"] == samples.target_group]
-    bucket = encoding.bucketize(torch.tensor(table["elapsed"].to_numpy())).numpy()
-    user = samples.users.numpy()[table["sample"]]
-    sums = np.zeros((len(histories), encoding.buckets))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, (user, bucket), table["attention"].to_numpy())
-    np.add.at(counts, (user, bucket), 1)
-    rng, draws = np.random.default_rng(0), []
-    for _ in range(resamples):
-        times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append((times @ sums) / (times @ counts))
-    some = counts.sum(axis=0) > 0
-    even = np.bincount(bucket, table["even"], minlength=encoding.buckets)[some]
-    low, high = np.nanquantile(np.array(draws)[:, some], [0.025, 0.975], axis=0)
-    return pd.DataFrame(
-        {
-            "bucket": np.flatnonzero(some),
-            "behaviors": counts.sum(axis=0)[some].astype(int),
-            "attention": sums.sum(axis=0)[some] / counts.sum(axis=0)[some],
-            "low": low,
-            "high": high,
-            "even": even / counts.sum(axis=0)[some],
-        }
-    )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.log.variations import one_time_scale, predictable, unshared
 from atrank_lib.samples import split
+from experiments.variations import one_time_scale, predictable, unshared
 from tests.random_logs import random_log
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,20 @@ from torch import Tensor
 from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.interpret.attention import attention, spaces_of
-from atrank_lib.interpret.erasure import erasure, gradient
+from atrank_lib.interpret import attention, spaces_of
+from atrank_lib.interpret.attribution import erasure, gradient
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Split
+from data_scripts.truth import Truth
 
-if TYPE_CHECKING:
-    from data_scripts.truth import Truth
+
+class Findings(TypedDict):
+    """What ``judge`` finds beside its table."""
+
+    best_space: str
+    agreement: dict[str, float]  # mean rank correlation of attention with erasure and with its size
+    without_cause: float  # share of test targets
 
 
 def shares(
@@ -60,8 +66,13 @@ def caused(truth: Truth, histories: GroupedHistories, samples: Samples) -> Bool[
     >>> found.shape, 0 < int(found.sum()) < 40
     (torch.Size([40]), True)
     """
-    rows = histories.groups[samples.target_group].rows[samples.positions].numpy()
-    return torch.from_numpy(truth.causes[samples.target_group]["cause_row"].to_numpy()[rows] >= 0)
+    causes = truth.causes[samples.target_group]["cause_row"].to_numpy()
+    return torch.from_numpy(causes[_rows_of(histories, samples)] >= 0)
+
+
+def _rows_of(histories: GroupedHistories, samples: Samples) -> Int[np.ndarray, " s"]:
+    """Rows of the targets in the events table of their group."""
+    return histories.groups[samples.target_group].rows[samples.positions].numpy()
 
 
 def planted(
@@ -78,7 +89,7 @@ def planted(
     3
     """
     group = samples.target_group
-    rows = histories.groups[group].rows[samples.positions].numpy()
+    rows = _rows_of(histories, samples)
     posterior = truth.posterior(log, group, rows)
     names = np.array([*truth.causes])
     known = pd.DataFrame(
@@ -189,7 +200,7 @@ def judge(
     log: EventLog,
     samples: int = 2_000,
     negatives: int = 8,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, Findings]:
     """All detectors on the first so many test targets that have a cause.
 
     The best single space is the one that does best on validation targets: a choice that takes known causes.
@@ -200,8 +211,7 @@ def judge(
         negatives: objects that the target's score is compared with in ``erasure`` and ``gradient``.
 
     Returns:
-        The table of ``detectors``; and ``best_space``, ``agreement`` (mean rank correlation of attention with erasure
-        and with its size) and ``without_cause`` (share of test targets).
+        The table of ``detectors``, and the ``Findings`` beside it.
 
     Raises:
         ValueError: the protocol has no validation part, or no target has a cause.
@@ -227,7 +237,7 @@ def judge(
     table["erasure, size"] = table["erasure"].abs()
     rules = ["recent", *(name for name in table if name.startswith("same ") or name == "any feature")]
     names = ["untrained", *rules, "gradient", "erasure", "best space", "attention", "posterior"]
-    more = {
+    more: Findings = {
         "best_space": best,
         "agreement": {name: agreement(table, "attention", name).mean() for name in ("erasure", "erasure, size")},
         "without_cause": 1 - float(caused(truth, histories, parts.test[target]).double().mean()),

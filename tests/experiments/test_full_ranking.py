@@ -15,8 +15,8 @@ from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import build_batch, prepare
-from atrank_lib.serve.full_ranking import ndcg_at, recall_at, score_all
 from atrank_lib.serve.ranker import Ranker, moments
+from experiments.full_ranking import ndcg_at, recall_at, score_all
 from tests.random_logs import random_log
 
 DAY = 86_400

@@ -1,4 +1,4 @@
-"""Sharded logs hold the same users and behaviors as the logs they were made from; what is broken is named."""
+"""Sharded logs: every behavior once and in its order, the numbers of the whole log, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from atrank_lib.cli import app
-from atrank_lib.log.events import EventLog, EventLogError
-from atrank_lib.log.sharded import ShardedLog, shard_of
+from atrank_lib.log import EventLog, EventLogError, ShardedLog
+from atrank_lib.log.sharded import shard_of
 from atrank_lib.scale import Shards
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
@@ -105,9 +105,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 def test_broken_shards_are_all_named(case: str, sharded: Path) -> None:
     spoil, words = BROKEN[case]
     spoil(sharded)
+    with pytest.raises(EventLogError) as caught:
+        ShardedLog.read(sharded).check()
     done = CliRunner().invoke(app, ["check", str(sharded)])
     assert done.exit_code == 1
     for word in words:
+        assert word in str(caught.value)
         assert word in done.stderr
     with pytest.raises(EventLogError):
         Shards.survey(ShardedLog.read(sharded), "validated")
