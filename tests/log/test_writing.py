@@ -7,6 +7,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,13 +25,18 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return file
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 1,000 bytes, which fails as a full disk does: in the middle of a write."""
+    """No file may grow beyond 1,000 bytes, which fails as a full disk does: in the middle of a write.
+
+    Not a fixture: pytest says that a test passed before fixtures end, and its output may be a file that is larger.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -59,12 +65,9 @@ def test_a_failure_leaves_what_was(target: Path, error: BaseException) -> None:
     assert content(target.parent) == before
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_disk_that_fills_up_is_one_line(target: Path) -> None:
-    before = content(target.parent)
-    with pytest.raises(
-        OSError, match=r"^\S*numbers.txt: the file is larger than .*; raise the limit, or .*$"
-    ) as raised:
+    before, what = content(target.parent), r"^\S*numbers.txt: the file is larger than .*; raise the limit, or .*$"
+    with pytest.raises(OSError, match=what) as raised, small_files():
         write_text(target, "x" * 2000)
     assert explain(raised.value) == str(raised.value)
     assert content(target.parent) == before
@@ -84,7 +87,6 @@ def test_a_folder_is_there_at_the_end_and_not_before(tmp_path: Path, there: bool
     assert content(tmp_path) == {"deep/log/new.txt": NEW}
 
 
-@pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("there", [False, True])
 def test_a_folder_on_a_disk_that_fills_up(tmp_path: Path, there: bool) -> None:
     if there:
@@ -99,7 +101,7 @@ def test_a_folder_on_a_disk_that_fills_up(tmp_path: Path, there: bool) -> None:
     message = (
         f"{tmp_path}/run/part.txt: the file is larger than is allowed here; raise the limit, or choose another place"
     )
-    with pytest.raises(OSError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(OSError, match=f"^{re.escape(message)}$"), small_files():
         write()
     assert content(tmp_path) == ({"run/mine.txt": OLD} if there else {})
     assert len(list(tmp_path.iterdir())) == there
