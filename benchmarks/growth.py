@@ -13,7 +13,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,9 +72,9 @@ class Trainer:
     def milliseconds(self, steps: int) -> float:
         """Processor time of a step."""
         recipe = Recipe(batch_size=self.point.batch, epochs=1_000, patience=None)
-        kind: Callable[..., Steps] = partial(RowSteps, least=0) if self.point.rows else Steps
-        result = fit(self.model, self.histories, self.split, recipe, max_steps=steps, progress=False, steps=kind)
-        return 1e3 * sum(epoch["cpu_seconds"] for epoch in result.epochs) / result.steps
+        kind = partial(RowSteps, least=0) if self.point.rows else Steps
+        epochs = fit(self.model, self.histories, self.split, recipe, max_steps=steps, progress=False, steps=kind).epochs
+        return 1e3 * sum(epoch["cpu_seconds"] for epoch in epochs) / sum(epoch["steps"] for epoch in epochs)
 
 
 def main(

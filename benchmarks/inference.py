@@ -5,8 +5,8 @@
 Histories hold 20 behaviors on a generated log; the model has the default sizes. Times are processor seconds of this
 process, which on a busy machine say more than a clock; with one thread the two are the same on an idle one.
 
-`ready` makes a `Ranker` (once for a model and a group), `later` ranks all objects for one more user, `anew` does both
-(what one who asks once does), and `naive` gives each pair a sample of its own, so that the history is encoded for every
+`ready` makes a `Ranker` (once for a model and a group), `later` ranks all objects for one more user, `anew` does
+both, and `naive` gives each pair a sample of its own, so that the history is encoded for every
 object; it is timed on some pairs and counted up to as many as the others score. The ways take turns.
 """
 

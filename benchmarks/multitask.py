@@ -16,14 +16,13 @@ from typing import Annotated
 import torch
 import typer
 
-from atrank_lib import ATRank, ATRankConfig, EventLog, fit
+from atrank_lib import RECIPES, ATRank, ATRankConfig, EventLog, fit
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.runs import OPTIONS
 from atrank_lib.runs.run import RunSteps
 from atrank_lib.samples import Split, prepare
 from atrank_lib.tasks import TaskRecipe
-from atrank_lib.training import RECIPES
 from experiments.records import provenance, write_record
 
 STEPS = ("shuffled", "joint", "pcgrad")

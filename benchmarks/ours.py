@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.batches import Samples
-from atrank_lib.fast import RowSteps, off, speed_up
+from atrank_lib.fast import RowSteps, kernels, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler
 from atrank_lib.runs import MODELS
@@ -31,12 +30,12 @@ SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "gradient_clip"
 
 @dataclass(frozen=True)
 class How:
-    """A model and how it is trained: by default as fast as a run."""
+    """A model and how it is trained: with all that makes `fit` fast, unless it is taken away."""
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    steps: Callable[..., Steps] = RowSteps  # large tables are updated by rows
+    steps: type[Steps] = RowSteps
     malloc: bool = True  # memory is kept (benchmarks.speed.MALLOC)
     kernels: bool = True  # atrank_lib.fast.kernels, in place of torch's operators
 
@@ -117,8 +116,9 @@ class Contender:
         self.real, self.available = setting.real, len(self.samples)
         torch.manual_seed(0)
         kind = MODELS[how.model]
-        model = kind.build(self.histories.schema, self.histories.vocabularies, kind.Config(**how.options))
-        self.model = speed_up(model) if how.kernels else model
+        self.model = kind.build(self.histories.schema, self.histories.vocabularies, kind.Config(**how.options))
+        if how.kernels:
+            speed_up(self.model)
         self.recipe = Recipe(
             **{"batch_size": setting.batch, "max_length": setting.length, "epochs": 1_000_000, "patience": None},
             **how.recipe,
@@ -134,7 +134,7 @@ class Contender:
             chosen = chosen[torch.randperm(len(chosen))[:samples]]
         steps = -(-samples // self.recipe.batch_size)
         only = Split({chosen.target_group: chosen}, {}, {})
-        with nullcontext() if self.how.kernels else off():
+        with nullcontext() if self.how.kernels else kernels.off():  # rows are updated by kernels too
             began = time.perf_counter()
             result = fit(
                 self.model, self.histories, only, self.recipe, max_steps=steps, progress=False, steps=self.how.steps

@@ -8,8 +8,8 @@ Amazon Sports; then those of the log at `--data`: in batches of similar length, 
 as chance has it. The models take turns, a repeat each, so that a
 slow minute of the machine hits all of them; medians are compared.
 
-All run by PyTorch's operators; `atrank-kernels` and `bi-lstm-kernels` are the same models after
-`atrank_lib.fast.speed_up`, which has layers and attention, and no LSTM. All update the rows of a batch.
+All run by PyTorch's operators; `atrank-kernels` and `bi-lstm-kernels` are the same models with
+`atrank_lib.fast.kernels`, which have layers and attention, and no LSTM.
 
 `cnn-500` pads every history to 500 as the original code does, and `bi-lstm-unpacked` reads the padding: its backward
 direction starts there, so its numbers are wrong, and it is here for its speed alone.
@@ -36,8 +36,9 @@ from tqdm import tqdm
 from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.competitors import CNN, BiLSTM
+from atrank_lib.competitors.base import Competitor
 from atrank_lib.competitors.cnn import WIDTHS
-from atrank_lib.fast import RowSteps, off, speed_up
+from atrank_lib.fast import RowSteps, kernels, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.writing import write_text
 from atrank_lib.runs import MODELS, versions
@@ -61,9 +62,9 @@ class CNN500(CNN):
 
     def user(self, batch: Batch) -> Tensor:
         s, packing = self.sequence(batch)
-        empty = max(0, 500 - packing.longest)
-        table = nn.functional.pad(packing.pad(s), (0, 0, 0, empty)).transpose(1, 2)  # [b, d, 500]
-        real = nn.functional.pad(packing.mask, (0, empty))[:, None]
+        missing = max(0, 500 - packing.longest)
+        table = nn.functional.pad(packing.pad(s), (0, 0, 0, missing)).transpose(1, 2)  # [b, d, 500]
+        real = nn.functional.pad(packing.mask, (0, missing))[:, None]
         maps = []
         for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
             windows = torch.relu(convolution(nn.functional.pad(table, (0, width - 1)))) * real
@@ -80,22 +81,22 @@ class BiLSTMUnpacked(BiLSTM):
         return self.join(torch.cat([h[0], h[1]], dim=1))
 
 
-EXTRA: dict[str, Any] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
+EXTRA: dict[str, type[Competitor]] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
 
 
 class Shuffled(Steps):
-    """Steps on batches as chance has it, of histories of any length."""
+    """Batches as chance has them, long histories beside short ones."""
 
     def batches(
         self, part: Part, tasks: TaskSamples, candidates: Mapping[str, Tensor], generator: torch.Generator
     ) -> Iterator[Turn]:
-        groups, longest, size = self.model.histories, self.recipe.max_length, self.recipe.batch_size
-        plan = batches(part.histories, tasks, candidates, size, generator, groups, longest, pool=1)
+        size, longest = self.recipe.batch_size, self.recipe.max_length
+        plan = batches(part.histories, tasks, candidates, size, generator, self.model.histories, longest, pool=1)
         yield from ([(name, len(index), batch)] for name, index, batch in plan)
 
 
 class ShuffledRows(Shuffled, RowSteps):
-    """The same, updating the rows of a batch."""
+    """The same, with updates of rows."""
 
 
 def uniform_log(length: int, users: int, count: int = OBJECTS, seed: int = 0) -> EventLog:
@@ -120,33 +121,31 @@ def uniform_log(length: int, users: int, count: int = OBJECTS, seed: int = 0) ->
 
 
 def rate(
-    model: str, histories: GroupedHistories, split: Split, batch_size: int, count: int, steps: type[RowSteps]
+    model: str, histories: GroupedHistories, split: Split, batch_size: int, count: int, steps: type[Steps]
 ) -> float:
-    """Samples per second of `fit`."""
+    """Samples per second of `fit` in so many steps."""
     torch.manual_seed(0)
-    name = model.removesuffix(KERNELS)
-    build = EXTRA[name] if name in EXTRA else MODELS[name].build
+    name, fast = model.removesuffix(KERNELS), model.endswith(KERNELS)
+    build = EXTRA.get(name) or MODELS[name].build
     network = build(histories.schema, histories.vocabularies)
     recipe, only = Recipe(batch_size=batch_size, epochs=1), Split(split.train, {}, {})
-    if fast := model.endswith(KERNELS):
-        speed_up(network)
-    with nullcontext() if fast else off():
+    with nullcontext(speed_up(network)) if fast else kernels.off():
         result = fit(network, histories, only, recipe, max_steps=count, progress=False, steps=steps)
     return result.epochs[0]["samples_per_second"]
 
 
 def measure(
-    name: str, histories: GroupedHistories, split: Split, models: list[str], size: int, steps: int, repeats: int
+    name: str, histories: GroupedHistories, split: Split, models: list[str], size: int, count: int, repeats: int
 ) -> list[dict[str, Any]]:
     """One row for each model: the median and range of its rates on these histories."""
-    kind = ShuffledRows if name == SHUFFLED else RowSteps
+    steps = ShuffledRows if name == SHUFFLED else RowSteps
     rates: dict[str, list[float]] = {model: [] for model in models}
-    enough = {model: max(2, steps // 40) if model == "cnn-500" else steps for model in models}  # it is that slow
+    enough = {model: max(2, count // 40) if model == "cnn-500" else count for model in models}  # it is that slow
     for model in models:
-        rate(model, histories, split, size, 2, kind)  # warm up
+        rate(model, histories, split, size, 2, steps)  # warm up
     for _ in range(repeats):
         for model in models:
-            rates[model].append(rate(model, histories, split, size, enough[model], kind))
+            rates[model].append(rate(model, histories, split, size, enough[model], steps))
     return [
         {"histories": name, "batch": size, "model": model, "samples_per_second": statistics.median(values)}
         | {"low": min(values), "high": max(values), "repeats": repeats}
@@ -173,8 +172,8 @@ def main(
         last = Split(uniform[1].test, {}, {})
         work += [(str(length), uniform[0], last, size, max(2, min(20, 20_000 // (size * length)))) for size in SIZES]
     rows = []
-    for name, grouped, parts, size, steps in tqdm(work, desc="settings"):
-        rows += measure(name, grouped, parts, names, size, steps, repeats)
+    for name, grouped, parts, size, count in tqdm(work, desc="settings"):
+        rows += measure(name, grouped, parts, names, size, count, repeats)
     table = pd.DataFrame(rows).pivot(index=["batch", "histories"], columns="model", values="samples_per_second")
     print(table[names].round(0).to_string())
     for ours, theirs in (("atrank", "bi-lstm"), ("atrank" + KERNELS, "bi-lstm" + KERNELS)):

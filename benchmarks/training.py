@@ -40,8 +40,8 @@ def build_rate(histories: GroupedHistories, split: Split, batch_size: int, steps
 def train_rate(histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:
     """Samples per second of `fit`, with the paper's sizes."""
     torch.manual_seed(0)
-    model, recipe = speed_up(ATRank(histories.schema, histories.vocabularies)), Recipe(batch_size=batch_size, epochs=1)
-    alone = Split(split.train, {}, {})
+    model = speed_up(ATRank(histories.schema, histories.vocabularies))
+    recipe, alone = Recipe(batch_size=batch_size, epochs=1), Split(split.train, {}, {})
     result = fit(model, histories, alone, recipe, max_steps=steps, progress=False, steps=RowSteps)
     return result.epochs[0]["samples_per_second"]
 

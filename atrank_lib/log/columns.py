@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int8, Int64
 
 from atrank_lib.log.schema import Problem
+from atrank_lib.log.units import TICKS
 
 # how many different values, and how many rows of each, a problem shows before it only counts
 EXAMPLES = 3
 
-PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # of every timestamp_unit
 LARGEST = float(np.finfo(np.float32).max)
 
 # what may be wrong with a time, or right
@@ -192,7 +192,7 @@ def mask(array: pa.Array) -> Bool[np.ndarray, " n"]:
 
 def time_range(unit: str) -> tuple[int, int]:
     """Smallest and largest timestamp: the years 1 to 9999, and any two less than 2^63 apart."""
-    factor = PER_SECOND[unit]
+    factor = TICKS[unit]
     return max(-62_135_596_800 * factor, -(2**62) + 1), min(253_402_300_799 * factor, 2**62 - 1)
 
 

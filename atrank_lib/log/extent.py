@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from atrank_lib.log.columns import PER_SECOND, time_range
+from atrank_lib.log.columns import time_range
 from atrank_lib.log.schema import OBJECT_ID, Schema
+from atrank_lib.log.units import TICKS
 
 YEAR = 31_556_952  # seconds
 # A moment of ranking may lie before the first behavior (then there is no history), and long after the last one of an
@@ -83,7 +84,7 @@ def _row(schema: Schema, extents: Sequence[Extent], objects: int) -> dict[str, A
 def near(extent: Extent, unit: str) -> tuple[int, int]:
     """The earliest and the latest moment that makes sense for a log: 10 years before it to 100 years after it."""
     low, high = time_range(unit)
-    return max(low, extent.first - BEFORE * PER_SECOND[unit]), min(high, extent.last + AFTER * PER_SECOND[unit])
+    return max(low, extent.first - BEFORE * TICKS[unit]), min(high, extent.last + AFTER * TICKS[unit])
 
 
 def check_moment(moment: int, schema: Schema, extent: Extent) -> None:
@@ -110,8 +111,8 @@ def far_off(moment: int, unit: str, extent: Extent) -> str:
     first, last = (_day(time, unit) for time in (extent.first, extent.last))
     low, high = near(extent, unit)
     meant = []
-    for other, factor in PER_SECOND.items():
-        converted = moment * PER_SECOND[unit] // factor
+    for other, factor in TICKS.items():
+        converted = moment * TICKS[unit] // factor
         if low <= converted <= high:
             meant.append(f"as {other} it would be {_day(converted, unit)}: write {converted}")
     remedy = "; ".join(meant) or f"write whole numbers of {unit} since 1970"

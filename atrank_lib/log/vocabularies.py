@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from atrank_lib.log.schema import Schema
+from atrank_lib.log.writing import write_text
 
 UNKNOWN = 0  # index 0 of every vocabulary: a value that training never showed; padding is a mask, never an id
 
@@ -67,7 +68,7 @@ class Vocabularies:
         return len(self.users) + 1
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
+        write_text(path, json.dumps(asdict(self), ensure_ascii=False))
 
     @classmethod
     def read(cls, path: Path) -> Vocabularies:

@@ -11,8 +11,8 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _REMEDIES = {
@@ -63,7 +63,7 @@ def writing_file(path: str | Path) -> Iterator[Path]:
     >>> (folder / "numbers.txt").read_text()
     '1 2 3'
     """
-    with _explained(path) as (target, beside):
+    with explained(path) as (target, beside):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
         if Path(path).exists() and not target.is_file():  # a pipe or a device: nothing may be renamed over it
@@ -75,7 +75,7 @@ def writing_file(path: str | Path) -> Iterator[Path]:
             beside.touch(exist_ok=False)
             mode = beside.stat().st_mode
             yield beside
-            _permit(beside, mode)
+            permit(beside, mode)
             beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} exists; choose another folder, or overwrite it")
-    with _explained(path) as (target, beside):
+    with explained(path) as (target, beside):
         former = beside.with_name(f"{beside.name}.former")
         try:
             beside.mkdir(parents=True)
@@ -101,7 +101,7 @@ def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             yield beside
             for folder, _, names in os.walk(beside):
                 for name in names:
-                    _permit(Path(folder) / name, mode)
+                    permit(Path(folder) / name, mode)
             try:
                 if overwrite and target.exists():
                     target.rename(former)
@@ -115,43 +115,6 @@ def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-@contextmanager
-def writing_files(folder: str | Path, names: Sequence[str]) -> Iterator[Path]:
-    """A folder for files that take their places in ``folder`` when the block ends well: all of ``names``, or none.
-
-    Other files of ``folder`` stay as they are; it is made if it is missing.
-
-    Raises:
-        OSError: they cannot be written, as in ``writing_file``.
-    """
-    with _explained(folder, inside=True) as (target, beside):
-        former = beside.with_name(f"{beside.name}.former")
-        begun: list[str] = []
-        try:
-            beside.mkdir(parents=True)
-            former.mkdir()
-            mode = beside.stat().st_mode
-            yield beside
-            for name in names:
-                _permit(beside / name, mode)
-                begun.append(name)
-                if (target / name).exists():
-                    (target / name).rename(former / name)
-                (beside / name).rename(target / name)
-        except BaseException:
-            for name in begun:
-                if not (beside / name).exists():
-                    (target / name).unlink(missing_ok=True)
-                if (former / name).exists():
-                    (former / name).rename(target / name)
-            with suppress(OSError):  # what could not be put back stays in it
-                former.rmdir()
-            raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Write a file as UTF-8, complete or not at all.
 
@@ -162,14 +125,14 @@ def write_text(path: str | Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def _permit(path: Path, mode: int) -> None:
+def permit(path: Path, mode: int) -> None:
     """Give a file what ``mode`` allows to read and to write: some writers keep theirs to the owner."""
     if not path.is_symlink() and path.stat().st_mode & 0o666 != mode & 0o666:
         path.chmod(mode & 0o666)
 
 
 @contextmanager
-def _explained(path: str | Path, inside: bool = False) -> Iterator[tuple[Path, Path]]:
+def explained(path: str | Path, inside: bool = False) -> Iterator[tuple[Path, Path]]:
     """Where ``path`` leads, and a new name beside it (or inside); errors about them, or about no file, are one line."""
     target = Path(path).resolve()
     name = f".{target.name}.{uuid.uuid4().hex[:12]}"

@@ -16,17 +16,16 @@ import pandas as pd
 from atrank_lib.log import EventLog, EventLogError, Problem, Schema, TimeScale
 from atrank_lib.log.checks import TABLES
 from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE
-from atrank_lib.log.writing import writing_files
+from atrank_lib.log.units import SECONDS, TICKS
 from data_scripts.drafting.folder import find_tables
 from data_scripts.drafting.guesses import words
 from data_scripts.drafting.hints import Hints
 from data_scripts.drafting.raw import RawGroup
 from data_scripts.drafting.text import Whys, schema_text
-from data_scripts.drafting.times import PER_SECOND
+from data_scripts.drafting.writing import writing_files
 
 __all__ = ["Draft", "Hints", "draft"]
 
-SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 UNUSED = 10  # so many files that are not used are named
 OVERLAP = 0.5  # two columns of one name share a vocabulary if this part of the smaller one's values is in the other
 
@@ -108,7 +107,7 @@ def draft(
     if misfits or not all(raw.ready for raw in groups):
         raise EventLogError(_once(problem for raw in groups for problem in raw.problems) + misfits)
     units = [raw.times.unit for raw in groups if raw.times is not None]
-    unit = before.schema.timestamp_unit if before is not None else max(units, key=lambda name: PER_SECOND[name])
+    unit = before.schema.timestamp_unit if before is not None else max(units, key=lambda name: TICKS[name])
     events = {raw.name: frame for raw in groups if (frame := raw.event_frame(unit)) is not None}
     objects = {raw.name: frame for raw in groups if (frame := raw.object_frame()) is not None}
     for raw in groups:
@@ -174,7 +173,7 @@ def _schema(
     whys: dict[tuple[str, str], str] = {}
     content = before.schema.model_dump() if before is not None else {"groups": {}}
     content |= {"name": name, "timestamp_unit": unit}
-    scale, why = _time_scale(events, PER_SECOND[unit])
+    scale, why = _time_scale(events, TICKS[unit])
     for raw in groups:
         whys |= {(raw.name, feature): kind.why for feature, kind in raw.kinds.items()}
         whys[raw.name, "time"] = why

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int64
 
 from atrank_lib.log import Problem
-from atrank_lib.log.columns import PER_SECOND, CheckedTable, mask, time_range
+from atrank_lib.log.columns import CheckedTable, mask, time_range
+from atrank_lib.log.units import TICKS
 
 # numbers since 1970 are told by their size: in one of the units they lie in the years 1973 to 2096
 YEARS = (100_000_000, 4_000_000_000)  # seconds
@@ -41,10 +42,10 @@ class RawTimes:
 
     def to(self, unit: str) -> Int64[np.ndarray, " n"] | None:
         """The times in another unit, or None if they do not fit into 64 bits there, or not into whole numbers."""
-        if PER_SECOND[unit] < PER_SECOND[self.unit]:
-            whole, rest = np.divmod(self.values, PER_SECOND[self.unit] // PER_SECOND[unit])
+        if TICKS[unit] < TICKS[self.unit]:
+            whole, rest = np.divmod(self.values, TICKS[self.unit] // TICKS[unit])
             return None if rest.any() else whole
-        factor = PER_SECOND[unit] // PER_SECOND[self.unit]
+        factor = TICKS[unit] // TICKS[self.unit]
         if len(self.values) and max(-int(self.values.min()), int(self.values.max())) >= 2**62 // factor:
             return None
         return self.values * factor
@@ -78,7 +79,7 @@ def read_times(table: CheckedTable, column: str, time_format: str | None, zone: 
     array = table.columns[column]
     if not _known_zone(table, column, zone):
         return None
-    if time_format in PER_SECOND:
+    if time_format in TICKS:
         return _numbers(table, column, str(time_format), f"whole numbers of {time_format} since 1970")
     if array.null_count == len(array):
         table.report(column, mask(array.is_null()), array, _MISSING)
@@ -123,7 +124,7 @@ def _floats(text: pa.Array) -> np.ndarray:
 def _unit_of(numbers: np.ndarray) -> str | None:
     """The unit in which the middle one of the numbers lies in our times."""
     middle = float(np.median(numbers)) if len(numbers) else 0.0
-    fits = [unit for unit, factor in PER_SECOND.items() if YEARS[0] <= middle / factor < YEARS[1]]
+    fits = [unit for unit, factor in TICKS.items() if YEARS[0] <= middle / factor < YEARS[1]]
     return fits[0] if fits else None
 
 
@@ -146,7 +147,7 @@ def _guessed_numbers(table: CheckedTable, column: str, array: pa.Array) -> RawTi
         )
         table.note(column, message, row=row, value=array[row].as_py())
         return None
-    strange = is_number & ((numbers < YEARS[0] * PER_SECOND[unit]) | (numbers >= YEARS[1] * PER_SECOND[unit]))
+    strange = is_number & ((numbers < YEARS[0] * TICKS[unit]) | (numbers >= YEARS[1] * TICKS[unit]))
     message = (
         f"most times are in {unit} since 1970, and this one would lie far from them; correct it, or say "
         f"--time-format {unit}"
@@ -196,7 +197,7 @@ def _iso(table: CheckedTable, column: str, text: pa.Array, zone: str | None) -> 
         how += " with time zones"
     if not offset.all():
         without, how = _in_utc(table, column, without, text, zone, how)
-    finest = max((str(part.dt.unit) for part in (with_zone, without)), key=lambda unit: PER_SECOND[unit])
+    finest = max((str(part.dt.unit) for part in (with_zone, without)), key=lambda unit: TICKS[unit])
     try:
         moments = with_zone.dt.as_unit(finest).fillna(
             without.dt.tz_localize(None).dt.tz_localize("UTC").dt.as_unit(finest)
@@ -265,8 +266,8 @@ def _whole(table: CheckedTable, column: str, moments: pd.Series, array: pa.Array
     moments = moments.dt.tz_localize(None)
     unit = str(moments.dtype).removeprefix("datetime64[").removesuffix("]")
     values = np.where(moments.isna(), 0, moments.to_numpy().astype(np.int64))
-    for coarser in [u for u in PER_SECOND if PER_SECOND[u] < PER_SECOND[unit]]:
-        factor = PER_SECOND[unit] // PER_SECOND[coarser]
+    for coarser in [u for u in TICKS if TICKS[u] < TICKS[unit]]:
+        factor = TICKS[unit] // TICKS[coarser]
         if not (values % factor).any():
             return RawTimes(values // factor, coarser, how)
     return RawTimes(values, unit, how)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atrank_lib.cli.errors import plain_errors
-from atrank_lib.log.events import EventLogError
+from atrank_lib.log import EventLogError
 from data_scripts.drafting import Hints, draft
 
 
@@ -45,21 +44,20 @@ def init(
     What is not given is guessed and explained. Every problem goes to stderr, and nothing is written then.
     """
     target = folder if out is None else out
-    with plain_errors():
-        hints = Hints(
-            events, objects, group, user, time, object_, action, key, one_action, tuple(feature or ()),
-            _kinds(kind or []), time_format, time_zone, name,
-        )  # fmt: skip
-        try:
-            made = draft(folder, hints, add_to=target if add else None, say=typer.echo)
-        except EventLogError as error:
-            count = len(error.problems)
-            lines = [
-                *map(str, error.problems),
-                f"{count:,} problem{'s' if count > 1 else ''}; rows count from 0; nothing was written",
-            ]
-            raise ValueError("\n".join(lines)) from None
-        made.write(target, overwrite=overwrite)
+    hints = Hints(
+        events, objects, group, user, time, object_, action, key, one_action, tuple(feature or ()),
+        _kinds(kind or []), time_format, time_zone, name,
+    )  # fmt: skip
+    try:
+        made = draft(folder, hints, add_to=target if add else None, say=typer.echo)
+    except EventLogError as error:
+        count = len(error.problems)
+        lines = [
+            *map(str, error.problems),
+            f"{count:,} problem{'s' if count > 1 else ''}; rows count from 0; nothing was written",
+        ]
+        raise ValueError("\n".join(lines)) from None
+    made.write(target, overwrite=overwrite)
     typer.echo(f"{target}: {'added' if add else 'wrote'} {', '.join(made.sources)}")
 
 
