@@ -10,7 +10,7 @@
 # make check-notebooks   every downloaded notebook runs where only the wheel is installed
 # make check-rebuild   two builds from nothing are byte-identical
 # make check-machines  tests and chapters with other instructions of the processor, without a compiler, with one thread
-#             and two, for five seeds; takes hours
+#             and two, for five seeds; an hour or more
 # make bench  speed of training, side by side with other libraries: results/speed/peers.json  (DATA=DIR adds an epoch
 #             of that log; BENCH='--only 32-50-full' and other options of benchmarks/bench.py)
 # make spark  what preparing data with Spark and its tests need besides, which is large; Java 17 must be there already
@@ -90,7 +90,7 @@ check-rebuild: $(INSTALLED)
 	$(PY) -m tools.check_rebuild --jobs "$(JOBS)"
 
 check-machines: $(INSTALLED)
-	$(PY) -m tools.check_machines
+	$(PY) -m tools.check_machines --jobs "$(JOBS)"
 
 bench: $(INSTALLED) $(PEERS)/.installed
 	$(PY) -m benchmarks.bench --out results/speed/peers.json --peers-python $(PEERS)/bin/python \

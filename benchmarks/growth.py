@@ -14,17 +14,19 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from unittest import mock
 
 import torch
 import typer
 from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, Recipe, fit
+from atrank_lib.fast import RowSteps, speed_up
 from atrank_lib.runs import versions
 from atrank_lib.samples import Split
+from atrank_lib.training import Steps
 from benchmarks.ours import histories_of
 from benchmarks.speed import MALLOC
 from benchmarks.work import synthetic
@@ -64,13 +66,14 @@ class Trainer:
         self.histories, samples = histories_of(work)
         self.split = Split({"item": samples}, {}, {})
         torch.manual_seed(0)
-        self.model = ATRank(self.histories.schema, self.histories.vocabularies, ATRankConfig(spaces=point.spaces))
+        config = ATRankConfig(spaces=point.spaces)
+        self.model = speed_up(ATRank(self.histories.schema, self.histories.vocabularies, config))
 
     def milliseconds(self, steps: int) -> float:
         """Processor time of a step."""
         recipe = Recipe(batch_size=self.point.batch, epochs=1_000, patience=None)
-        with mock.patch("atrank_lib.training.large", return_value=0 if self.point.rows else sys.maxsize):
-            epochs = fit(self.model, self.histories, self.split, recipe, max_steps=steps, progress=False).epochs
+        kind = partial(RowSteps, least=0) if self.point.rows else Steps
+        epochs = fit(self.model, self.histories, self.split, recipe, max_steps=steps, progress=False, steps=kind).epochs
         return 1e3 * sum(epoch["cpu_seconds"] for epoch in epochs) / sum(epoch["steps"] for epoch in epochs)
 
 

@@ -5,8 +5,8 @@
 Histories hold 20 behaviors on a generated log; the model has the default sizes. Times are processor seconds of this
 process, which on a busy machine say more than a clock; with one thread the two are the same on an idle one.
 
-`ready` makes a `Ranker` (once for a model and a group), `later` ranks all objects for one more user, `anew` does both
-(what `top_objects` does), and `naive` gives each pair a sample of its own, so that the history is encoded for every
+`ready` makes a `Ranker` (once for a model and a group), `later` ranks all objects for one more user, `anew` does
+both, and `naive` gives each pair a sample of its own, so that the history is encoded for every
 object; it is timed on some pairs and counted up to as many as the others score. The ways take turns.
 """
 
@@ -29,11 +29,12 @@ from speed import uniform_log
 from torch import Tensor
 
 from atrank_lib import ATRank, EventLog
+from atrank_lib.evaluation import evaluating
+from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.ranking import top_objects
 from atrank_lib.runs import train_run
-from atrank_lib.samples import build_batch, moments
-from atrank_lib.serve.ranker import Ranker, evaluating
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import Ranker, moments
 from atrank_lib.training import Recipe
 from experiments.records import provenance, write_record
 
@@ -76,7 +77,7 @@ def rank_all(objects: int, repeats: int) -> list[dict[str, Any]]:
     """All objects for one user, by each way."""
     histories = GroupedHistories.from_log(uniform_log(LENGTH, 1_000, objects))
     torch.manual_seed(0)
-    model = ATRank(histories.schema, histories.vocabularies)
+    model = speed_up(ATRank(histories.schema, histories.vocabularies))
     ranker = Ranker(model, histories, "item")
     some = torch.arange(min(NAIVE, objects))
     times: dict[str, list[float]] = {"ready": [], "first": [], "later": [], "anew": [], "naive": []}
@@ -87,7 +88,7 @@ def rank_all(objects: int, repeats: int) -> list[dict[str, Any]]:
         times["ready"].append(seconds(lambda fresh=fresh: fresh.append(Ranker(model, histories, "item"))))
         times["first"].append(seconds(lambda fresh=fresh, users=users: fresh[0].top(users[0])))
         times["later"].append(seconds(lambda users=users: [ranker.top(user) for user in users]) / len(users))
-        times["anew"].append(seconds(lambda users=users: top_objects(model, histories, users[0], "item")))
+        times["anew"].append(seconds(lambda users=users: Ranker(model, histories, "item").top(users[0])))
         naive = seconds(lambda user=user: one_by_one(model, histories, user, some, ranker.now))
         times["naive"].append(naive * objects / len(some))
     rows = [{"objects": objects, "way": way, "repeats": repeats, **summed_up(found)} for way, found in times.items()]
@@ -99,7 +100,7 @@ def score_pairs(log: EventLog, repeats: int) -> dict[str, Any]:
     """A million pairs: 100 objects for each of 10,000 users, in random order."""
     histories = GroupedHistories.from_log(log)
     torch.manual_seed(0)
-    model = ATRank(histories.schema, histories.vocabularies)
+    model = speed_up(ATRank(histories.schema, histories.vocabularies))
     users = torch.arange(len(histories)).repeat(EACH)[torch.randperm(len(histories) * EACH)]
     objects = torch.randint(len(histories.catalogs["item"]), users.shape)
     ranker = Ranker(model, histories, "item")

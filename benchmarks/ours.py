@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -18,13 +15,13 @@ from torch import Tensor
 
 from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.batches import Samples
-from atrank_lib.fast import kernels
-from atrank_lib.fast.row_updates import large
+from atrank_lib.fast import RowSteps, kernels, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler
 from atrank_lib.runs import MODELS
-from atrank_lib.samples import Split, batches, prepare, split
-from atrank_lib.scale.devices import Execution
+from atrank_lib.samples import Split, prepare, split
+from atrank_lib.training import Steps
+from benchmarks.speed import Shuffled
 from benchmarks.work import Setting, Work
 
 ADAM: dict[str, Any] = {}
@@ -33,14 +30,12 @@ SGD: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "gradient_clip"
 
 @dataclass(frozen=True)
 class How:
-    """A model and how it is trained; the switches take away what makes `fit` fast."""
+    """A model and how it is trained: with all that makes `fit` fast, unless it is taken away."""
 
     model: str
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    workers: bool = False  # one for each thread
-    rows: bool = True  # large tables are updated by rows
-    pool: int = 50  # batches among which samples are sorted by length; 1: as chance has it
+    steps: type[Steps] = RowSteps
     malloc: bool = True  # memory is kept (benchmarks.speed.MALLOC)
     kernels: bool = True  # atrank_lib.fast.kernels, in place of torch's operators
 
@@ -48,19 +43,13 @@ class How:
 TWIN = How("atrank", {"attention": "dot"}, SGD)  # of `benchmarks.plain`
 # from the plain model to the fast one, each step with all before it
 STEPS: dict[str, How] = {
-    "packed": replace(TWIN, malloc=False, rows=False, pool=1, kernels=False),
-    "sorted": replace(TWIN, malloc=False, rows=False, kernels=False),
-    "malloc": replace(TWIN, rows=False, kernels=False),
+    "packed": replace(TWIN, malloc=False, steps=Shuffled, kernels=False),
+    "sorted": replace(TWIN, malloc=False, steps=Steps, kernels=False),
+    "malloc": replace(TWIN, steps=Steps, kernels=False),
     "rows": replace(TWIN, kernels=False),
-    "workers": replace(TWIN, workers=True, kernels=False),
-    "kernels": TWIN,  # in place of workers
+    "kernels": TWIN,
 }
-OURS: dict[str, How] = {
-    **STEPS,
-    **{name: How(name) for name in MODELS},
-    "atrank-workers": How("atrank", workers=True),
-    "bi-lstm-workers": How("bi-lstm", workers=True),
-}
+OURS: dict[str, How] = {**STEPS, **{name: How(name) for name in MODELS}}
 
 
 def histories_of(work: Work) -> tuple[GroupedHistories, Samples]:
@@ -127,7 +116,9 @@ class Contender:
         self.real, self.available = setting.real, len(self.samples)
         torch.manual_seed(0)
         kind = MODELS[how.model]
-        self.model = kind(self.histories.schema, self.histories.vocabularies, kind.Config(**how.options))
+        self.model = kind.build(self.histories.schema, self.histories.vocabularies, kind.Config(**how.options))
+        if how.kernels:
+            speed_up(self.model)
         self.recipe = Recipe(
             **{"batch_size": setting.batch, "max_length": setting.length, "epochs": 1_000_000, "patience": None},
             **how.recipe,
@@ -143,13 +134,10 @@ class Contender:
             chosen = chosen[torch.randperm(len(chosen))[:samples]]
         steps = -(-samples // self.recipe.batch_size)
         only = Split({chosen.target_group: chosen}, {}, {})
-        on = Execution(workers=torch.get_num_threads() if self.how.workers else 1)
-        with (
-            nullcontext() if self.how.kernels else kernels.off(),
-            mock.patch("atrank_lib.training.batches", partial(batches, pool=self.how.pool)),
-            mock.patch("atrank_lib.training.large", large if self.how.rows else lambda batch_size: sys.maxsize),
-        ):
+        with nullcontext() if self.how.kernels else kernels.off():  # rows are updated by kernels too
             began = time.perf_counter()
-            result = fit(self.model, self.histories, only, self.recipe, max_steps=steps, progress=False, on=on)
+            result = fit(
+                self.model, self.histories, only, self.recipe, max_steps=steps, progress=False, steps=self.how.steps
+            )
         seconds = time.perf_counter() - began if self.real else sum(epoch["seconds"] for epoch in result.epochs)
         return sum(epoch["samples"] for epoch in result.epochs), seconds

@@ -1,7 +1,7 @@
 """ATRank in plain PyTorch, as one would write it from the paper: the yardstick for what `atrank_lib` adds.
 
 Padded tables and a mask, an explicit softmax over `Q K^T`, a look-up for histories and one for targets, SGD with
-sparse gradients. It is the model of `ATRankConfig(attention="dot")` for one group of items with a category and one
+sparse gradients. It is the model of `ATRankOptions(attention="dot")` for one group of items with a category and one
 action; with the same parameters both give the same scores.
 """
 

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, NamedTuple
@@ -25,8 +26,10 @@ import typer
 from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, EventLog, fit
+from atrank_lib.fast import speed_up
 from atrank_lib.log.writing import write_text
 from atrank_lib.runs import OPTIONS
+from atrank_lib.runs.run import RunSteps
 from atrank_lib.samples import Split, prepare
 from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import joined
@@ -57,10 +60,10 @@ def measure(data: Path, sizes: list[int], way: Way, out: Path) -> None:
             recipe = RECIPES["modern"].model_copy(update={"batch_size": size, "epochs": 2})
             torch.manual_seed(0)
             some = {name: part[torch.randperm(len(part))[:SAMPLES]] for name, part in split.train.items()}
-            model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(**OPTIONS["modern"]))
-            parts = Split(some, {}, {})
+            model = speed_up(ATRank(histories.schema, histories.vocabularies, ATRankConfig(**OPTIONS["modern"])))
+            steps = partial(RunSteps, on=on, processes=processes)
             # the first epoch warms up, and compiles
-            entry = fit(model, histories, parts, recipe, progress=False, on=on, processes=processes).epochs[1]
+            entry = fit(model, histories, Split(some, {}, {}), recipe, progress=False, steps=steps).epochs[1]
             found[size] = {name: entry[name] for name in ("samples_per_second", "cpu_seconds", "samples")}
         if processes.first:
             write_text(out, json.dumps(found))

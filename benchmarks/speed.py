@@ -21,11 +21,10 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -35,14 +34,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from atrank_lib import EventLog, Recipe, Schema, fit
-from atrank_lib.batches import Batch
+from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.competitors import CNN, BiLSTM
+from atrank_lib.competitors.base import Competitor
 from atrank_lib.competitors.cnn import WIDTHS
-from atrank_lib.fast import kernels
+from atrank_lib.fast import RowSteps, kernels, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.writing import write_text
 from atrank_lib.runs import MODELS, versions
 from atrank_lib.samples import Split, batches, prepare
+from atrank_lib.training import Part, Steps, Turn
 from experiments.provenance import commit, hardware
 
 # glibc gives large buffers back to the system after every use and asks for them again; a recurrent network, which
@@ -60,10 +61,10 @@ class CNN500(CNN):
     """The original code's CNN: every history is padded to 500 places before it is convolved."""
 
     def user(self, batch: Batch) -> Tensor:
-        s, layout = self.sequence(batch)
-        t = layout.mask.shape[1]
-        table = nn.functional.pad(layout.pad(s), (0, 0, 0, max(0, 500 - t))).transpose(1, 2)  # [b, d, 500]
-        real = nn.functional.pad(layout.mask, (0, max(0, 500 - t)))[:, None]
+        s, packing = self.sequence(batch)
+        missing = max(0, 500 - packing.longest)
+        table = nn.functional.pad(packing.pad(s), (0, 0, 0, missing)).transpose(1, 2)  # [b, d, 500]
+        real = nn.functional.pad(packing.mask, (0, missing))[:, None]
         maps = []
         for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
             windows = torch.relu(convolution(nn.functional.pad(table, (0, width - 1)))) * real
@@ -75,12 +76,27 @@ class BiLSTMUnpacked(BiLSTM):
     """A Bi-LSTM over padded histories: fast, and wrong."""
 
     def user(self, batch: Batch) -> Tensor:
-        s, layout = self.sequence(batch)
-        _, (h, _) = self.lstm(layout.pad(s).transpose(0, 1))
+        s, packing = self.sequence(batch)
+        _, (h, _) = self.lstm(packing.pad(s).transpose(0, 1))
         return self.join(torch.cat([h[0], h[1]], dim=1))
 
 
-EXTRA: dict[str, type[nn.Module]] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
+EXTRA: dict[str, type[Competitor]] = {"cnn-500": CNN500, "bi-lstm-unpacked": BiLSTMUnpacked}
+
+
+class Shuffled(Steps):
+    """Batches as chance has them, long histories beside short ones."""
+
+    def batches(
+        self, part: Part, tasks: TaskSamples, candidates: Mapping[str, Tensor], generator: torch.Generator
+    ) -> Iterator[Turn]:
+        size, longest = self.recipe.batch_size, self.recipe.max_length
+        plan = batches(part.histories, tasks, candidates, size, generator, self.model.histories, longest, pool=1)
+        yield from ([(name, len(index), batch)] for name, index, batch in plan)
+
+
+class ShuffledRows(Shuffled, RowSteps):
+    """The same, with updates of rows."""
 
 
 def uniform_log(length: int, users: int, count: int = OBJECTS, seed: int = 0) -> EventLog:
@@ -104,29 +120,32 @@ def uniform_log(length: int, users: int, count: int = OBJECTS, seed: int = 0) ->
     return EventLog.from_tables(schema, {"item": events}, {"item": objects})
 
 
-def rate(model: str, histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:
-    """Samples per second of `fit`."""
+def rate(
+    model: str, histories: GroupedHistories, split: Split, batch_size: int, count: int, steps: type[Steps]
+) -> float:
+    """Samples per second of `fit` in so many steps."""
     torch.manual_seed(0)
-    name = model.removesuffix(KERNELS)
-    kind: Any = EXTRA.get(name) or MODELS[name]
-    network = kind(histories.schema, histories.vocabularies)
-    recipe = Recipe(batch_size=batch_size, epochs=1)
-    with nullcontext() if model.endswith(KERNELS) else kernels.off():
-        result = fit(network, histories, Split(split.train, {}, {}), recipe, max_steps=steps, progress=False)
+    name, fast = model.removesuffix(KERNELS), model.endswith(KERNELS)
+    build = EXTRA.get(name) or MODELS[name].build
+    network = build(histories.schema, histories.vocabularies)
+    recipe, only = Recipe(batch_size=batch_size, epochs=1), Split(split.train, {}, {})
+    with nullcontext(speed_up(network)) if fast else kernels.off():
+        result = fit(network, histories, only, recipe, max_steps=count, progress=False, steps=steps)
     return result.epochs[0]["samples_per_second"]
 
 
 def measure(
-    name: str, histories: GroupedHistories, split: Split, models: list[str], size: int, steps: int, repeats: int
+    name: str, histories: GroupedHistories, split: Split, models: list[str], size: int, count: int, repeats: int
 ) -> list[dict[str, Any]]:
     """One row for each model: the median and range of its rates on these histories."""
+    steps = ShuffledRows if name == SHUFFLED else RowSteps
     rates: dict[str, list[float]] = {model: [] for model in models}
-    enough = {model: max(2, steps // 40) if model == "cnn-500" else steps for model in models}  # it is that slow
+    enough = {model: max(2, count // 40) if model == "cnn-500" else count for model in models}  # it is that slow
     for model in models:
-        rate(model, histories, split, size, 2)  # warm up
+        rate(model, histories, split, size, 2, steps)  # warm up
     for _ in range(repeats):
         for model in models:
-            rates[model].append(rate(model, histories, split, size, enough[model]))
+            rates[model].append(rate(model, histories, split, size, enough[model], steps))
     return [
         {"histories": name, "batch": size, "model": model, "samples_per_second": statistics.median(values)}
         | {"low": min(values), "high": max(values), "repeats": repeats}
@@ -153,10 +172,8 @@ def main(
         last = Split(uniform[1].test, {}, {})
         work += [(str(length), uniform[0], last, size, max(2, min(20, 20_000 // (size * length)))) for size in SIZES]
     rows = []
-    for name, grouped, parts, size, steps in tqdm(work, desc="settings"):
-        pool = 1 if name == SHUFFLED else 50
-        with mock.patch("atrank_lib.training.batches", partial(batches, pool=pool)):
-            rows += measure(name, grouped, parts, names, size, steps, repeats)
+    for name, grouped, parts, size, count in tqdm(work, desc="settings"):
+        rows += measure(name, grouped, parts, names, size, count, repeats)
     table = pd.DataFrame(rows).pivot(index=["batch", "histories"], columns="model", values="samples_per_second")
     print(table[names].round(0).to_string())
     for ours, theirs in (("atrank", "bi-lstm"), ("atrank" + KERNELS, "bi-lstm" + KERNELS)):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from atrank_lib import ATRank, EventLog, Recipe, fit
 from atrank_lib.batches import Ragged
+from atrank_lib.fast import RowSteps, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.samples import Split, batches, prepare
@@ -39,9 +40,9 @@ def build_rate(histories: GroupedHistories, split: Split, batch_size: int, steps
 def train_rate(histories: GroupedHistories, split: Split, batch_size: int, steps: int) -> float:
     """Samples per second of `fit`, with the paper's sizes."""
     torch.manual_seed(0)
-    model = ATRank(histories.schema, histories.vocabularies)
-    alone = Split(split.train, {}, {})
-    result = fit(model, histories, alone, Recipe(batch_size=batch_size, epochs=1), max_steps=steps, progress=False)
+    model = speed_up(ATRank(histories.schema, histories.vocabularies))
+    recipe, alone = Recipe(batch_size=batch_size, epochs=1), Split(split.train, {}, {})
+    result = fit(model, histories, alone, recipe, max_steps=steps, progress=False, steps=RowSteps)
     return result.epochs[0]["samples_per_second"]
 
 

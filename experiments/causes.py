@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypedDict, runtime_checkable
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from atrank_lib.batches import Samples
@@ -19,41 +19,7 @@ from atrank_lib.interpret.attribution import erasure, gradient
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Split
-
-
-@runtime_checkable
-class Posterior(Protocol):
-    """For ``n`` events, who may have caused them: entries ``offsets[i]`` to ``offsets[i + 1]`` belong to event ``i``.
-
-    An entry is a behavior (the number of its group among those of the truth, its row in the events table, both -1 for
-    the background) and its probability; those of an event sum to one.
-    """
-
-    @property
-    def offsets(self) -> Int[np.ndarray, " n_plus_1"]: ...
-
-    @property
-    def group(self) -> Int[np.ndarray, " m"]: ...
-
-    @property
-    def row(self) -> Int[np.ndarray, " m"]: ...
-
-    @property
-    def probability(self) -> Float[np.ndarray, " m"]: ...
-
-
-@runtime_checkable
-class Truth(Protocol):
-    """What is known of a log that was simulated.
-
-    ``causes`` has a table for each group, row by row with its events: ``cause_group`` (empty: the background) and
-    ``cause_row``, the row in that group's events (-1: the background).
-    """
-
-    @property
-    def causes(self) -> Mapping[str, pd.DataFrame]: ...
-
-    def posterior(self, log: EventLog, group: str, rows: Int[np.ndarray, " n"]) -> Posterior: ...
+from data_scripts.truth import Truth
 
 
 class Findings(TypedDict):

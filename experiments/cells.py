@@ -43,9 +43,7 @@ def is_finished(cell: Cell, fingerprint: str, force: bool = False) -> bool:
             if "options" in record:
                 record["options"] = config(record["model"], record["options"]).model_dump(mode="json")
         except (ValueError, KeyError, TypeError) as error:
-            raise ExperimentError(
-                f"{file} has other settings than this version knows ({error}); give --force"
-            ) from None
+            raise ExperimentError(f"{file} has other settings than are known here ({error}); give --force") from None
         different = [name for name, value in wanted.items() if record.get(name) != value]
         if different:
             raise ExperimentError(
@@ -126,23 +124,24 @@ def run_all(jobs: Mapping[str, Callable[[], object]], workers: int, called: str)
     failures = []
     with tqdm(total=len(jobs), desc=called, disable=not jobs) as bar:
 
-        def ended(name: str, error: BaseException | None) -> None:
-            if error is not None:
-                failures.append(f"{name}: {str(error) or type(error).__name__}")
+        def ended(name: str, failure: str | None) -> None:
+            if failure is not None:
+                failures.append(f"{name}: {failure}")
             bar.update()
             bar.set_postfix_str(name)
 
         if min(workers, len(jobs)) < 2:
             torch.set_num_threads(1)
             for name, job in jobs.items():
-                ended(name, _error_of(job))
+                ended(name, _failure_of(job))
             return failures
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(jobs)), context, torch.set_num_threads, (1,)) as pool:
-            waiting = {pool.submit(job): name for name, job in jobs.items()}
+            waiting = {pool.submit(_failure_of, job): name for name, job in jobs.items()}
             try:
                 for done in as_completed(waiting):
-                    ended(waiting[done], done.exception())
+                    died = done.exception()
+                    ended(waiting[done], done.result() if died is None else str(died))
             except KeyboardInterrupt:  # leaving the pool would first run what it holds
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
@@ -151,9 +150,10 @@ def run_all(jobs: Mapping[str, Callable[[], object]], workers: int, called: str)
     return failures
 
 
-def _error_of(job: Callable[[], object]) -> Exception | None:
+def _failure_of(job: Callable[[], object]) -> str | None:
+    """What a job failed with, as text: not every error can be sent from a process to another."""
     try:
         job()
     except Exception as error:
-        return error
+        return str(error) or type(error).__name__
     return None

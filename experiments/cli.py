@@ -41,8 +41,9 @@ def count(text: str) -> int:
     return int(text)
 
 
+VARIANT = """searched settings, the paper's (SGD 1.0, batch 32), the second of the search's finals, no time feature,
+DIN's weights that sum to one, an ATRank whose target reads the behaviors themselves, or without self-attention too"""
 VARIANTS = ["searched", *(name.removeprefix("table3-") for name in tables.TABLES if name.startswith("table3-"))]
-# every option once; a command names what it wants otherwise
 OPTIONS: dict[str, dict[str, Any]] = {
     "data": {"type": Path, "metavar": "DIR", "required": True, "help": "folder of an event log"},
     "run": {"type": Path, "metavar": "RUN", "required": True, "help": "folder that `atrank train` wrote"},
@@ -51,7 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "names": {"default": "all", "help": "switches separated by commas, or all"},
     "modes": {"default": "all", "help": "rows of the table separated by commas, or all"},
     "targets": {"default": "all", "help": "groups to predict separated by commas, or all that can be"},
-    "variant": {"choices": VARIANTS, "default": "searched", "help": "of settings, or of the models that have it"},
+    "variant": {"choices": VARIANTS, "default": "searched", "help": VARIANT},
     "recipe": {"choices": list(RECIPES), "help": "instead of the settings that a search found"},
     "seeds": {"type": count, "default": 5, "help": "seeds of every row, counted from 0"},
     "epochs": {"type": count, "default": 8, "help": "epochs at most; training stops early on validation"},
@@ -66,35 +67,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "samples": {"type": count, "default": 2_000, "help": "targets with a cause, at most, of each group and part"},
     "negatives": {"type": count, "default": 8, "help": "objects that erasure and gradient compare with"},
 }
-COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, Any]]] = {}
-
-
-def command(options: str, **otherwise: dict[str, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command of its name, with these options as its arguments."""
-
-    def keep(function: Callable[..., None]) -> Callable[..., None]:
-        COMMANDS[function.__name__] = function, options, otherwise
-        return function
-
-    return keep
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 1 where something failed that the user can mend, which is then said on stderr."""
-    parser = argparse.ArgumentParser("python -m experiments", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (function, options, otherwise) in COMMANDS.items():
-        one = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
-        for option in options.split():
-            one.add_argument(f"--{option}", **OPTIONS[option] | otherwise.get(option, {}))
-        one.set_defaults(function=function)
-    chosen = vars(parser.parse_args(arguments))
-    try:
-        with plain_errors():
-            chosen.pop("function")(**chosen)
-    except typer.Exit as end:
-        return end.exit_code
-    return 0
 
 
 def _show(table: pd.DataFrame) -> None:
@@ -117,7 +89,6 @@ def _records(folder: Path, log: EventLog) -> tuple[summary.Rows, list[str]]:
     return summary.survey(folder, log.fingerprint())
 
 
-@command("run data out", out={"metavar": "FILE", "default": None, "required": True, "help": "record to write, as JSON"})
 def record(run: Path, data: Path, out: Path) -> None:
     """Evaluate a run and write the result with its provenance: the records of chapter 6."""
     trained, log = load_run(run), read_log(data)
@@ -125,7 +96,6 @@ def record(run: Path, data: Path, out: Path) -> None:
     print(f"{out}: recorded")
 
 
-@command("data")
 def table1(data: Path) -> None:
     """Users, items, categories and samples of a log, beside the paper's Table 1."""
     _show(EventLog.read(data).summary())
@@ -134,14 +104,12 @@ def table1(data: Path) -> None:
     print(f"\nThe paper's Table 1:\n{paper.to_string()}")
 
 
-@command("data")
 def table2(data: Path) -> None:
     """Users, objects of every group and behaviors a user, beside the paper's Table 2."""
     _show(EventLog.read(data).summary())
     print(f"\nThe paper's Table 2:\n{pd.Series(tables.PAPER_TABLE_2, dtype=object).to_string()}")
 
 
-@command("data models trials users finalists epochs seed out workers")
 def search(data: Path, models: str, out: Path, workers: int, **budget: int) -> None:
     """Search every model's hyperparameters with one space and one budget, chosen on validation alone."""
     names = list(MODELS) if models == "all" else _names(models)
@@ -172,19 +140,16 @@ def _make(
     _fail(failures + left_out)
 
 
-@command("data models variant seeds epochs profile out runs workers force")
 def table3(models: str, variant: str, **how: Any) -> None:
     """Average user AUC of every model, beside the paper's Table 3. Finished cells are not run again."""
     _make("table3" if variant == "searched" else f"table3-{variant}", models, **how)
 
 
-@command("data names seeds epochs profile out runs workers force", seeds={"default": 3}, epochs={"default": 2})
 def switches(names: str, **how: Any) -> None:
     """What each choice is worth that the paper leaves open, or that its code makes otherwise."""
     _make("switches", names, **how)
 
 
-@command("data modes targets recipe seeds epochs profile out runs workers force")
 def table5(modes: str, targets: str, **how: Any) -> None:
     """Every training mode of a log (one2one, all2one, all2all and variants), beside the paper's Table 5."""
     _make("table5", modes, targets=_names(targets), **how)
@@ -202,7 +167,6 @@ def _of_table3(log: EventLog, out: Path, profile: Profile) -> tuple[str, summary
     return folder.name, rows
 
 
-@command("data profile out")
 def figure2(data: Path, profile: Profile, out: Path) -> None:
     """Learning curves of the runs of table 3: AUC against samples and seconds, as CSV and as a picture."""
     name, rows = _of_table3(EventLog.read(data), out, profile)
@@ -219,7 +183,6 @@ def figure2(data: Path, profile: Profile, out: Path) -> None:
     print(f"curves.csv and curves.png are in {folder}")
 
 
-@command("data profile out")
 def lengths(data: Path, profile: Profile, out: Path) -> None:
     """Table 3 by the length of a user's history: where does a model win?"""
     log = EventLog.read(data)
@@ -238,7 +201,6 @@ def _attentive(run: Path) -> tuple[Run, ATRank, Record]:
     return trained, trained.model, {"seed": trained.config.seed, "options": options, "recipe": recipe}
 
 
-@command("data run out")
 def table4(data: Path, run: Path, out: Path) -> None:
     """Mean target attention by elapsed time, beside the paper's Table 4."""
     (trained, model, settings), log = _attentive(run), EventLog.read(data)
@@ -252,7 +214,6 @@ def table4(data: Path, run: Path, out: Path) -> None:
     print(f"The paper's Table 4, from [0, 2) days to [64, 128): {tables.PAPER_TABLE_4}")
 
 
-@command("data run samples negatives out")
 def detectors(data: Path, run: Path, samples: int, negatives: int, out: Path) -> None:
     """Who finds the planted causes of a simulated log: attention, erasure, gradients, rules, the true posterior.
 
@@ -275,3 +236,41 @@ def detectors(data: Path, run: Path, samples: int, negatives: int, out: Path) ->
     auc = evaluate(model, histories, parts.test).targets
     judged = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, **settings, **provenance(log)}
     write_record(place(out, "interpret", log) / f"{run.resolve().name}.json", judged)
+
+
+RECORD = {"metavar": "FILE", "default": None, "required": True, "help": "record to write, as JSON"}
+MAKING = "seeds epochs profile out runs workers force"
+# what a command does, its options, and what it wants otherwise than OPTIONS
+COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] = {
+    "table1": (table1, "data", {}),
+    "table2": (table2, "data", {}),
+    "search": (search, "data models trials users finalists epochs seed out workers", {}),
+    "table3": (table3, f"data models variant {MAKING}", {}),
+    "lengths": (lengths, "data profile out", {}),
+    "figure2": (figure2, "data profile out", {}),
+    "switches": (switches, f"data names {MAKING}", {"seeds": {"default": 3}, "epochs": {"default": 2}}),
+    "table5": (table5, f"data modes targets recipe {MAKING}", {}),
+    "table4": (table4, "data run out", {}),
+    "detectors": (detectors, "data run samples negatives out", {}),
+    "record": (record, "data run out", {"out": RECORD}),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 1 where something failed that the user can mend, which is then said on stderr."""
+    parser = argparse.ArgumentParser("python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (function, options, otherwise) in COMMANDS.items():
+        one = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+        for option in options.split():
+            form = OPTIONS[option] | otherwise.get(option, {})
+            shown = " (%(default)s)" if form.get("default") else ""
+            one.add_argument(f"--{option}", **form | {"help": form["help"] + shown})
+        one.set_defaults(function=function)
+    chosen = vars(parser.parse_args(arguments))
+    try:
+        with plain_errors():
+            chosen.pop("function")(**chosen)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0

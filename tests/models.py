@@ -12,7 +12,8 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.ranking import Model
 from atrank_lib.runs import MODELS
-from atrank_lib.samples import build_batch, moments
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import moments
 from tests.random_logs import random_log
 
 # the authors' code, as far as every schema has it

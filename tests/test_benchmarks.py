@@ -12,10 +12,11 @@ import typer.testing
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from atrank_lib import ATRank, ATRankConfig, kernels
-from atrank_lib.embedding import key
+from atrank_lib import ATRank
+from atrank_lib.log.naming import key
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import build_batch
+from atrank_lib.variants import ATRankOptions, build
 from benchmarks import bench, ceiling, ours, plain
 from benchmarks.work import DAY, Setting, Work, padded, synthetic
 
@@ -24,7 +25,7 @@ def twins(work: Work) -> tuple[plain.PlainATRank, ATRank, torch.Tensor]:
     """The plain model, ATRank with the same parameters, and ATRank's scores of all samples."""
     histories, samples = ours.histories_of(work)
     torch.manual_seed(1)
-    model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(attention="dot"))
+    model = build(histories.schema, histories.vocabularies, ATRankOptions(attention="dot"))
     copy = plain.PlainATRank(len(work.category), int(work.category.max()) + 1)
     state = model.state_dict()
     # ATRank numbers items and categories in the order of their names
@@ -78,13 +79,13 @@ def test_the_plain_model_is_atrank(ragged):
 @pytest.mark.parametrize("name", ceiling.FLOPS)
 def test_operations_are_counted_as_torch_counts_them(name):
     histories, samples = ours.histories_of(synthetic(10, True, 6, items=50, categories=5))
-    model = MODELS[name](histories.schema, histories.vocabularies)
+    model = MODELS[name].build(histories.schema, histories.vocabularies)
     expected = 0
     for sample in range(6):  # one by one, for nothing is padded
         batch = build_batch(histories, samples[sample : sample + 1], torch.zeros(1, 3, dtype=torch.long))
         counter = FlopCounterMode(display=False)
-        # compiled kernels, fused attention and oneDNN's LSTM are not taken apart, so they would not be counted
-        with counter, kernels.off(), sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+        # fused attention and oneDNN's LSTM are not taken apart, so they would not be counted
+        with counter, sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
             model(batch)
         expected += counter.get_total_flops()
     lengths = samples.ends[:, 0] - histories.groups["item"].offsets[samples.users]

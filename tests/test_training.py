@@ -1,34 +1,31 @@
-"""Training steps against formulas, the loop's rules, and runs that survive a kill bit by bit."""
+"""The recipe, training steps against formulas, and the loop's rules."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 import atrank_lib.training as training
 from atrank_lib.batches import Batch
 from atrank_lib.evaluation import AverageUserAUC
+from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.runs.checkpoints import Checkpoints
 from atrank_lib.samples import Split, split
-from atrank_lib.training import Recipe, fit
+from atrank_lib.training import RECIPES, Part, Recipe, Steps, Training, fit, learning_rate
 from tests.random_logs import SCHEMA, random_log
+from tests.steps import InRows
 
 CONFIG = ATRankConfig(embedding_size=4, hidden=8, spaces=2)
+whole_or_in_rows = pytest.mark.parametrize("steps", [Steps, InRows])
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +51,38 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def steps_of(parts: Split, size: int) -> int:
+    """The steps of an epoch."""
+    return sum(-(-len(samples) // size) for samples in parts.train.values())
+
+
+def test_learning_rate_formula() -> None:
+    recipe = Recipe(learning_rate=2.0, decay_rate=0.1, decay_steps=1_000)
+    assert [learning_rate(recipe, s) for s in (0, 500, 1_000, 3_000)] == pytest.approx([2.0, 2 * 0.1**0.5, 0.2, 0.002])
+    assert learning_rate(RECIPES["modern"], 10**6) == RECIPES["modern"].learning_rate
+    assert learning_rate(RECIPES["paper"], 336_000) == pytest.approx(0.1)
+
+
+def test_paper_recipe() -> None:
+    paper = RECIPES["paper"]
+    assert (paper.optimizer, paper.learning_rate, paper.batch_size, paper.l2) == ("sgd", 1.0, 32, 5e-5)
+
+
+def test_wrong_recipes_are_refused() -> None:
+    with pytest.raises(ValidationError, match="learning_rate"):
+        Recipe(learning_rate=0)
+    with pytest.raises(ValidationError, match="momentum"):
+        Recipe.model_validate({"momentum": 0.9})
+
+
 @pytest.fixture
 def seen_batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     """The batches that `fit` trains on, in order."""
     met: list[Batch] = []
     original = training.batches
 
-    def recording(*args: object, **kwargs: object) -> Iterator:
-        for name, index, batch in original(*args, **kwargs):  # type: ignore[arg-type]
+    def recording(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for name, index, batch in original(*args, **kwargs):
             met.append(batch)
             yield name, index, batch
 
@@ -70,7 +91,7 @@ def seen_batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
 
 
 def gradients(model: ATRank, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Autograd's gradients of the objective, its formula written out; zero where a parameter plays no part."""
+    """Autograd's gradients of the objective, its formula written out; of the parameters that play a part."""
     output = model(batch)
     p, n = output.scores[:, 0], output.scores[:, 1:]
     if recipe.loss == "pointwise":
@@ -79,22 +100,27 @@ def gradients(model: ATRank, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
         loss = -torch.sigmoid(p[:, None] - n).log().mean()
     norms = output.users.square().sum() + output.targets.square().sum()
     loss = loss + recipe.l2 * norms / 2
-    found = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
-    total = torch.sqrt(sum((g.square().sum() for g in found if g is not None), torch.zeros(())))
-    factor = 1.0
-    if recipe.gradient_clip is not None and total > recipe.gradient_clip:
-        factor = recipe.gradient_clip / float(total)
-    return {
-        name: torch.zeros_like(p) if g is None else g * factor
-        for (name, p), g in zip(model.named_parameters(), found, strict=True)
-    }
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    found = dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
+    slopes = {name: g for name, g in found.items() if g is not None}
+    total = sum(float(g.square().sum()) for g in slopes.values()) ** 0.5
+    clipped = recipe.gradient_clip is not None and total > recipe.gradient_clip
+    factor = (recipe.gradient_clip or 1.0) / total if clipped else 1.0
+    return {name: g * factor for name, g in slopes.items()}
 
 
 @pytest.mark.parametrize("loss", ["pointwise", "pairwise"])
 @pytest.mark.parametrize("clip", [None, 0.01])
 @pytest.mark.parametrize("l2", [0.0, 0.1])
+@whole_or_in_rows
 def test_sgd_by_hand(
-    histories: GroupedHistories, parts: Split, seen_batches: list[Batch], loss: str, clip: float | None, l2: float
+    histories: GroupedHistories,
+    parts: Split,
+    seen_batches: list[Batch],
+    loss: str,
+    clip: float | None,
+    l2: float,
+    steps: type[Steps],
 ) -> None:
     recipe = Recipe.model_validate(
         {
@@ -109,21 +135,27 @@ def test_sgd_by_hand(
             "negatives": 2,
         }
     )
-    model, by_hand = new_model(histories), new_model(histories)
-    fit(model, histories, parts, recipe, max_steps=2, progress=False)
+    model, by_hand = new_model(histories).double(), new_model(histories).double()
+    fit(model, histories, parts, recipe, max_steps=2, progress=False, steps=steps)
     for step in range(2):
         slope = gradients(by_hand, seen_batches[step], recipe)
         with torch.no_grad():
-            for name, value in by_hand.named_parameters():
-                value.sub_(slope[name] * (0.3 * 0.5 ** (step / 2)))
+            for name, value in slope.items():
+                by_hand.get_parameter(name).sub_(value * (0.3 * 0.5 ** (step / 2)))
     for name, value in model.named_parameters():
-        torch.testing.assert_close(value, by_hand.get_parameter(name), rtol=1e-4, atol=1e-6)
-    assert not same(weights(model), weights(new_model(histories)))
+        torch.testing.assert_close(value, by_hand.get_parameter(name), rtol=1e-6, atol=1e-8)
+    assert not same(weights(model), weights(new_model(histories).double()))
 
 
 @pytest.mark.parametrize(("optimizer", "decay"), [("adam", 0.0), ("adam", 0.1), ("adamw", 0.1)])
+@whole_or_in_rows
 def test_adam_by_hand(
-    histories: GroupedHistories, parts: Split, seen_batches: list[Batch], optimizer: str, decay: float
+    histories: GroupedHistories,
+    parts: Split,
+    seen_batches: list[Batch],
+    optimizer: str,
+    decay: float,
+    steps: type[Steps],
 ) -> None:
     """Kingma and Ba (2015), algorithm 1; weight decay joins the gradient (Adam) or the step (AdamW)."""
     recipe = Recipe.model_validate(
@@ -136,37 +168,39 @@ def test_adam_by_hand(
             "decay_steps": 3,
         }
     )
-    model, by_hand = new_model(histories), new_model(histories)
-    fit(model, histories, parts, recipe, max_steps=3, progress=False)
-    first = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
-    second = {name: torch.zeros_like(p) for name, p in by_hand.named_parameters()}
-    for step in range(1, 4):
-        rate = 0.01 * 0.5 ** ((step - 1) / 3)
-        slope = gradients(by_hand, seen_batches[step - 1], recipe)
+    model, by_hand = new_model(histories).double(), new_model(histories).double()
+    fit(model, histories, parts, recipe, max_steps=3, progress=False, steps=steps)
+    first, second, times = ({name: 0 * p.detach() for name, p in by_hand.named_parameters()} for _ in range(3))
+    for step in range(3):
+        rate = 0.01 * 0.5 ** (step / 3)
+        slopes = gradients(by_hand, seen_batches[step], recipe)
         with torch.no_grad():
-            for name, p in by_hand.named_parameters():
-                g = slope[name] + (decay * p if optimizer == "adam" else 0)
+            for name, slope in slopes.items():  # the others are left alone
+                p, times[name] = by_hand.get_parameter(name), times[name] + 1
+                g = slope + (decay * p if optimizer == "adam" else 0)
                 first[name] = 0.9 * first[name] + 0.1 * g
                 second[name] = 0.999 * second[name] + 0.001 * g * g
-                m, v = first[name] / (1 - 0.9**step), second[name] / (1 - 0.999**step)
+                m, v = first[name] / (1 - 0.9 ** times[name]), second[name] / (1 - 0.999 ** times[name])
                 if optimizer == "adamw":
                     p.mul_(1 - rate * decay)
                 p.sub_(m / (v.sqrt() + 1e-8) * rate)
-    for name, value in model.named_parameters():
-        if value.grad is None:  # never used by these batches: no optimizer touches it
-            continue
-        # Adam divides by the gradient's own size: where that is rounding noise, so is the step
-        torch.testing.assert_close(value, by_hand.get_parameter(name), rtol=1e-3, atol=2e-4)
+    for name, value in weights(model).items():
+        # where a gradient is as small as Adam's eps, what rows are owed is right to a hundredth of a step
+        near = 1e-8 if steps is Steps else 1e-4
+        torch.testing.assert_close(value, by_hand.get_parameter(name), rtol=1e-6, atol=near)
+        if steps is InRows:
+            assert float((value - by_hand.get_parameter(name).detach()).abs().mean()) < 1e-6
 
 
-def test_averaged_weights_by_hand(histories: GroupedHistories, parts: Split) -> None:
+@whole_or_in_rows
+def test_averaged_weights_by_hand(histories: GroupedHistories, parts: Split, steps: type[Steps]) -> None:
     """The average moves less and less, down to a share of 1 - decay, towards the weights of each step."""
 
-    def after(steps: int, average: float) -> dict[str, Tensor]:
-        model = new_model(histories)
-        recipe = Recipe(learning_rate=0.05, batch_size=4, average=average)
-        fit(model, histories, parts, recipe, max_steps=steps, progress=False)
-        return {name: value.double() for name, value in weights(model).items()}
+    def after(count: int, average: float) -> dict[str, Tensor]:
+        model = new_model(histories).double()
+        recipe = Recipe(optimizer="sgd", learning_rate=0.05, batch_size=4, average=average)
+        fit(model, histories, parts, recipe, max_steps=count, progress=False, steps=steps)
+        return weights(model)
 
     expected = after(1, 0.0)
     for step in range(2, 5):
@@ -174,8 +208,26 @@ def test_averaged_weights_by_hand(histories: GroupedHistories, parts: Split) -> 
         expected = {name: keep * expected[name] + (1 - keep) * value for name, value in after(step, 0.0).items()}
     found = after(4, 0.2)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-8)
     assert not same(found, after(4, 0.0))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_kernels_and_rows_learn_what_torch_learns(
+    histories: GroupedHistories, parts: Split, optimizer: str, average: float
+) -> None:
+    """In 32 bits against 64, so for a few steps, and not where Adam divides a gradient's rounding by itself."""
+    sizes = {"embedding_size": 16, "hidden": 32}
+    recipe = Recipe.model_validate({"optimizer": optimizer, "batch_size": 16, "l2": 1e-3, "average": average})
+    plain, fast, start = (new_model(histories, **sizes) for _ in range(3))
+    for model, steps in ((plain.double(), Steps), (speed_up(fast), InRows)):
+        result = fit(model, histories, parts, recipe, max_steps=3, progress=False, steps=steps)
+        assert result.epochs[0]["loss"] > 0
+    ours, before = weights(fast), weights(start)
+    for name, value in weights(plain).items():
+        moved, found = value - before[name], ours[name] - before[name]
+        assert float((moved - found).norm()) <= 0.02 * float(moved.norm()) + 1e-6, name
 
 
 def learnable() -> GroupedHistories:
@@ -210,36 +262,34 @@ def test_loss_falls_where_there_is_something_to_learn() -> None:
         progress=False,
     )
     losses = [entry["loss"] for entry in result.epochs]
-    assert losses[-1] < 0.75 * losses[0]
-    assert max(entry["validation_auc"] for entry in result.epochs) > 0.85
+    # other seeds come to 0.61 to 0.71 and 0.83 to 0.86
+    assert losses[-1] < 0.85 * losses[0]
+    assert max(entry["validation_auc"] for entry in result.epochs) > 0.75
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, aucs: list[float]) -> None:
     """Let validation report these AUCs, one an epoch, for every target group."""
-    calls = iter(aucs)
-    current = [0.0]
-
-    def score(*_: object, **__: object) -> dict:
-        current[0] = next(calls)
-        return dict.fromkeys(SCHEMA.groups)
-
-    monkeypatch.setattr(training, "score_candidates", score)
-    monkeypatch.setattr(training, "user_auc", lambda *_: AverageUserAUC(np.array(current), 0))
+    said = iter([auc for auc in aucs for _ in SCHEMA.groups])
+    monkeypatch.setattr(training, "user_auc", lambda *_: AverageUserAUC(np.array([next(said)]), 0))
 
 
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@whole_or_in_rows
 def test_early_stopping_restores_the_best_epoch(
-    histories: GroupedHistories, parts: Split, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    histories: GroupedHistories, parts: Split, monkeypatch: pytest.MonkeyPatch, average: float, steps: type[Steps]
 ) -> None:
     scripted(monkeypatch, [0.5, 0.7, 0.7, 0.6, 0.9])
-    model = new_model(histories)
-    result = fit(model, histories, parts, Recipe(epochs=9, patience=2), run=tmp_path, progress=False)
+    model, recipe = new_model(histories), Recipe(epochs=9, patience=2, average=average)
+    course = Training(model, [Part(histories, parts)], recipe, steps=steps)
+    evaluated = []
+    while course.goes_on():
+        assert course.epoch()
+        evaluated.append(weights(course.steps.averaged))
+    result = course.finish()
     assert [entry["validation_auc"] for entry in result.epochs] == pytest.approx([0.5, 0.7, 0.7, 0.6])
     assert (result.best_epoch, result.finished) == (2, True)  # an equal AUC is not a better one
-    best = training.load_file(tmp_path / "checkpoints" / "epoch-0002" / "weights.safetensors")
-    last = training.load_file(tmp_path / "checkpoints" / "epoch-0004" / "weights.safetensors")
-    for name, value in best.items():
-        assert torch.equal(model.state_dict()[name], value)
-    assert any(not torch.equal(best[name], last[name]) for name in best)
+    assert same(weights(model), evaluated[1])
+    assert not same(evaluated[1], evaluated[3])
 
 
 def test_without_patience_all_epochs_run(
@@ -269,52 +319,19 @@ def test_epoch_entries(histories: GroupedHistories, parts: Split) -> None:
         assert entry["samples_per_second"] == pytest.approx(total / entry["seconds"])
 
 
-def test_max_steps(histories: GroupedHistories, parts: Split, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, batch_size=8)
-    full = sum(-(-len(samples) // 8) for samples in parts.train.values())
-    for steps, per_epoch, kept in (
-        (full - 1, [full - 1], 0),
-        (full, [full], 1),
-        (full + 1, [full, 1], 1),
-        (2 * full, [full] * 2, 2),
+def test_max_steps(histories: GroupedHistories, parts: Split) -> None:
+    recipe, full = Recipe(epochs=3, batch_size=16), steps_of(parts, 16)
+    for count, per_epoch in (
+        (full - 1, [full - 1]),
+        (full, [full]),
+        (full + 1, [full, 1]),
+        (2 * full, [full] * 2),
     ):
-        run = tmp_path / str(steps)
-        result = fit(new_model(histories), histories, parts, recipe, max_steps=steps, run=run, progress=False)
-        assert (result.steps, [e["steps"] for e in result.epochs]) == (steps, per_epoch)
+        result = fit(new_model(histories), histories, parts, recipe, max_steps=count, progress=False)
+        assert (result.steps, [e["steps"] for e in result.epochs]) == (count, per_epoch)
         assert not result.finished
-        assert Checkpoints(run).latest() == kept  # an epoch that was cut short is no place to resume from
-        assert json.loads((run / "metrics.json").read_text())["steps"] == steps
     everything = fit(new_model(histories), histories, parts, recipe, max_steps=99 * full, progress=False)
     assert (everything.steps, everything.finished) == (3 * full, True)
-
-
-@pytest.mark.parametrize("first", [1, 0])
-def test_resume_after_max_steps_is_as_if_never_stopped(
-    histories: GroupedHistories, parts: Split, tmp_path: Path, first: int
-) -> None:
-    recipe = Recipe(epochs=2, batch_size=8)
-    full = sum(-(-len(samples) // 8) for samples in parts.train.values())
-    straight = new_model(histories)
-    fit(straight, histories, parts, recipe, progress=False)
-    fit(new_model(histories), histories, parts, recipe, max_steps=first * full + 2, run=tmp_path, progress=False)
-    resumed = new_model(histories)
-    result = fit(resumed, histories, parts, recipe, run=tmp_path, resume=True, progress=False)
-    assert (len(result.epochs), result.steps, result.finished) == (2, 2 * full, True)
-    assert same(weights(straight), weights(resumed))
-
-
-def test_a_finished_run_goes_on_with_more_epochs(histories: GroupedHistories, parts: Split, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, patience=None)
-    straight, resumed = new_model(histories), new_model(histories)
-    fit(straight, histories, parts, recipe, progress=False)
-    fit(new_model(histories), histories, parts, recipe.model_copy(update={"epochs": 1}), run=tmp_path, progress=False)
-    result = fit(resumed, histories, parts, recipe, run=tmp_path, resume=True, progress=False)
-    assert len(result.epochs) == 3
-    assert same(weights(straight), weights(resumed))
-    # and once more with nothing left to do
-    again = new_model(histories)
-    assert fit(again, histories, parts, recipe, run=tmp_path, resume=True, progress=False) == result
-    assert same(weights(again), weights(resumed))
 
 
 def test_every_epoch_draws_new_negatives(
@@ -369,7 +386,7 @@ def test_equal_seeds_train_equal_bits(histories: GroupedHistories, kind: str) ->
 
 def test_max_length_limits_what_is_read(histories: GroupedHistories, parts: Split, seen_batches: list[Batch]) -> None:
     fit(new_model(histories), histories, parts, Recipe(epochs=1, max_length=2), progress=False)
-    assert max(batch.length for batch in seen_batches) <= 6  # two of each of three groups
+    assert max(batch.packing.longest for batch in seen_batches) <= 6  # two of each of three groups
 
 
 def test_a_model_trains_on_its_own_history_groups(
@@ -381,86 +398,15 @@ def test_a_model_trains_on_its_own_history_groups(
     assert {tuple(batch.histories) for batch in seen_batches} == {("query",)}
 
 
-def test_errors(histories: GroupedHistories, parts: Split, tmp_path: Path) -> None:
+def test_errors(histories: GroupedHistories, parts: Split) -> None:
     with pytest.raises(ValueError, match=r"recipe 'papper'; use one of \['paper', 'modern', 'small'\]"):
         fit(new_model(histories), histories, parts, "papper")
     nothing = Split({g: s[:0] for g, s in parts.train.items()}, parts.validation, parts.test)
     with pytest.raises(ValueError, match="no training samples"):
         fit(new_model(histories), histories, nothing)
-    fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)
-    with pytest.raises(FileExistsError, match="already holds a trained run; resume it"):
-        fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)
 
 
 def test_non_finite_loss(histories: GroupedHistories, parts: Split) -> None:
     recipe = Recipe(optimizer="sgd", learning_rate=1e30, gradient_clip=None, batch_size=8)
     with pytest.raises(FloatingPointError, match=r"loss (nan|inf) at step \d+ of epoch 1 \(learning rate 1e\+30\)"):
         fit(new_model(histories), histories, parts, recipe, progress=False)
-
-
-def test_unfinished_checkpoints_are_ignored(histories: GroupedHistories, parts: Split, tmp_path: Path) -> None:
-    straight, resumed = new_model(histories), new_model(histories)
-    fit(straight, histories, parts, Recipe(epochs=2), progress=False)
-    fit(new_model(histories), histories, parts, Recipe(epochs=1), run=tmp_path, progress=False)
-    half = tmp_path / "checkpoints" / ".epoch-0002.3f9c"
-    half.mkdir()
-    (half / "weights.safetensors").write_bytes(b"half of a fi")
-    assert Checkpoints(tmp_path).latest() == 1
-    fit(resumed, histories, parts, Recipe(epochs=2), run=tmp_path, resume=True, progress=False)
-    assert same(weights(straight), weights(resumed))
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["epoch-0001", "epoch-0002"]
-    # the optimizer's state is kept for the latest epoch alone
-    assert [p.parent.name for p in tmp_path.glob("checkpoints/*/optimizer.safetensors")] == ["epoch-0002"]
-
-
-# a run that is killed
-
-
-def run_of_three_epochs(run: Path | str, optimizer: str, resume: bool = False) -> ATRank:
-    torch.set_num_threads(1)
-    histories = GroupedHistories.from_log(random_log(9, users=7, behaviors=150, objects=120, times=400))
-    model = new_model(histories, dropout=0.3, embedding_dropout=0.1)
-    recipe = Recipe.model_validate(
-        {
-            "optimizer": optimizer,
-            "epochs": 3,
-            "patience": None,
-            "batch_size": 4,
-            "l2": 1e-4,
-            "decay_rate": 0.5,
-            "decay_steps": 99,
-            "average": 0.9 if optimizer == "adam" else 0.0,
-        }
-    )
-    fit(model, histories, split(histories), recipe, seed=2, run=run, resume=resume, progress=False)
-    return model
-
-
-def comparable(run: Path) -> dict:
-    metrics = json.loads((run / "metrics.json").read_text())
-    for entry in metrics["epochs"]:
-        del entry["seconds"], entry["cpu_seconds"], entry["samples_per_second"]
-    return metrics
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_killed_and_resumed_equals_straight(tmp_path: Path, optimizer: str) -> None:
-    code = "import sys; from tests.test_training import run_of_three_epochs as go; go(*sys.argv[1:])"
-    killed = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "killed"), optimizer],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    first = tmp_path / "killed" / "checkpoints" / "epoch-0001"
-    patience = time.monotonic() + 120
-    while not first.is_dir() and killed.poll() is None and time.monotonic() < patience:
-        time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert Checkpoints(tmp_path / "killed").latest() == 1  # it died within the second epoch
-    resumed = run_of_three_epochs(tmp_path / "killed", optimizer, resume=True)
-    straight = run_of_three_epochs(tmp_path / "straight", optimizer)
-    assert same(weights(resumed), weights(straight))
-    assert comparable(tmp_path / "killed") == comparable(tmp_path / "straight")
-    assert len(comparable(tmp_path / "killed")["epochs"]) == 3

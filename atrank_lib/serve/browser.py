@@ -10,12 +10,13 @@ import base64
 import copy
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged, Samples, TaskSamples
 from atrank_lib.grouping import Catalog, GroupedHistories
@@ -48,9 +49,7 @@ def browser_document(model: ATRank, histories: GroupedHistories, examples: Seque
     Raises:
         ValueError: a weight is not finite or does not fit 16 bits.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> sorted(browser_document(ATRank(histories.schema, histories.vocabularies), histories, examples=[]))
+    >>> sorted(browser_document(model, histories, examples=[]))
     ['config', 'examples', 'format', 'groups', 'histories', 'name', 'vocabularies', 'weights']
     """
     config = options_of(model)
@@ -127,11 +126,20 @@ def pack_weights(model: nn.Module) -> dict[str, Any]:
         half = weight.detach().cpu().half()
         if not bool(half.isfinite().all()):
             raise ValueError(f"weight {name} holds a number that 16 bits cannot hold; train with a lower learning rate")
-        while name.startswith(("rank.rank.", "rank.heads.", "rank.biases.")):
-            name = name.removeprefix("rank.")  # a page knows parts of f by one name, however they are nested
-        shapes[name] = list(weight.shape)
+        shapes[_on_the_page(name)] = list(weight.shape)
         numbers.append(half.flatten().numpy().astype("<f2"))
     return {"shapes": shapes, "data": base64.b64encode(np.concatenate(numbers).tobytes()).decode("ascii")}
+
+
+def _on_the_page(name: str) -> str:
+    """A weight's name on a page, which has the parts of ``f`` side by side, however they are nested in the model.
+
+    >>> [_on_the_page(f"rank.{name}") for name in ("rank.rank.heads.[item].0.bias", "biases.[item].weight")]
+    ['heads.[item].0.bias', 'biases.[item].weight']
+    >>> [_on_the_page(f"rank.{name}") for name in ("rank.rank.layers.0.bias", "layers.0.bias")]
+    ['rank.layers.0.bias', 'rank.layers.0.bias']
+    """
+    return re.sub(r"^(rank\.)+(?=heads\.|biases\.|rank\.layers\.)", "", name)
 
 
 def examples_of(
@@ -228,11 +236,3 @@ def document_text(document: dict[str, Any]) -> str:
     """The document as compact JSON that may stand inside a ``<script>`` of a page."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def unpack_weights(packed: dict[str, Any]) -> dict[str, Tensor]:
-    """The inverse of ``pack_weights``."""
-    numbers = np.frombuffer(base64.b64decode(packed["data"]), dtype="<f2").astype(np.float32)
-    sizes = [math.prod(shape) for shape in packed["shapes"].values()]
-    parts = torch.from_numpy(numbers).split(sizes)
-    return {name: part.reshape(shape) for part, (name, shape) in zip(parts, packed["shapes"].items(), strict=True)}

@@ -6,17 +6,18 @@ The graph is that of ``OneUser``: the model itself, with layers put in that know
 from __future__ import annotations
 
 import copy
+import importlib.util
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import jaxtyping
 import torch
 from torch import Tensor, nn
 
-from atrank_lib.attention import SpaceAttention, join_spaces, split_spaces
+from atrank_lib.attention import SpaceAttention, split_spaces
 from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
 from atrank_lib.embedding import ObjectEmbedding
 from atrank_lib.fast.layers import plain, replaced
@@ -37,8 +38,9 @@ class DenseAttention(SpaceAttention):
         q, k, v = (split_spaces(x if x.dim() == 3 else x[None], self.sizes) for x in (queries, keys, values))
         weights = (self.scale * q @ k.transpose(-1, -2)).softmax(dim=-1)
         self.kept = weights[0]
-        told = join_spaces(weights @ v, self.sizes)
-        return told if queries.dim() == 3 else told[0]
+        spaces = zip((weights @ v).unbind(dim=1), self.sizes, strict=True)
+        c = torch.cat([space[..., :size] for space, size in spaces], dim=-1)  # a graph cannot flatten what is empty
+        return c if queries.dim() == 3 else c[0]
 
 
 class PlainFeatures(ObjectEmbedding):
@@ -58,6 +60,13 @@ class PlainTime(TimeEncoding):
 
     def bucketize(self, elapsed: Tensor) -> Tensor:
         return (elapsed[:, None] >= self.edges[None, :]).sum(dim=1)
+
+
+class Input(NamedTuple):
+    """One of the graph's: what its rows are, and of which kind of feature."""
+
+    rows: str
+    kind: str
 
 
 class OneUser(nn.Module):
@@ -80,11 +89,14 @@ class OneUser(nn.Module):
         check_groups(model.schema, [target], "target group")
         self.model, self.target_group = replaced(plain(copy.deepcopy(model)), LAYERS), target
         self.groups = [g for g in model.schema.groups if g in model.histories]
-        self.names: list[str] = []
+        self.inputs: dict[str, Input] = {}
         for g in self.groups:
-            self.names += [f"features.{g}.{f}" for f in model.schema.groups[g].features]
-            self.names += [f"actions.{g}", f"elapsed.{g}"]
-        self.names += [f"candidates.{f}" for f in model.schema.groups[target].features]
+            rows, features = f"behaviors of {g}", model.schema.groups[g].features
+            self.inputs |= {f"features.{g}.{name}": Input(rows, spec.kind) for name, spec in features.items()}
+            self.inputs |= {f"{name}.{g}": Input(rows, "categorical") for name in ("actions", "elapsed")}
+        features = model.schema.groups[target].features
+        self.inputs |= {f"candidates.{name}": Input("candidates", spec.kind) for name, spec in features.items()}
+        self.names = list(self.inputs)
         self.outputs = ["scores", "target_attention", *(f"self_attention.{i}" for i in range(len(model.blocks)))]
         self.packing = Packing.of(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), size=1)
 
@@ -96,9 +108,8 @@ class OneUser(nn.Module):
             behaviors[g] = GroupBatch(_of(inputs, f"features.{g}."), actions, elapsed, actions)
         s = model.projection({g: model.embedding(g)(b) for g, b in behaviors.items()})
         encoding, matrices = self.read(s)
-        features = _of(inputs, "candidates.")
-        count = cast(Tensor, next(iter(features.values()))).shape[0]
-        found = model.score(encoding, Candidates(self.target_group, features, (1, count)))
+        count = tensors[-1].shape[0]  # the last inputs are the candidates'
+        found = model.score(encoding, Candidates(self.target_group, _of(inputs, "candidates."), (1, count)))
         return found.scores[0], cast(DenseAttention, model.target.attention).kept, *matrices
 
     def read(self, s: Tensor) -> tuple[Encoding, list[Tensor]]:
@@ -153,13 +164,10 @@ def _filled(lists: Ragged) -> Tensor:
 
 def _example(user: OneUser) -> tuple[Tensor, ...]:
     """Two behaviors in each group and three candidates, all unknown: shapes to trace the graph with."""
-    kinds = {f"features.{g}.{f}": s.kind for g in user.groups for f, s in user.model.schema.groups[g].features.items()}
-    kinds |= {f"candidates.{f}": s.kind for f, s in user.model.schema.groups[user.target_group].features.items()}
     tensors = []
-    for name in user.names:
-        rows = 3 if name.startswith("candidates.") else 2
-        kind = kinds.get(name, "categorical")
-        shape = (rows,) if kind == "categorical" else (rows, 2)
+    for rows, kind in user.inputs.values():
+        count = 3 if rows == "candidates" else 2
+        shape = (count,) if kind == "categorical" else (count, 2)
         tensors.append(torch.zeros(shape, dtype=torch.float32 if kind == "continuous" else torch.long))
     return tuple(tensors)
 
@@ -181,36 +189,25 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
     Raises:
         ValueError: an unknown group, or the package ``onnx`` is missing.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from atrank_lib import GroupedHistories
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> with TemporaryDirectory() as folder:
-    ...     file = Path(folder) / "model.onnx"
-    ...     export_onnx(ATRank(histories.schema, histories.vocabularies), "item", file)
-    ...     print(file.stat().st_size > 0)
+    >>> export_onnx(model, "item", folder / "model.onnx")
+    >>> (folder / "model.onnx").stat().st_size > 0
     True
     """
-    try:
-        import onnx  # noqa: F401
-    except ModuleNotFoundError:
-        raise ValueError("a graph needs the package onnx: pip install 'atrank_lib[onnx]'") from None
+    if importlib.util.find_spec("onnx") is None:
+        raise ValueError("a graph needs the package onnx: pip install 'atrank_lib[onnx]'")
     user = OneUser(model, target).eval()
-    axes: dict[str, dict[int, str]] = {}
-    for name, tensor in zip(user.names, example := _example(user), strict=True):
-        part, _, rest = name.partition(".")
-        rows = "candidates" if part == "candidates" else f"behaviors of {rest.partition('.')[0]}"
-        axes[name] = {0: rows}
-        if tensor.dim() == 2 and tensor.dtype == torch.long:
-            axes[name][1] = f"tokens of {name}"
-    axes["scores"] = {0: "candidates"}
-    axes["target_attention"] = {1: "candidates", 2: "behaviors"}
+    axes = {
+        name: {0: rows, 1: f"tokens of {name}"} if kind == "tokens" else {0: rows}
+        for name, (rows, kind) in user.inputs.items()
+    }
     axes |= {name: {1: "behaviors", 2: "behaviors"} for name in user.outputs[2:]}
+    axes |= {"scores": {0: "candidates"}, "target_attention": {1: "candidates", 2: "behaviors"}}
     with writing_file(file) as beside, torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
+        warnings.filterwarnings("ignore", "Constant folding")  # of what is not constant
         torch.onnx.export(
             user,
-            example,
+            _example(user),
             beside,
             input_names=user.names,
             output_names=user.outputs,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Generic, cast
 
 import pandas as pd
 import torch
@@ -20,8 +21,8 @@ from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import check_groups
-from atrank_lib.model import ATRank
-from atrank_lib.ranking import Model, Targets
+from atrank_lib.model import ATRank, Encoding
+from atrank_lib.ranking import Model, Read, Targets
 from atrank_lib.samples import build_batch, ends_before, history_lengths
 from atrank_lib.scale.devices import moved, moved_candidates
 
@@ -29,11 +30,23 @@ from atrank_lib.scale.devices import moved, moved_candidates
 LONGEST = 8
 
 
-class Ranker:
+@dataclass(frozen=True)
+class Prepared:
+    """The objects' side of a model that has one."""
+
+    model: ATRank
+    targets: Targets  # of all objects that are ranked
+
+    def match(self, encoding: Encoding, take: Callable[[Tensor], Tensor]) -> Float[Tensor, "b c"]:
+        """Scores of the objects that ``take`` takes from all."""
+        return self.model.match(encoding, _each(take, self.targets)).scores
+
+
+class Ranker(Generic[Read]):
     """Ranks and scores the objects of one group with one model, whose weights must not change meanwhile.
 
     Making one costs a pass over the objects, and two to three vectors for each in memory; then every user is cheap.
-    Models without an objects' side of their own (no method ``prepare``) do that work again for each user.
+    Models without an objects' side of their own, which ATRank has, do that work again for each user.
 
     Args:
         model: any of ``runs.MODELS``, on any device.
@@ -45,10 +58,7 @@ class Ranker:
     Raises:
         ValueError: unknown group.
 
-    >>> from atrank_lib import ATRank
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> ranker = Ranker(ATRank(histories.schema, histories.vocabularies), histories, "item")
+    >>> ranker = Ranker(model, histories, "item")
     >>> best = ranker.top("user3", top=5)
     >>> row = histories.catalogs["item"].object_ids.index(best["object_id"][0])
     >>> score = ranker.score(torch.tensor([histories.user("user3")]), torch.tensor([row]))
@@ -58,7 +68,7 @@ class Ranker:
 
     def __init__(
         self,
-        model: Model,
+        model: Model[Read],
         histories: GroupedHistories,
         group: str,
         objects: Int[Tensor, " n"] | None = None,
@@ -69,13 +79,13 @@ class Ranker:
         self.model, self.histories, self.group, self.chunk = model, histories, group, chunk
         self.catalog = histories.catalogs[group]
         self.objects = torch.arange(len(self.catalog)) if objects is None else objects.unique()
-        self.now = max(int(g.timestamps.max()) for g in histories.groups.values()) + 1
+        self.now = max(int(g.timestamps.max()) for g in histories.groups.values() if len(g.timestamps)) + 1
         self.device = next(model.parameters()).device
-        self.targets: Targets | None = None
+        self.prepared: Prepared | None = None
         if isinstance(model, ATRank):
             with evaluating(model):
                 parts = [model.prepare(self._candidates(part[None])) for part in self.objects.split(chunk)]
-            self.targets = _each(lambda *rows: torch.cat([x[0] for x in rows]), *parts)
+            self.prepared = Prepared(model, _each(lambda *rows: torch.cat([x[0] for x in rows]), *parts))
 
     def top(self, user_id: str, top: int = 10, *, at: int | None = None, include_seen: bool = False) -> pd.DataFrame:
         """The ``top`` objects for one user, best first: columns rank, object_id, score; ties in the table's order.
@@ -92,7 +102,8 @@ class Ranker:
         if top < 1:
             raise ValueError(f"top={top}; ask for at least one object")
         user = self.histories.user(user_id)
-        samples = self._moments(torch.tensor([user]), torch.tensor([self.now if at is None else at]))
+        moment = torch.tensor([self.now if at is None else at])
+        samples = moments(self.histories, self.group, torch.tensor([user]), moment)
         scores, left = self.all_scores(samples)[0], len(self.objects)
         if not include_seen:
             own = self.histories.groups[self.group]
@@ -127,7 +138,15 @@ class Ranker:
 
         Args:
             times: in the schema's timestamp_unit; by default just after the log's last behavior.
+
+        Raises:
+            ValueError: an object that is not among those that are ranked.
         """
+        others = objects[~torch.isin(objects, self.objects)]
+        if len(others):
+            raise ValueError(
+                f"objects {others.unique().tolist()[:5]} are not among those that this Ranker was made for"
+            )
         scores = torch.empty(len(users))
         if not len(users):
             return scores
@@ -138,7 +157,7 @@ class Ranker:
         )
         order = sample.argsort(stable=True)  # pairs, one history after the other
         starts = counts.cumsum(0) - counts
-        samples = self._moments(users[order[starts]], times[order[starts]])
+        samples = moments(self.histories, self.group, users[order[starts]], times[order[starts]])
         with evaluating(self.model):
             for some in self._batches(samples, counts):
                 encoding = self._encode(samples[some])
@@ -168,30 +187,21 @@ class Ranker:
             yield order[first:end]
             first = end
 
-    def _score_slice(self, encoding: Any, some: slice, size: int) -> Float[Tensor, "b c"]:
+    def _score_slice(self, encoding: Read, some: slice, size: int) -> Float[Tensor, "b c"]:
         """Scores of the same objects for all ``size`` samples; nothing is copied."""
-        if self.targets is None:
+        if self.prepared is None:
             rows = self.objects[some].expand(size, -1)
             return self.model.score(encoding, self._candidates(rows)).scores
-        return self._match(encoding, lambda x: x[some].expand(size, *x[some].shape))
+        return self.prepared.match(cast(Encoding, encoding), lambda x: x[some].expand(size, *x[some].shape))
 
-    def _score_rows(self, encoding: Any, rows: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+    def _score_rows(self, encoding: Read, rows: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Scores of each sample's own objects."""
-        if self.targets is None:
+        if self.prepared is None:
             return self.model.score(encoding, self._candidates(rows)).scores
         place = torch.searchsorted(self.objects, rows).to(self.device)
-        return self._match(encoding, lambda x: x[place])
+        return self.prepared.match(cast(Encoding, encoding), lambda x: x[place])
 
-    def _match(self, encoding: Any, take: Callable[[Tensor], Tensor]) -> Float[Tensor, "b c"]:
-        """Scores of the objects that ``take`` takes from the prepared ones."""
-        assert isinstance(self.model, ATRank)
-        assert self.targets is not None
-        return self.model.match(encoding, _each(take, self.targets)).scores
-
-    def _moments(self, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
-        return moments(self.histories, self.group, users, times)
-
-    def _encode(self, samples: Samples) -> Any:
+    def _encode(self, samples: Samples) -> Read:
         nothing = self.objects[:1].expand(len(samples), 1)
         return self.model.encode(
             moved(build_batch(self.histories, samples, nothing, self.model.histories), self.device)

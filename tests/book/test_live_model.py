@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser, Page
-from tests.test_export import OPTIONS, model_of, random_behaviors
 
 from atrank_book.figures import GROUPS, INK, OTHER_GROUPS, PANEL, SPACES
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.interpret import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import prepare
 from atrank_lib.serve.browser import batch_of, browser_document, document_text, rounded
 from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
-from tests.random_logs import random_log
+from tests.models import VARIANTS, a_log, fitting
+from tests.serve.pages import a_model, random_behaviors
 from tools.project import ROOT, Project
 
 SCRIPT = ROOT / "book" / "_static" / "live_model.js"
@@ -69,17 +70,13 @@ def page_of(folder: Path, document: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def histories() -> GroupedHistories:
     """What training showed, and objects that it did not show."""
-    return prepare(random_log(4, users=7, behaviors=60, objects=30, times=40), "validated")[0]
+    return prepare(a_log(), "validated")[0]
 
 
 @pytest.fixture(scope="module")
 def coupons() -> GroupedHistories:
     """One group alone, whose objects have ids: for the options that need them."""
-    log = random_log(5, users=7, behaviors=60, objects=30, times=40)
-    schema = log.schema.model_copy(update={"groups": {"coupon": log.schema.groups["coupon"]}})
-    return GroupedHistories.from_log(
-        type(log).from_tables(schema, {"coupon": log.events["coupon"]}, {"coupon": log.objects["coupon"]})
-    )
+    return GroupedHistories.from_log(a_log(5, ["coupon"]))
 
 
 def compare(page: Page, model: ATRank, histories: GroupedHistories, behaviors: list[list[Any]], group: str) -> None:
@@ -90,7 +87,7 @@ def compare(page: Page, model: ATRank, histories: GroupedHistories, behaviors: l
     given = [dict(zip(("group", "action", "object", "elapsed"), behavior, strict=True)) for behavior in behaviors]
     found = page.evaluate("([b, g, o]) => atrankLive.run(atrankLive.model, b, g, o)", [given, number, objects])
     batch, order = batch_of(histories, behaviors, group, objects)
-    explained, n = model.explain(batch), len(order)
+    explained, n = explain(model, batch), len(order)
     with torch.no_grad():
         scores = model(batch).scores[0]
     torch.testing.assert_close(torch.tensor(found["scores"], dtype=torch.float32), scores, atol=1e-4, rtol=1e-4)
@@ -108,12 +105,10 @@ def compare(page: Page, model: ATRank, histories: GroupedHistories, behaviors: l
         )
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_the_page_computes_what_torch_computes(visit, tmp_path: Path, histories, coupons, name: str):
-    options = OPTIONS[name]
-    if options.get("object_bias") or options.get("ranked") == "raw":
-        histories = coupons  # queries have no id, and groups differ in width
-    model = model_of(histories, seed=3, **options)
+@pytest.mark.parametrize("way", VARIANTS)
+def test_the_page_computes_what_torch_computes(visit, tmp_path: Path, histories, coupons, way: str):
+    histories = coupons if fitting(VARIANTS[way]) else histories
+    model, _ = a_model(way, histories, seed=3)
     page, troubles = visit(page_of(tmp_path, browser_document(model, histories, [])))
     rng = np.random.default_rng(0)
     for group in histories.groups:
@@ -121,7 +116,7 @@ def test_the_page_computes_what_torch_computes(visit, tmp_path: Path, histories,
             compare(page, model, histories, random_behaviors(rng, histories, count), group)
     # an edge of a bucket, from below and from it
     edges = model.embedding("coupon").time.edges.tolist()
-    if model.config.time == "continuous":
+    if VARIANTS[way].get("time") == "continuous":
         edges = edges[:4]  # years, taken as raw numbers of days, are beyond the precision of torch's 32 bits
     coupon = list(histories.groups).index("coupon")
     compare(page, model, histories, [[coupon, 0, 1, edge - late] for edge in edges for late in (0, 1)], "coupon")
@@ -129,8 +124,7 @@ def test_the_page_computes_what_torch_computes(visit, tmp_path: Path, histories,
 
 
 def test_a_page_of_three_groups_with_the_authors_choices(visit, tmp_path: Path, histories):
-    options = {name: value for name, value in OPTIONS["authors"].items() if name != "object_bias"}
-    model = model_of(histories, **options)
+    model, _ = a_model("authors", histories)
     page, _ = visit(page_of(tmp_path, browser_document(model, histories, [])))
     for count in (0, 4, 9):
         compare(page, model, histories, random_behaviors(np.random.default_rng(count), histories, count), "item")
@@ -149,14 +143,14 @@ def test_behaviors_of_a_group_that_the_model_does_not_read(visit, tmp_path: Path
 
 
 def test_a_document_of_another_format_is_refused(visit, tmp_path: Path, histories):
-    document = browser_document(model_of(histories), histories, []) | {"format": "atrank-browser-0"}
+    document = browser_document(a_model("atrank", histories)[0], histories, []) | {"format": "atrank-browser-0"}
     _, troubles = visit(page_of(tmp_path, document))
     assert len(troubles) == 1
     assert "a document of format atrank-browser-0, not atrank-browser-1" in troubles[0]
 
 
 def test_colors_are_those_of_the_figures(visit, tmp_path: Path, histories):
-    page, _ = visit(page_of(tmp_path, browser_document(model_of(histories), histories, [])))
+    page, _ = visit(page_of(tmp_path, browser_document(a_model("atrank", histories)[0], histories, [])))
     assert page.evaluate("atrankLive.colors") == {
         "panel": PANEL,
         "ink": INK,
@@ -167,7 +161,7 @@ def test_colors_are_those_of_the_figures(visit, tmp_path: Path, histories):
 
 
 def test_names_from_a_log_are_text_never_markup(visit, tmp_path: Path, histories):
-    document = browser_document(model_of(histories), histories, [])
+    document = browser_document(a_model("atrank", histories)[0], histories, [])
     document["groups"][0]["objects"]["ids"][0] = "<img src=x onerror=alert(1)>"
     page, troubles = visit(page_of(tmp_path, document))
     page.get_by_role("button", name="Add", exact=True).click()

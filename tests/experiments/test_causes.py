@@ -14,7 +14,6 @@ from atrank_lib.samples import prepare, split
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
 from experiments import causes
-from experiments.causes import Truth
 from tests.interpret.models import GROUPS, HISTORIES, LOG, a_model
 
 
@@ -72,7 +71,6 @@ def test_what_is_shared_is_equal_and_known() -> None:
 
 @pytest.mark.parametrize("target", GROUPS)
 def test_the_truth_stands_beside_each_behavior(target: str, market: Marketplace) -> None:
-    assert isinstance(market.truth, Truth)
     histories, parts = prepare(market.log, "validated", [target])
     samples = parts.test[target]
     known = causes.caused(market.truth, histories, samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atrank_lib import EventLog
+from atrank_lib import EventLog, Recipe
 from atrank_lib.runs import load_run, train_run
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
@@ -91,8 +92,8 @@ def test_a_cell_made_in_another_way_is_neither_kept_nor_lost(data, log, tmp_path
             r"bpr-mf-seed0\.json was made with another recipe; give --force",
         ),
         ({"seed": 9}, "was made with another seed"),
-        ({"recipe": {**record["recipe"], "momentum": 1}}, "other settings than this version knows"),
-        ({"model": "no such"}, "other settings than this version knows"),
+        ({"recipe": {**record["recipe"], "momentum": 1}}, "other settings than are known here"),
+        ({"model": "no such"}, "other settings than are known here"),
         ({"data_fingerprint": "another"}, "was made with another data_fingerprint"),
     ):
         file.write_text(json.dumps({**record, **other}))
@@ -165,10 +166,16 @@ def test_a_user_who_touched_every_object_is_one_clear_error(log, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_fails_is_named_and_the_others_are_done(tmp_path, workers):
-    jobs = {
+    jobs: dict[str, Callable[[], object]] = {
         "first": partial(exec, "raise ValueError('no such thing')"),
         "second": partial(Path.touch, tmp_path / "done"),
         "third": partial(exec, "raise MemoryError"),  # which says nothing
+        "fourth": partial(Recipe, epochs="many"),  # an error that no process can send to another
     }
-    assert sorted(run_all(jobs, workers, "jobs")) == ["first: no such thing", "third: MemoryError"]
+    failures = run_all(jobs, workers, "jobs")
+    assert sorted(line.splitlines()[0] for line in failures) == [
+        "first: no such thing",
+        "fourth: 1 validation error for Recipe",
+        "third: MemoryError",
+    ]
     assert (tmp_path / "done").exists()

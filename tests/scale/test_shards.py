@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from atrank_lib.batches import Samples
 from atrank_lib.cli import app
-from atrank_lib.evaluation import AverageUserAUC, user_aucs
+from atrank_lib.evaluation import AverageUserAUC, evaluate
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog, read_log
@@ -25,14 +25,15 @@ from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.samples import Protocol, Split, prepare
 from atrank_lib.scale import Shards
-from atrank_lib.training import Part, Recipe, Training
+from atrank_lib.tasks import TaskRecipe, TaskSteps
+from atrank_lib.training import Part, Training
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from tests.models import a_log
 from tests.sharded import write
 
 SIZES = {"embedding_size": 4, "hidden": 8, "spaces": 2}
-RECIPE = Recipe(epochs=2, batch_size=32, negatives=2, loss="pairwise", patience=None, average=0.9)
+RECIPE = TaskRecipe(epochs=2, batch_size=32, negatives=2, loss="pairwise", patience=None, average=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +108,12 @@ def test_popularity_is_that_of_all_shards(prepared: tuple[GroupedHistories, Spli
         assert ((own == 0) & (counts > 0))[drawn[name][:, 1:]].any()
 
 
-def training_of(parts: Sequence[Part], whole: GroupedHistories, recipe: Recipe = RECIPE, sizes: Any = None) -> Training:
+def training_of(
+    parts: Sequence[Part], whole: GroupedHistories, recipe: TaskRecipe = RECIPE, sizes: Any = None
+) -> Training:
     torch.manual_seed(0)
     model = ATRank(whole.schema, whole.vocabularies, ATRankConfig.model_validate(SIZES))
-    return Training(model, parts, recipe, seed=5, sizes=sizes)
+    return Training(model, parts, recipe, seed=5, sizes=sizes, steps=TaskSteps)
 
 
 def trained(training: Training) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
@@ -164,7 +167,7 @@ def test_an_epoch_sees_all_shards_and_one_at_a_time(prepared: tuple[GroupedHisto
     _, entries = trained(training)
     everything = sum(len(samples) for samples in split.train.values())
     assert [entry["samples"] for entry in entries] == [everything] * 4
-    assert [entry["steps"] for entry in entries] == [training.steps_of_an_epoch()] * 4
+    assert [entry["steps"] for entry in entries] == [sum(map(training.steps.count, shards.sizes))] * 4
     assert entries[-1]["loss"] < entries[0]["loss"]
     epochs = [counted.loaded[i : i + 8] for i in range(0, 32, 8)]  # each with a validation
     assert len(counted.loaded) == 32
@@ -184,8 +187,9 @@ def test_users_of_all_shards_count_alike(prepared: tuple[GroupedHistories, Split
         for part in shards:
             for which, seed, negatives in (("validation", part.number, 1), ("test", 8 + part.number, 3)):
                 samples = {name: getattr(part.split, which)[name]}
-                aucs = user_aucs(training.model, part.histories, samples, negatives=negatives, seed=seed)
-                found[which] += aucs[name].per_user.tolist() if aucs else []
+                if len(samples[name]):
+                    judged = evaluate(training.model, part.histories, samples, negatives=negatives, seed=seed)
+                    found[which] += judged.per_user.tolist()
         assert len(found["test"]) > 20
         assert validated[name] == pytest.approx(np.mean(found["validation"]))
         assert tested.targets[name] == pytest.approx(np.mean(found["test"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 from unittest import mock
 
 import numpy as np
@@ -12,50 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.runs import MODELS
-from atrank_lib.samples import build_batch, moments
-from atrank_lib.serve.ranker import Ranker, best_first
-from tests.random_logs import random_log
+from atrank_lib.model import ATRank
+from atrank_lib.ranking import Model
+from atrank_lib.samples import build_batch
+from atrank_lib.serve.ranker import Ranker, best_first, moments
+from tests.models import WAYS, make
 
-SMALL = {"embedding_size": 4, "hidden": 8}
-# q_t of a group with two features is as wide as hidden here, so that it may be ranked raw
-WAYS: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in MODELS),
-    ("atrank", {"task_heads": True}),
-    ("atrank", {"ranking": "mlp"}),
-    ("atrank", {"target_residual": True}),
-    ("atrank", {"target_attention": "shared"}),
-    ("atrank", {"told": "raw"}),
-    ("atrank", {"attention": "dot", "residual": "attended", "blocks": 2}),
-    ("atrank", {"spaces": (5, 3), "blocks": 0}),
-    ("atrank", {"time": "one_hot", "linear_projection": True}),
-    ("atrank", {"object_bias": True}),
-    ("atrank", {"ranked": "raw", "object_bias": True, "ranking": "mlp"}),
-]
+Pairs = list[tuple[int, int, int]]  # user, object, moment
 
 
-def make(name: str, seed: int = 4, **options: Any) -> tuple[Any, GroupedHistories]:
-    """A model with weights that make everything it has felt, and the histories of a random log."""
-    histories = GroupedHistories.from_log(random_log(seed, users=7, behaviors=60, objects=30, times=40))
-    schema = histories.schema
-    if "object_bias" in options or "ranked" in options:  # only some groups can
-        groups = {"coupon": schema.groups["coupon"]}
-        schema = schema.model_copy(update={"groups": groups})
-        log = random_log(seed, users=7, behaviors=60, objects=30, times=40)
-        parts = ({g: log.events[g] for g in groups}, {g: log.objects[g] for g in groups})
-        histories = GroupedHistories.from_log(type(log)(schema, *parts))
-    config = MODELS[name].Config
-    spaces = {"spaces": 2} if name == "atrank" else {}
-    chosen = {k: v for k, v in {**SMALL, **spaces, **options}.items() if k in config.model_fields}
-    torch.manual_seed(seed)
-    model = MODELS[name](schema, histories.vocabularies, config(**chosen))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape) * 0.3)
-    return model.eval(), histories
+def atrank() -> tuple[ATRank, GroupedHistories]:
+    model, histories = make("atrank")
+    return cast(ATRank, model), histories
 
 
-def one_by_one(model: Any, histories: GroupedHistories, group: str, pairs: list[tuple[int, int, int]]) -> list[float]:
+def one_by_one(model: Model, histories: GroupedHistories, group: str, pairs: Pairs) -> list[float]:
     """Scores of (user, object, time), a history for each."""
     users, rows, times = (torch.tensor(column) for column in zip(*pairs, strict=True))
     batch = build_batch(histories, moments(histories, group, users, times), rows[:, None], model.histories)
@@ -63,16 +34,16 @@ def one_by_one(model: Any, histories: GroupedHistories, group: str, pairs: list[
         return model(batch).scores[:, 0].tolist()
 
 
-def random_pairs(histories: GroupedHistories, group: str, count: int, seed: int = 0) -> list[tuple[int, int, int]]:
+def random_pairs(histories: GroupedHistories, group: str, count: int, seed: int = 0) -> Pairs:
     """Few users and moments, so that histories recur; some moments are before all behaviors."""
     rng = np.random.default_rng(seed)
     numbers = (rng.integers(n, size=count) for n in (len(histories), len(histories.catalogs[group]), 4))
     return [(u, o, 15 * t - 10) for u, o, t in zip(*(n.tolist() for n in numbers), strict=True)]
 
 
-@pytest.mark.parametrize(("name", "options"), WAYS, ids=[f"{n}-{'-'.join(o)}" for n, o in WAYS])
-def test_pairs_score_as_one_by_one(name: str, options: dict[str, Any]) -> None:
-    model, histories = make(name, **options)
+@pytest.mark.parametrize("way", WAYS)
+def test_pairs_score_as_one_by_one(way: str) -> None:
+    model, histories = make(way)
     for group in list(histories.groups)[-2:]:
         pairs = random_pairs(histories, group, 40)
         users, objects, times = (torch.tensor(column) for column in zip(*pairs, strict=True))
@@ -87,9 +58,9 @@ def test_pairs_score_as_one_by_one(name: str, options: dict[str, Any]) -> None:
         )
 
 
-@pytest.mark.parametrize(("name", "options"), WAYS, ids=[f"{n}-{'-'.join(o)}" for n, o in WAYS])
-def test_all_objects_score_as_one_by_one(name: str, options: dict[str, Any]) -> None:
-    model, histories = make(name, **options)
+@pytest.mark.parametrize("way", WAYS)
+def test_all_objects_score_as_one_by_one(way: str) -> None:
+    model, histories = make(way)
     group = list(histories.groups)[-1]
     users = torch.arange(len(histories))
     samples = moments(histories, group, users, torch.full_like(users, 20))
@@ -101,7 +72,7 @@ def test_all_objects_score_as_one_by_one(name: str, options: dict[str, Any]) -> 
 
 
 def test_without_a_moment_all_of_the_log_is_history() -> None:
-    model, histories = make("atrank")
+    model, histories = atrank()
     ranker = Ranker(model, histories, "item")
     users, objects = torch.tensor([0, 1, 0]), torch.tensor([3, 4, 5])
     last = 1 + max(int(g.timestamps.max()) for g in histories.groups.values())
@@ -110,7 +81,7 @@ def test_without_a_moment_all_of_the_log_is_history() -> None:
 
 
 def test_every_history_is_encoded_once_and_the_objects_side_once() -> None:
-    model, histories = make("atrank")
+    model, histories = atrank()
     pairs = random_pairs(histories, "item", 200)
     users, objects, times = (torch.tensor(column) for column in zip(*pairs, strict=True))
     with (
@@ -129,7 +100,7 @@ def test_every_history_is_encoded_once_and_the_objects_side_once() -> None:
 @pytest.mark.parametrize("count", [50, 1_000])
 def test_no_step_is_larger_than_a_chunk(count: int) -> None:
     """However many pairs there are, and however many of them are of one user."""
-    model, histories = make("atrank")
+    model, histories = atrank()
     pairs = random_pairs(histories, "item", count)
     pairs += [(0, row % 33, 20) for row in range(count)]
     users, objects, times = (torch.tensor(column) for column in zip(*pairs, strict=True))
@@ -143,7 +114,7 @@ def test_no_step_is_larger_than_a_chunk(count: int) -> None:
     assert max(sizes) <= 64
     assert sum(sizes) < 1.5 * len(pairs) + 64  # little is padded
     longest = sum(int(g.offsets.diff().max()) for g in histories.groups.values())
-    assert max(len(call.args[0].slots) for call in encode.call_args_list) <= max(8 * 64, longest)
+    assert max(len(call.args[0].packing.owner) for call in encode.call_args_list) <= max(8 * 64, longest)
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, 3.0]), min_size=1, max_size=40), st.integers(0, 45))
@@ -154,7 +125,7 @@ def test_best_first_is_the_beginning_of_a_stable_sort(values: list[float], count
 
 
 def test_ties_keep_the_order_of_the_objects_table() -> None:
-    model, histories = make("atrank")
+    model, histories = atrank()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -163,7 +134,7 @@ def test_ties_keep_the_order_of_the_objects_table() -> None:
 
 
 def test_only_some_objects_are_ranked() -> None:
-    model, histories = make("atrank")
+    model, histories = atrank()
     everything = Ranker(model, histories, "item").top("steady", 99, include_seen=True)
     some = Ranker(model, histories, "item", torch.tensor([9, 2, 31, 2])).top("steady", 99, include_seen=True)
     ids = {histories.catalogs["item"].object_ids[row] for row in (2, 9, 31)}
@@ -175,20 +146,28 @@ def test_only_some_objects_are_ranked() -> None:
 
 
 def test_a_model_that_scores_nan_is_refused_and_its_mode_kept() -> None:
-    model, histories = make("atrank")
+    model, histories = atrank()
     model.train()
     ranker = Ranker(model, histories, "item")
     ranker.top("steady")
     ranker.score(torch.tensor([0]), torch.tensor([0]))
     assert model.training
     with torch.no_grad():
-        model.target.feed_forward[0].bias.fill_(float("nan"))
+        model.get_parameter("target.feed_forward.0.bias").fill_(float("nan"))
     with pytest.raises(ValueError, match="a score is NaN"):
         ranker.top("steady")
     assert model.training
 
 
+def test_objects_that_the_ranker_was_not_made_for() -> None:
+    for way in ("atrank", "bpr-mf"):
+        model, histories = make(way)
+        ranker = Ranker(model, histories, "item", torch.tensor([1, 4, 6]))
+        with pytest.raises(ValueError, match=r"objects \[0, 5\] are not among those"):
+            ranker.score(torch.tensor([0, 1, 2, 3]), torch.tensor([4, 5, 0, 5]))
+
+
 def test_unknown_group() -> None:
-    model, histories = make("atrank")
+    model, histories = atrank()
     with pytest.raises(ValueError, match=r"target group: \['shop'\]"):
         Ranker(model, histories, "shop")
