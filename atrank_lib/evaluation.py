@@ -196,8 +196,7 @@ def score_candidates(
 def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     """Average user AUC of scored samples, the positives in column 0.
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> samples = split(GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)).test["item"]
+    >>> samples = split(histories).test["item"]
     >>> float(user_auc(samples[:2], torch.tensor([[2.0, 1.0, 3.0], [2.0, 1.0, 0.0]])))  # 1/2 and 1
     0.75
     """

@@ -129,11 +129,10 @@ class BehaviorModel(Model[Read]):
 class ATRank(BehaviorModel[Encoding]):
     """The model of the paper for any schema; every group's target can be scored, whichever groups the histories hold.
 
-    >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(hidden=64))
     >>> samples = split(histories).test["item"][:2]
     >>> batch = build_batch(histories, samples, torch.tensor([[0, 1, 2], [3, 4, 5]]))
-    >>> model(batch).scores.shape, model.encode(batch).behaviors.shape == (int(batch.packing.lengths.sum()), 64)
-    (torch.Size([2, 3]), True)
+    >>> model(batch).scores.shape, model.encode(batch).behaviors.shape
+    (torch.Size([2, 3]), torch.Size([54, 128]))
     """
 
     def __init__(

@@ -183,7 +183,7 @@ def build_batch(
 
     >>> samples = split(histories).test["item"][:2]
     >>> build_batch(histories, samples, samples.objects[:, None], groups=["item"]).packing.lengths.tolist()
-    [20, 9]
+    [20, 8]
     """
     used = check_groups(histories.schema, tuple(histories.groups) if groups is None else groups, "history groups")
     parts, owners, places = {}, [], []

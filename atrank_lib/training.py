@@ -91,7 +91,11 @@ class Part:
 
 
 class FitResult(BaseModel):
-    """What training did: one entry per epoch, as written to ``metrics.json``."""
+    """What training did: one entry per epoch, as written to ``metrics.json``.
+
+    >>> FitResult(epochs=[{"epoch": 1, "loss": 0.6}], best_epoch=1, steps=40).finished
+    False
+    """
 
     epochs: list[dict[str, Any]] = []
     best_epoch: int = 0  # counted from 1; the last epoch when there is no validation set
@@ -333,10 +337,8 @@ def fit(
         ValueError: unknown recipe, or no training samples.
         FloatingPointError: the loss is no longer finite.
 
-    >>> model = ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=8, hidden=16))
-    >>> result = fit(model, histories, split(histories), Recipe(batch_size=64, epochs=2), max_steps=3, progress=False)
-    >>> result.steps, result.epochs[0]["loss"] > 0
-    (3, True)
+    >>> fit(model, histories, split(histories), Recipe(batch_size=64), max_steps=3, progress=False).steps
+    3
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:

@@ -62,12 +62,12 @@ from atrank_book import check
 from atrank_book.figures import INK, direct_label, group_color
 from atrank_lib import RECIPES, ATRank, ATRankConfig, EventLog, GroupedHistories, NegativeSampler, Recipe, batches, fit
 from atrank_lib.log.sharded import shard_of
-from atrank_lib.negatives import Part, draw_candidates
+from atrank_lib.negatives import draw_candidates
 from atrank_lib.ranking import pairwise_loss
 from atrank_lib.runs import train_run
 from atrank_lib.samples import prepare
 from atrank_lib.scale import Execution, Processes, ScaledSteps, Shards
-from atrank_lib.training import Training
+from atrank_lib.training import Part, Training
 from data_scripts.shard import write
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
@@ -345,8 +345,8 @@ print(ibis.to_sql(counts, dialect="pyspark"))
 
 # %%
 shop = simulate(MarketplaceConfig(users=200, behaviors=20, seed=seed))
-shop.log.write(folder / "shop")
-sharded = write(folder / "shop", folder / "in_4", shards=4)
+shop.log.write(folder / "shop", overwrite=True)
+sharded = write(folder / "shop", folder / "in_4", shards=4, overwrite=True)
 sizes = pd.DataFrame([extent[None]._asdict() for extent in sharded.extents()]).rename_axis("shard")
 sizes[["users", "behaviors"]]
 
@@ -379,7 +379,7 @@ for name, part in cuts.train.items():
 # the result must be the same, bit by bit.
 
 # %%
-one = Shards.survey(write(folder / "shop", folder / "in_1", shards=1), "validated")
+one = Shards.survey(write(folder / "shop", folder / "in_1", shards=1, overwrite=True), "validated")
 short = Recipe(epochs=2, batch_size=64, loss="pairwise", negatives=4, learning_rate=5e-3, patience=None)
 tiny = ATRankConfig(embedding_size=8, hidden=16, spaces=2)
 trained, aucs = {}, {}

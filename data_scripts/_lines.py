@@ -11,7 +11,7 @@ import multiprocessing
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,15 +26,15 @@ LONGEST_LINE = 64 << 20  # bytes; a longer "line" is another kind of file
 Parser = Callable[[bytes], tuple]  # one line -> one row; raises ValueError with the reason
 
 
-def parsing_pool(workers: int) -> ProcessPoolExecutor:
-    """The parsing processes, for one file after the other."""
+def parsing_pool(workers: int) -> Executor:
+    """The parsing processes, for one file after the other; one alone is a thread of this process."""
+    if workers == 1:
+        return ThreadPoolExecutor(1)
     # Spawned, not forked: the caller may hold threads (DuckDB, a notebook), which a fork would copy half-alive.
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def parse_lines(
-    path: Path, parser: Parser, schema: pa.Schema, target: Path, pool: ProcessPoolExecutor, ahead: int
-) -> int:
+def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, pool: Executor, ahead: int) -> int:
     """Parse every line of a gzipped file to a parquet file, one row a non-blank line, in file order.
 
     Args:

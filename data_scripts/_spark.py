@@ -44,7 +44,7 @@ def start(spark: Spark, folder: Path) -> SparkSession:
             os.dup2(file.fileno(), 2)
             return builder.getOrCreate()
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
-        lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in said.read_text(errors="replace").splitlines() if line.strip() and line[0] != "\t"]
         raise PreparationError(f"Spark does not start: {error}; it says: {' | '.join(lines[-3:])}") from error
     finally:
         os.dup2(errors, 2)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import importlib
 import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import atrank_lib
-from data_scripts import simulate
 from tools.project import ROOT
 
+PACKAGES = (ROOT / "atrank_lib", ROOT / "book" / "atrank_book", ROOT / "data_scripts", ROOT / "experiments")
 MODULES = sorted(
-    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-    for path in (ROOT / "atrank_lib").rglob("*.py")
+    path.relative_to(package.parent).with_suffix("").as_posix().replace("/", ".")
+    for package in PACKAGES
+    for path in package.rglob("*.py")
     if ">>> " in path.read_text()
 )
 DIRECTIVE = re.compile(r"^\.\. automodule:: (\S+)\n   :members:(.*)$", re.MULTILINE)
@@ -35,7 +39,9 @@ def documented(module: ModuleType) -> Iterator[tuple[str, Any]]:
         if getattr(found, "__module__", None) == module.__name__ and (inspect.isclass(found) or callable(found)):
             yield name, found
             members = vars(found).items() if inspect.isclass(found) else ()
-            yield from ((f"{name}.{part}", member) for part, member in members if not part.startswith("__"))
+            for part, member in members:  # but not what another module defined
+                if not part.startswith("__") and getattr(member, "__module__", module.__name__) == module.__name__:
+                    yield f"{name}.{part}", member
 
 
 def examples(found: Any) -> list[doctest.Example]:
@@ -43,30 +49,31 @@ def examples(found: Any) -> list[doctest.Example]:
     return doctest.DocTestParser().get_examples(text) if isinstance(text, str) else []
 
 
+@cache
+def shared() -> dict[str, Any]:
+    """What all examples may use: what the lines on the API page define."""
+    (lines,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "book" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    return names
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_give_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulate, "simulate", simulated)
+def test_examples_give_what_they_show(name: str, tmp_path: Path) -> None:
     module = importlib.import_module(name)
-    runner, said = doctest.DocTestRunner(verbose=False), list[str]()
+    runner, said, tried = doctest.DocTestRunner(verbose=False), list[str](), 0
     for place, found in documented(module):
         if shown := examples(found):
-            test = doctest.DocTest(shown, dict(vars(module)), place, module.__file__, None, found.__doc__)
+            tried += 1
+            own = {"model": copy.deepcopy(shared()["model"]), "folder": tmp_path / str(tried)}  # for it to change
+            own["folder"].mkdir()
+            private = place.startswith("_")  # no reader comes across it
+            starred = {n: value for n, value in vars(module).items() if private or not n.startswith("_")}
+            test = doctest.DocTest(shown, starred | shared() | own, place, module.__file__, None, found.__doc__)
+            torch.manual_seed(0)
             runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
-
-
-SIMULATE = simulate.simulate
-
-
-@cache
-def market(users: int) -> simulate.Marketplace:
-    return SIMULATE(simulate.MarketplaceConfig(users=users))
-
-
-def simulated(config: simulate.MarketplaceConfig) -> simulate.Marketplace:
-    """The same small marketplace for all examples."""
-    assert config == simulate.MarketplaceConfig(users=config.users)
-    return market(config.users)
+    assert tried, "there are examples, but in no docstring of a function, class or module"
 
 
 def on_the_pages() -> dict[str, list[str]]:
@@ -78,7 +85,7 @@ def on_the_pages() -> dict[str, list[str]]:
 def test_everything_that_the_package_exports_is_on_a_page() -> None:
     shown = on_the_pages()
     for name in atrank_lib.__all__:
-        module = getattr(getattr(atrank_lib, name), "__module__", "atrank_lib.recipes")  # a constant
+        module = getattr(getattr(atrank_lib, name), "__module__", "atrank_lib.training")  # a constant
         assert module in shown, f"{name} of {module}"
         assert not shown[module] or name in shown[module]
 

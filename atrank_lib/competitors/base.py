@@ -28,7 +28,7 @@ class Competitor(BehaviorModel[Any]):
     ``encode`` reads histories, ``score`` compares them with any number of candidates. A competitor brings its layers
     (``add_layers``), and either ``user`` or both of these.
 
-    >>> from atrank_lib.competitors import DIN
+    >>> from atrank_lib.competitors.din import DIN
     >>> samples = split(histories).test["item"][:2]
     >>> model = DIN(histories.schema, histories.vocabularies)
     >>> model(build_batch(histories, samples, samples.objects[:, None])).scores.shape

@@ -17,9 +17,6 @@ def popularity(
 ) -> Float[Tensor, "s c"]:
     """How often an object was a training target, whoever asks.
 
-    >>> from atrank_lib.samples import split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> parts = split(histories)
     >>> test, everything = parts.test["item"][:1], torch.arange(1_000)[None]
     >>> int(popularity(histories, test, everything, parts.train["item"]).sum()) == len(parts.train["item"])
@@ -36,9 +33,6 @@ def last_category(
 
     Ties, and users without such a behavior, are decided by popularity.
 
-    >>> from atrank_lib.samples import split
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
     >>> parts = split(histories)
     >>> test, everything = parts.test["item"][:1], torch.arange(1_000)[None]
     >>> best = last_category(histories, test, everything, parts.train["item"]).argmax()

@@ -40,7 +40,7 @@ def explain(model: ATRank, batch: Batch) -> Explanation:
 
     >>> samples = split(histories).test["item"][:2]
     >>> explain(model, build_batch(histories, samples, samples.objects[:, None])).groups.shape
-    torch.Size([2, 28])
+    torch.Size([2, 34])
     """
     c, packing, matrices = model.project(batch), batch.packing, []
     for number in range(len(model.blocks)):

@@ -46,8 +46,6 @@ class EventLog:
         objects: for each group one row an object: object_id (str, unique) and the features of the schema:
             categorical as str (missing = unknown), tokens as lists of str, continuous as float64 (NaN = missing).
 
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> log = simulate(MarketplaceConfig(users=40)).log
     >>> log.summary()["behaviors"].to_dict()
     {'item': 870, 'query': 431, 'coupon': 327, 'all groups': 1628}
     >>> log.events["item"].columns.tolist()

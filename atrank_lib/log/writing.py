@@ -58,11 +58,9 @@ def writing_file(path: str | Path) -> Iterator[Path]:
         OSError: it cannot be written. One line says which file, why, and what to do; the kind of the error (such as
             PermissionError) is kept.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     with writing_file(Path(folder) / "numbers.txt") as beside:
-    ...         _ = beside.write_text("1 2 3")
-    ...     (Path(folder) / "numbers.txt").read_text()
+    >>> with writing_file(folder / "numbers.txt") as beside:
+    ...     _ = beside.write_text("1 2 3")
+    >>> (folder / "numbers.txt").read_text()
     '1 2 3'
     """
     with explained(path) as (target, beside):

@@ -110,6 +110,9 @@ def train_run(
             with other settings (more epochs are allowed), or is damaged.
         ValueError: an unknown model, group or protocol.
         OSError: ``out`` cannot be written to.
+
+    >>> train_run(log, folder / "run", recipe=Recipe(epochs=1), max_steps=2, progress=False).steps
+    2
     """
     with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
         config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
@@ -204,12 +207,8 @@ def load_run(run: Path | str) -> Run:
     Raises:
         RunError: the folder holds no finished run.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> log, recipe = simulate(MarketplaceConfig(users=40)).log, Recipe(epochs=1)
-    >>> with TemporaryDirectory() as folder:
-    ...     _ = train_run(log, Path(folder) / "run", recipe=recipe, max_steps=2, progress=False)
-    ...     run = load_run(Path(folder) / "run")
+    >>> _ = train_run(log, folder / "run", recipe=Recipe(epochs=1), max_steps=2, progress=False)
+    >>> run = load_run(folder / "run")
     >>> run.config.model, run.histories_of(log)
     ('atrank', GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors))
     """

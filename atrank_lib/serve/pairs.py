@@ -66,13 +66,9 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
         EventLogError: every problem of the file, with its rows: a missing column or value, a user without behavior
             in the log, an object that is not in the group's objects table, a moment far from the log, no row at all.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> from data_scripts.simulate import MarketplaceConfig, simulate
-    >>> histories = GroupedHistories.from_log(simulate(MarketplaceConfig(users=40)).log)
-    >>> with TemporaryDirectory() as folder:
-    ...     file = Path(folder) / "pairs.csv"
-    ...     pd.DataFrame({"user_id": ["user1", "user0"], "object_id": ["item7", "item9"]}).to_csv(file, index=False)
-    ...     pairs = read_pairs(file, histories, "item")
+    >>> table = pd.DataFrame({"user_id": ["user1", "user0"], "object_id": ["item7", "item9"]})
+    >>> table.to_csv(folder / "pairs.csv", index=False)
+    >>> pairs = read_pairs(folder / "pairs.csv", histories, "item")
     >>> len(pairs), pairs.times is None, histories.user_ids[pairs.users.numpy()].tolist()
     (2, True, ['user1', 'user0'])
     """

@@ -32,8 +32,8 @@ app = typer.Typer()
 app.command()(amazon.main)
 
 
-def prepare(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in (*arguments, "--workers", 2)])
+def prepare(*arguments: object, workers: int = 1) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in (*arguments, "--workers", workers)])
 
 
 def names(folder: Path) -> list[str]:
@@ -102,8 +102,10 @@ def assert_is(log: EventLog, events: list[tuple], categories: dict[str, str | No
     assert {item: None if pd.isna(leaf) else leaf for item, leaf in found.items()} == categories
 
 
-def test_pair_of_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    result = prepare("--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", pair[0].parent)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pair_of_files(pair: tuple[Path, Path], tmp_path: Path, workers: int) -> None:
+    call = ("--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", pair[0].parent)
+    result = prepare(*call, workers=workers)
     assert result.exit_code == 0, result.output
     log = EventLog.read(tmp_path / "log")
     assert list(log.events["item"]["object_id"]) == ["i2", "i3", "i1", "i1", "007", "i1"]
@@ -133,7 +135,7 @@ def test_random_pair_over_many_chunks(tmp_path: Path, monkeypatch: pytest.Monkey
     paths[0].write_bytes(
         gzip.compress(b"\n" + gzip.decompress(paths[0].read_bytes()).replace(b"\n", b"\n\n", 9).rstrip())
     )
-    result = prepare("--category", "Toys", "--out", tmp_path / "log", "--raw-dir", tmp_path / "raw")
+    result = prepare("--category", "Toys", "--out", tmp_path / "log", "--raw-dir", tmp_path / "raw", workers=2)
     assert result.exit_code == 0, result.output
     assert not result.stderr
     assert_is(EventLog.read(tmp_path / "log"), *by_hand(reviews, products))
@@ -226,11 +228,16 @@ BROKEN: dict[str, tuple[int, Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_files_leave_nothing_behind(case: str, pair: tuple[Path, Path], tmp_path: Path) -> None:
+# in this process, and some in processes, from which errors come back
+TRIED = [*((case, 1) for case in BROKEN), ("bad literal", 2), ("truncated meta", 2)]
+
+
+@pytest.mark.parametrize(("case", "workers"), TRIED)
+def test_broken_files_leave_nothing_behind(case: str, workers: int, pair: tuple[Path, Path], tmp_path: Path) -> None:
     which, spoil, message = BROKEN[case]
     spoil(pair[which])
-    result = prepare("--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", pair[0].parent)
+    call = ("--category", "Electronics", "--out", tmp_path / "log", "--raw-dir", pair[0].parent)
+    result = prepare(*call, workers=workers)
     assert result.exit_code == 1
     assert re.search(f"^error: .*{re.escape(pair[which].name)}.*{message}", result.stderr)
     assert result.stderr.count("\n") == 1
