@@ -225,7 +225,7 @@ def test_a_chapter_is_offered_as_notebook_and_as_python(project: Project, pages:
 
 
 def test_words_are_spelled_as_in_american_dictionaries():
-    places = ["book", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "atrank_lib", "data_scripts", "experiments"]
+    places = ["book", *sorted(path.name for path in ROOT.glob("*.md")), "atrank_lib", "data_scripts", "experiments"]
     command = [
         sys.executable,
         "-m",
