@@ -21,7 +21,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.log.writing import explain, write_text, writing_file
+from atrank_lib.log.writing import explain, write_text
 from atrank_lib.ranking import Model
 from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
 from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
@@ -131,8 +131,7 @@ def train_run(
             tidy(out)
             # before all else: whatever comes to an end from here on can be resumed
             write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
-            with writing_file(out / "vocabularies.json") as beside:
-                vocabularies.write(beside)
+            vocabularies.write(out / "vocabularies.json")
         training = Training(
             network,
             parts,
