@@ -146,7 +146,7 @@ ROWS = [
     {
         "what": "all2all: mini-batches of all tasks, fully shuffled",
         "function": "samples.batches",
-        "test": "test_samples.test_training_batches_are_shuffled_by_their_generator",
+        "test": "test_batches.test_training_batches_are_shuffled_by_their_generator",
         "authors": "none: the multi-behavior part was not published",
         "switches": [],
     },
