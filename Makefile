@@ -32,6 +32,8 @@ TESTS ?=
 REPOSITORY ?=
 # Threads that wait for one another do so without spinning long: beside other work they would take each other's time.
 export GOMP_SPINCOUNT ?= 1000
+# Kernels, tools and tests are hundreds of processes that import the same modules: these are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 PY := $(VENV)/bin/python
