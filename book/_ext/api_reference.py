@@ -1,8 +1,10 @@
-"""The API reference: pydantic models list their fields, with what may be in them, instead of a signature of types."""
+"""The API reference: pydantic models list their fields, with what may be in them, instead of a signature of types,
+and a class as a default goes by its name."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from docutils import nodes
@@ -18,11 +20,14 @@ def is_model(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, BaseModel)
 
 
-def without_types(
+def readable(
     app: Sphinx, what: str, name: str, found: Any, options: object, signature: str | None, returned: str | None
-) -> tuple[str, None] | None:
-    """A model's arguments are its fields, which follow."""
-    return ("(**fields)", None) if is_model(found) else None
+) -> tuple[str, str | None] | None:
+    """A model's arguments are its fields, which follow. ``<class 'a.B'>`` is no Python, so Sphinx would leave the
+    whole signature as it is, with full names that do not break."""
+    if is_model(found):
+        return "(**fields)", None
+    return (re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", signature), returned) if signature else None
 
 
 def with_fields(app: Sphinx, what: str, name: str, found: Any, options: object, lines: list[str]) -> None:
@@ -59,6 +64,6 @@ class Names(SphinxDirective):
 
 def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("api-names", Names)
-    app.connect("autodoc-process-signature", without_types)
+    app.connect("autodoc-process-signature", readable)
     app.connect("autodoc-process-docstring", with_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
