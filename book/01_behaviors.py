@@ -29,7 +29,7 @@
 # - see how far one gets without learning anything, and how far one could get.
 #
 # **Runtime** (`fast`): about 30 seconds on one core. **Before this**: Python, pandas, a little PyTorch. The symbols are
-# listed in {doc}`notation`. **Modules**: `atrank_lib.log.schema`, `events`, `samples`, `negatives`, `evaluation`.
+# listed in {doc}`notation`. **Modules**: `atrank_lib.log`, `samples`, `negatives`, `evaluation`.
 # ```
 
 # %% tags=["parameters"]

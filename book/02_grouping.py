@@ -29,7 +29,7 @@
 # - measure what copies and padding cost, and what sorting by length costs in return.
 #
 # **Runtime** (`fast`): about 50 seconds on one core. **Before this**: {ref}`ch-behaviors`, tensor indexing in PyTorch.
-# **Modules**: `atrank_lib.grouping`, `atrank_lib.samples`.
+# **Modules**: `atrank_lib.grouping`, `batches`.
 # ```
 
 # %% tags=["parameters"]

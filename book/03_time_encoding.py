@@ -28,7 +28,7 @@
 # - measure whether time helps, and whether the form in which it is given matters.
 #
 # **Runtime** (`fast`): about 50 seconds on one core. **Before this**: {ref}`ch-behaviors`, {ref}`ch-grouping`.
-# **Modules**: `atrank_lib.time_encoding`, `atrank_lib.embedding`. **Paper**: "Behavior Embedding Spaces".
+# **Modules**: `atrank_lib.time_encoding`, `embedding`. **Paper**: "Behavior Embedding Spaces".
 # ```
 
 # %% tags=["parameters"]

@@ -28,7 +28,7 @@
 # - show that attention is blind to order, and find out what time encoding and self-attention each contribute.
 #
 # **Runtime** (`fast`): about a minute on one core. **Before this**: {ref}`ch-time`, {ref}`ch-projection`.
-# **Modules**: `atrank_lib.layout`, `attention`. **Paper**: equations 3 to 6.
+# **Modules**: `atrank_lib.attention`. **Paper**: equations 3 to 6.
 # ```
 
 # %% tags=["parameters"]

@@ -29,7 +29,7 @@
 # - train it on a real log.
 #
 # **Runtime** (`fast`): about 50 seconds on one core. **Before this**: {ref}`ch-behaviors` for the metric,
-# {ref}`ch-attention`. **Modules**: `atrank_lib.ranking`, `model`, `recipes`, `training`. **Paper**: equations 7 and 8.
+# {ref}`ch-attention`. **Modules**: `atrank_lib.ranking`, `model`, `training`. **Paper**: equations 7 and 8.
 # ```
 
 # %% tags=["parameters"]

@@ -29,7 +29,7 @@
 # - weigh tasks, give each a network of its own, free their gradients from conflicts, and see what is worth the trouble.
 #
 # **Runtime** (`fast`): about 40 seconds on one core; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
-# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `training`; `experiments`.
+# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `tasks`; `experiments`.
 # ```
 
 # %% tags=["parameters"]

@@ -30,7 +30,7 @@
 # - read a roofline, and fit how cost grows with histories, batches, spaces and objects.
 #
 # **Runtime** (`fast`): about 20 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
-# {ref}`ch-ranking`. **Modules**: `atrank_lib.samples`, `training`, `fast.row_updates`, `fast.layers`, `fast.kernels`.
+# {ref}`ch-ranking`. **Modules**: `atrank_lib.fast`, `serve`.
 # ```
 
 # %% tags=["parameters"]

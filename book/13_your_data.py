@@ -29,7 +29,7 @@
 # - train, evaluate against floors, explain one user and rank for one user, by command and in Python.
 #
 # **Runtime** (`fast`): about 30 seconds on one core. **Before this**: {ref}`ch-behaviors`; {ref}`ch-interpret` for the
-# words *attention* and *erasure*. **Modules**: `data_scripts.drafting`, `schema`, `events`, `runs`.
+# words *attention* and *erasure*. **Modules**: `atrank_lib.log`, `runs`; `data_scripts.drafting`.
 # ```
 
 # %% tags=["parameters"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,27 @@ def test_a_chapters_figures_and_prose_are_checked_where_they_stand(tmp_path: Pat
     found = [(line, message.split()[0]) for line, message in sorted(check_chapter(chapter))]
     assert [line for line, _ in found] == [4, 7, 7, 7, 10]
     assert found[0][1] == "'0.834'"
+
+
+CARDS = {
+    path.stem: re.findall(r"\*\*Modules\*\*: (.*?)[.]\s", path.read_text().replace("\n# ", " "))
+    for path in Project.at(ROOT).chapters()
+}
+ROWS = [
+    line.split("|")[1:3]
+    for line in (ROOT / "book" / "how_to_use.md").read_text().splitlines()
+    if re.match(r"\| \d+ ", line)
+]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [pytest.param(modules, id=name) for name, found in CARDS.items() for modules in found]
+    + [pytest.param(modules, id=chapter.strip()) for chapter, modules in ROWS],
+)
+def test_modules_named_by_a_card_or_in_how_to_use_exist(named: str):
+    names = re.findall(r"`([\w.]+)`", named)
+    assert names
+    for name in names:
+        top = name.split(".")[0]
+        assert find_spec(name if top in ("atrank_lib", "data_scripts", "experiments") else f"atrank_lib.{name}"), name
