@@ -99,14 +99,13 @@ def example(cause, task, taken):
     for number in np.flatnonzero(groups == cause):
         one = samples[torch.tensor([number])]
         user = histories.user_ids[int(one.users)]
-        label = f"{user}: {cause} leads to {task}"
-        (found,) = examples_of(histories, one, model.histories, LATEST, [label])
+        (found,) = examples_of(histories, one, model.histories, LATEST)
         group = histories.groups[cause]
         age = int(one.times) - int(group.timestamps[place[number]])
         row = [list(histories.groups).index(cause), int(group.actions[place[number]])]
         if user not in taken and [*row, int(group.objects[place[number]]), age] in found["behaviors"]:
             taken.add(user)
-            return found
+            return {**found, "label": f"{user}: {cause} leads to {task}"}
     raise ValueError(f"no {task} was caused by a {cause}")
 
 

@@ -24,6 +24,7 @@ from atrank_lib.log.naming import key
 from atrank_lib.log.units import TICKS, seconds_of
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
+from atrank_lib.samples import build_batch
 from atrank_lib.variants import options_of
 
 FORMAT = "atrank-browser-1"
@@ -52,27 +53,13 @@ def browser_document(model: ATRank, histories: GroupedHistories, examples: Seque
     >>> sorted(browser_document(model, histories, examples=[]))
     ['config', 'examples', 'format', 'groups', 'histories', 'name', 'vocabularies', 'weights']
     """
-    config = options_of(model)
+    options, attention = options_of(model), model.target.attention
+    shared = options.target_attention == "shared" and options.blocks > 0
+    derived = {"sizes": list(attention.sizes), "scale": attention.scale, "shared": shared}
     return {
         "format": FORMAT,
         "name": model.schema.name,
-        "config": {
-            "hidden": config.hidden,
-            "sizes": list(model.target.attention.sizes),
-            "scale": model.target.attention.scale,
-            "blocks": config.blocks,
-            "attention": config.attention,
-            "residual": config.residual,
-            "shared": config.target_attention == "shared" and config.blocks > 0,
-            "target_residual": config.target_residual,
-            "told": config.told,
-            "linear_projection": config.linear_projection,
-            "time": config.time,
-            "ranking": config.ranking,
-            "ranked": config.ranked,
-            "object_bias": config.object_bias,
-            "task_heads": config.task_heads,
-        },
+        "config": options.model_dump(mode="json") | derived,
         "vocabularies": {name: list(words) for name, words in histories.vocabularies.words.items()},
         "histories": list(model.histories),
         "groups": [_group(model, histories, name) for name in model.schema.groups],
@@ -143,11 +130,7 @@ def _on_the_page(name: str) -> str:
 
 
 def examples_of(
-    histories: GroupedHistories,
-    samples: Samples,
-    groups: Sequence[str],
-    longest: int = 12,
-    labels: Sequence[str] | None = None,
+    histories: GroupedHistories, samples: Samples, groups: Sequence[str], longest: int = 12
 ) -> list[dict[str, Any]]:
     """The histories of samples as a page reads them, oldest behavior first.
 
@@ -158,22 +141,18 @@ def examples_of(
     order = list(histories.groups)
     found = []
     for s in range(len(samples)):
-        user, moment = int(samples.users[s]), int(samples.times[s])
+        one = samples[s : s + 1]
         behaviors = []
-        for number, name in enumerate(order):
-            if name not in groups:
-                continue
-            group = histories.groups[name]
-            for p in range(int(group.offsets[user]), int(samples.ends[s, number])):
-                elapsed = moment - int(group.timestamps[p])
-                behaviors.append([number, int(group.actions[p]), int(group.objects[p]), elapsed])
-        behaviors.sort(key=lambda b: -b[3])
-        label = str(histories.user_ids[user]) if labels is None else labels[s]
+        for name, group in build_batch(histories, one, one.objects[:, None], groups).histories.items():
+            objects = histories.groups[name].objects[group.positions]
+            columns = group.actions.tolist(), objects.tolist(), group.elapsed.tolist()
+            behaviors += [[order.index(name), *behavior] for behavior in zip(*columns, strict=True)]
+        behaviors.sort(key=lambda behavior: -behavior[3])
         found.append(
             {
-                "label": label,
+                "label": str(histories.user_ids[int(one.users)]),
                 "group": order.index(samples.target_group),
-                "object": int(samples.objects[s]),
+                "object": int(one.objects),
                 "older": max(len(behaviors) - longest, 0),
                 "behaviors": behaviors[-longest:],
             }
@@ -205,21 +184,16 @@ def batch_of(
 
 
 def _features(catalog: Catalog, objects: Sequence[int | None]) -> Features:
-    """Features of objects, where None has index 0, no tokens, a missing value."""
-    rows = torch.tensor([0 if o is None else o for o in objects], dtype=torch.long)
-    unknown = torch.tensor([o is None for o in objects], dtype=torch.bool)
-    features = catalog.take(rows)
-    for name, value in features.items():
+    """Features of objects, where None is one more, after all others: index 0, no tokens, a missing value."""
+    features: Features = {}
+    for name, value in catalog.features.items():
         if isinstance(value, Ragged):
-            lists = [[] if o is None else found for o, found in zip(objects, _lists(value), strict=True)]
-            lengths = torch.tensor([0, *map(len, lists)])
-            flat = torch.tensor([v for found in lists for v in found], dtype=torch.long)
-            features[name] = Ragged(flat, lengths.cumsum(0))
-        elif value.dim() == 2:
-            features[name] = torch.where(unknown[:, None], value.new_tensor([0.0, 1.0]), value)
+            features[name] = Ragged(value.values, torch.cat([value.offsets, value.offsets[-1:]]))
         else:
-            features[name] = value.masked_fill(unknown, UNKNOWN)
-    return features
+            nothing = UNKNOWN if value.dim() == 1 else [0.0, 1.0]
+            features[name] = torch.cat([value, value.new_tensor([nothing])])
+    rows = [len(catalog) if o is None else o for o in objects]
+    return Catalog(catalog.object_ids, features).take(torch.tensor(rows, dtype=torch.long))
 
 
 def some_samples(tasks: TaskSamples, count: int) -> list[Samples]:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import jaxtyping
 import torch
@@ -23,21 +23,21 @@ from atrank_lib.embedding import ObjectEmbedding
 from atrank_lib.fast.layers import plain, replaced
 from atrank_lib.log.contract import check_groups
 from atrank_lib.log.writing import writing_file
-from atrank_lib.model import ATRank, Encoding
+from atrank_lib.model import ATRank
 from atrank_lib.time_encoding import TimeEncoding
 
 OPSET = 18
 
 
 class DenseAttention(SpaceAttention):
-    """Attention of one user, without padding; it keeps its weights, ``[k, q, n]``."""
+    """Attention of one user, without padding; the weights of every call, ``[k, q, n]``, are added to ``kept``."""
 
-    kept: Tensor
+    kept: list[Tensor]
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, packing: Packing) -> Tensor:
         q, k, v = (split_spaces(x if x.dim() == 3 else x[None], self.sizes) for x in (queries, keys, values))
         weights = (self.scale * q @ k.transpose(-1, -2)).softmax(dim=-1)
-        self.kept = weights[0]
+        self.kept.append(weights[0])
         spaces = zip((weights @ v).unbind(dim=1), self.sizes, strict=True)
         c = torch.cat([space[..., :size] for space, size in spaces], dim=-1)  # a graph cannot flatten what is empty
         return c if queries.dim() == 3 else c[0]
@@ -62,13 +62,6 @@ class PlainTime(TimeEncoding):
         return (elapsed[:, None] >= self.edges[None, :]).sum(dim=1)
 
 
-class Input(NamedTuple):
-    """One of the graph's: what its rows are, and of which kind of feature."""
-
-    rows: str
-    kind: str
-
-
 class OneUser(nn.Module):
     """ATRank for one user with ``n`` behaviors and ``c`` candidates of one group, as functions of plain tensors.
 
@@ -88,39 +81,34 @@ class OneUser(nn.Module):
         super().__init__()
         check_groups(model.schema, [target], "target group")
         self.model, self.target_group = replaced(plain(copy.deepcopy(model)), LAYERS), target
+        self.weights: list[Tensor] = []  # of all layers, in the order in which they attend
+        for module in self.model.modules():
+            if isinstance(module, DenseAttention):
+                module.kept = self.weights
         self.groups = [g for g in model.schema.groups if g in model.histories]
-        self.inputs: dict[str, Input] = {}
+        self.inputs: dict[str, tuple[str, str]] = {}  # what its rows are, and of which kind of feature
         for g in self.groups:
             rows, features = f"behaviors of {g}", model.schema.groups[g].features
-            self.inputs |= {f"features.{g}.{name}": Input(rows, spec.kind) for name, spec in features.items()}
-            self.inputs |= {f"{name}.{g}": Input(rows, "categorical") for name in ("actions", "elapsed")}
+            self.inputs |= {f"features.{g}.{name}": (rows, spec.kind) for name, spec in features.items()}
+            self.inputs |= {f"{name}.{g}": (rows, "categorical") for name in ("actions", "elapsed")}
         features = model.schema.groups[target].features
-        self.inputs |= {f"candidates.{name}": Input("candidates", spec.kind) for name, spec in features.items()}
+        self.inputs |= {f"candidates.{name}": ("candidates", spec.kind) for name, spec in features.items()}
         self.names = list(self.inputs)
         self.outputs = ["scores", "target_attention", *(f"self_attention.{i}" for i in range(len(model.blocks)))]
-        self.packing = Packing.of(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long), size=1)
+        nothing = torch.zeros(0, dtype=torch.long)
+        self.packing, self.user = Packing.of(nothing, nothing, size=1), torch.zeros(1, dtype=torch.long)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        inputs, model = dict(zip(self.names, tensors, strict=True)), self.model
-        behaviors = {}
+        inputs, histories = dict(zip(self.names, tensors, strict=True)), {}
         for g in self.groups:
             actions, elapsed = inputs[f"actions.{g}"], inputs[f"elapsed.{g}"]
-            behaviors[g] = GroupBatch(_of(inputs, f"features.{g}."), actions, elapsed, actions)
-        s = model.projection({g: model.embedding(g)(b) for g, b in behaviors.items()})
-        encoding, matrices = self.read(s)
+            histories[g] = GroupBatch(_of(inputs, f"features.{g}."), actions, elapsed, actions)
         count = tensors[-1].shape[0]  # the last inputs are the candidates'
-        found = model.score(encoding, Candidates(self.target_group, _of(inputs, "candidates."), (1, count)))
-        return found.scores[0], cast(DenseAttention, model.target.attention).kept, *matrices
-
-    def read(self, s: Tensor) -> tuple[Encoding, list[Tensor]]:
-        """Eq. 2-6 layer by layer, and the weights of each: the target may share an attention with the last layer."""
-        c, matrices = s, []
-        for number in range(len(self.model.blocks)):
-            block = self.model.block(number)
-            c = block(c, self.packing)
-            matrices.append(cast(DenseAttention, block.attention).kept)
-        keys, values = self.model.target.read(c)
-        return Encoding(c, self.packing, keys, values), matrices
+        candidates = Candidates(self.target_group, _of(inputs, "candidates."), (1, count))
+        self.weights.clear()
+        found = self.model(Batch(histories, self.packing, self.user, candidates))
+        *layers, target = self.weights
+        return found.scores[0], target, *layers
 
 
 LAYERS: dict[type[nn.Module], type[nn.Module]] = {
@@ -144,13 +132,13 @@ def inputs_of(batch: Batch) -> dict[str, Tensor]:
         raise ValueError(f"a batch of {batch.size} samples; the graph reads one user at a time")
     inputs: dict[str, Tensor] = {}
     for name, group in batch.histories.items():
-        inputs |= {f"features.{name}.{f}": value for f, value in _dense(group.features).items()}
+        inputs |= _named(f"features.{name}.", group.features)
         inputs |= {f"actions.{name}": group.actions, f"elapsed.{name}": group.elapsed}
-    return inputs | {f"candidates.{f}": value for f, value in _dense(batch.candidates.features).items()}
+    return inputs | _named("candidates.", batch.candidates.features)
 
 
-def _dense(features: Features) -> dict[str, Tensor]:
-    return {name: _filled(value) if isinstance(value, Ragged) else value for name, value in features.items()}
+def _named(prefix: str, features: Features) -> dict[str, Tensor]:
+    return {prefix + name: _filled(value) if isinstance(value, Ragged) else value for name, value in features.items()}
 
 
 def _filled(lists: Ragged) -> Tensor:
@@ -160,16 +148,6 @@ def _filled(lists: Ragged) -> Tensor:
     table = torch.full((len(lengths), width), -1, dtype=lists.values.dtype)
     table[torch.arange(width)[None, :] < lengths[:, None]] = lists.values
     return table
-
-
-def _example(user: OneUser) -> tuple[Tensor, ...]:
-    """Two behaviors in each group and three candidates, all unknown: shapes to trace the graph with."""
-    tensors = []
-    for rows, kind in user.inputs.values():
-        count = 3 if rows == "candidates" else 2
-        shape = (count,) if kind == "categorical" else (count, 2)
-        tensors.append(torch.zeros(shape, dtype=torch.float32 if kind == "continuous" else torch.long))
-    return tuple(tensors)
 
 
 @contextmanager
@@ -196,18 +174,20 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise ValueError("a graph needs the package onnx: pip install 'atrank_lib[onnx]'")
     user = OneUser(model, target).eval()
-    axes = {
-        name: {0: rows, 1: f"tokens of {name}"} if kind == "tokens" else {0: rows}
-        for name, (rows, kind) in user.inputs.items()
-    }
-    axes |= {name: {1: "behaviors", 2: "behaviors"} for name in user.outputs[2:]}
+    axes = {name: {1: "behaviors", 2: "behaviors"} for name in user.outputs[2:]}
     axes |= {"scores": {0: "candidates"}, "target_attention": {1: "candidates", 2: "behaviors"}}
+    example = []  # to trace the graph with: three candidates, two behaviors of each group, all unknown
+    for name, (rows, kind) in user.inputs.items():
+        count = 3 if rows == "candidates" else 2
+        shape = (count,) if kind == "categorical" else (count, 2)
+        example.append(torch.zeros(shape, dtype=torch.float32 if kind == "continuous" else torch.long))
+        axes[name] = {0: rows, 1: f"tokens of {name}"} if kind == "tokens" else {0: rows}
     with writing_file(file) as beside, torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
         warnings.filterwarnings("ignore", "Constant folding")  # of what is not constant
         torch.onnx.export(
             user,
-            _example(user),
+            tuple(example),
             beside,
             input_names=user.names,
             output_names=user.outputs,
