@@ -7,10 +7,8 @@ left for each pair is eq. 7 and 8. Work is done ``chunk`` pairs at a time, so me
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Generic, cast
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -21,8 +19,8 @@ from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.contract import check_groups
-from atrank_lib.model import ATRank, Encoding
-from atrank_lib.ranking import Model, Read, Targets
+from atrank_lib.model import ATRank
+from atrank_lib.ranking import Model, Targets
 from atrank_lib.samples import build_batch, ends_before, history_lengths
 from atrank_lib.scale.devices import moved, moved_candidates
 
@@ -30,19 +28,7 @@ from atrank_lib.scale.devices import moved, moved_candidates
 LONGEST = 8
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """The objects' side of a model that has one."""
-
-    model: ATRank
-    targets: Targets  # of all objects that are ranked
-
-    def match(self, encoding: Encoding, take: Callable[[Tensor], Tensor]) -> Float[Tensor, "b c"]:
-        """Scores of the objects that ``take`` takes from all."""
-        return self.model.match(encoding, _each(take, self.targets)).scores
-
-
-class Ranker(Generic[Read]):
+class Ranker:
     """Ranks and scores the objects of one group with one model, whose weights must not change meanwhile.
 
     Making one costs a pass over the objects, and two to three vectors for each in memory; then every user is cheap.
@@ -68,7 +54,7 @@ class Ranker(Generic[Read]):
 
     def __init__(
         self,
-        model: Model[Read],
+        model: Model,
         histories: GroupedHistories,
         group: str,
         objects: Int[Tensor, " n"] | None = None,
@@ -81,11 +67,11 @@ class Ranker(Generic[Read]):
         self.objects = torch.arange(len(self.catalog)) if objects is None else objects.unique()
         self.now = max(int(g.timestamps.max()) for g in histories.groups.values() if len(g.timestamps)) + 1
         self.device = next(model.parameters()).device
-        self.prepared: Prepared | None = None
+        self.targets: Targets | None = None  # of all objects that are ranked
         if isinstance(model, ATRank):
             with evaluating(model):
                 parts = [model.prepare(self._candidates(part[None])) for part in self.objects.split(chunk)]
-            self.prepared = Prepared(model, _each(lambda *rows: torch.cat([x[0] for x in rows]), *parts))
+            self.targets = _each(lambda *rows: torch.cat([x[0] for x in rows]), *parts)
 
     def top(self, user_id: str, top: int = 10, *, at: int | None = None, include_seen: bool = False) -> pd.DataFrame:
         """The ``top`` objects for one user, best first: columns rank, object_id, score; ties in the table's order.
@@ -123,10 +109,8 @@ class Ranker(Generic[Read]):
         """Scores of all objects for each sample, the histories encoded once."""
         chunk = max(1, self.chunk // max(1, len(samples)))
         with evaluating(self.model):
-            encoding = self._encode(samples)
-            parts = []
-            for first in range(0, len(self.objects), chunk):
-                parts.append(self._score_slice(encoding, slice(first, first + chunk), len(samples)).cpu())
+            encoding, firsts = self._encode(samples), range(0, len(self.objects), chunk)
+            parts = [self._scores(encoding, slice(first, first + chunk), len(samples)) for first in firsts]
         return torch.cat(parts, dim=1)
 
     def score(
@@ -162,12 +146,12 @@ class Ranker(Generic[Read]):
             for some in self._batches(samples, counts):
                 encoding = self._encode(samples[some])
                 # a history with more objects than a chunk stands alone, and is scored piece by piece
-                for first in range(0, int(counts[some].max()), self.chunk):
-                    place = torch.arange(first, min(first + self.chunk, int(counts[some].max())))
-                    real = place < counts[some][:, None]  # [b, c]
-                    pairs = order[(starts[some][:, None] + place).where(real, starts[some][:, None])]
-                    found = self._score_rows(encoding, objects[pairs]).cpu()
-                    scores[pairs[real]] = found[real]
+                start, count = starts[some][:, None], counts[some][:, None]
+                for place in torch.arange(int(count.max())).split(self.chunk):
+                    real = place < count  # [b, c]
+                    pairs = order[torch.where(real, start + place, start)]
+                    among = torch.searchsorted(self.objects, objects[pairs])
+                    scores[pairs[real]] = self._scores(encoding, among, len(some))[real]
         return scores
 
     def _batches(self, samples: Samples, counts: Int[Tensor, " s"]) -> Iterator[Int[Tensor, " b"]]:
@@ -175,37 +159,30 @@ class Ranker(Generic[Read]):
         lengths = history_lengths(samples, self.histories, self.model.histories)
         by_length = lengths.argsort(stable=True)
         order = by_length[counts[by_length].argsort(stable=True)]
-        width, behaviors = counts[order].tolist(), [0, *lengths[order].cumsum(0).tolist()]
-        first = 0
-        while first < len(width):
+        first, behaviors = 0, 0
+        for last, (width, length) in enumerate(zip(counts[order].tolist(), lengths[order].tolist(), strict=True)):
+            behaviors += length
+            if last > first and ((last + 1 - first) * width > self.chunk or behaviors > LONGEST * self.chunk):
+                yield order[first:last]
+                first, behaviors = last, length
+        yield order[first:]
 
-            def too_large(last: int, first: int = first) -> bool:
-                pairs = (last + 1 - first) * width[last]
-                return pairs > self.chunk or behaviors[last + 1] - behaviors[first] > LONGEST * self.chunk
+    def _scores(self, encoding: Any, place: slice | Int[Tensor, "b c"], size: int) -> Float[Tensor, "b c"]:
+        """Scores of objects at some places in ``objects``: the same for all ``size`` samples, or each sample's own."""
+        if self.targets is None:
+            rows = self.objects[place].expand(size, -1)
+            return self.model.score(encoding, self._candidates(rows)).scores.cpu()
 
-            end = bisect_right(range(len(width)), False, lo=first + 1, key=too_large)
-            yield order[first:end]
-            first = end
+        def take(x: Tensor) -> Tensor:
+            rows = x[place]
+            return rows.expand(size, *rows.shape[-x.dim() :])
 
-    def _score_slice(self, encoding: Read, some: slice, size: int) -> Float[Tensor, "b c"]:
-        """Scores of the same objects for all ``size`` samples; nothing is copied."""
-        if self.prepared is None:
-            rows = self.objects[some].expand(size, -1)
-            return self.model.score(encoding, self._candidates(rows)).scores
-        return self.prepared.match(cast(Encoding, encoding), lambda x: x[some].expand(size, *x[some].shape))
+        return cast(ATRank, self.model).match(encoding, _each(take, self.targets)).scores.cpu()
 
-    def _score_rows(self, encoding: Read, rows: Int[Tensor, "b c"]) -> Float[Tensor, "b c"]:
-        """Scores of each sample's own objects."""
-        if self.prepared is None:
-            return self.model.score(encoding, self._candidates(rows)).scores
-        place = torch.searchsorted(self.objects, rows).to(self.device)
-        return self.prepared.match(cast(Encoding, encoding), lambda x: x[place])
-
-    def _encode(self, samples: Samples) -> Read:
+    def _encode(self, samples: Samples) -> Any:
         nothing = self.objects[:1].expand(len(samples), 1)
-        return self.model.encode(
-            moved(build_batch(self.histories, samples, nothing, self.model.histories), self.device)
-        )
+        batch = build_batch(self.histories, samples, nothing, self.model.histories)
+        return self.model.encode(moved(batch, self.device))
 
     def _candidates(self, rows: Int[Tensor, "b c"]) -> Candidates:
         candidates = Candidates(self.group, self.catalog.take(rows.flatten()), (rows.shape[0], rows.shape[1]))
@@ -214,14 +191,11 @@ class Ranker(Generic[Read]):
 
 def _each(change: Callable[..., Tensor], *parts: Targets) -> Targets:
     """``change`` done to every tensor of some targets of one group."""
-    first = parts[0]
-    return Targets(
-        first.group,
-        change(*(part.h for part in parts)),
-        change(*(part.q for part in parts)),
-        None if first.ids is None else change(*(part.ids for part in parts)),
-        None if first.queries is None else change(*(part.queries for part in parts)),
-    )
+    changed: dict[str, Any] = {}
+    for name in ("h", "q", "ids", "queries"):
+        tensors = [getattr(part, name) for part in parts]
+        changed[name] = None if tensors[0] is None else change(*tensors)
+    return Targets(parts[0].group, **changed)
 
 
 def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], times: Int[Tensor, " s"]) -> Samples:
