@@ -5,8 +5,6 @@ One number for each behavior, in the order of the table of ``attention``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -28,25 +26,14 @@ def _lead(model: ATRank, encoding: Encoding, candidates: Candidates) -> Float[Te
     return scores[:, 0] if scores.shape[1] == 1 else scores[:, 0] - scores[:, 1:].mean(dim=1)
 
 
-def _pieces(packing: Packing) -> Iterator[Int[Tensor, " e"]]:
-    """All behaviors, so many at a time that their histories hold about ``ROWS``."""
-    budget = packing.lengths[packing.owner].cumsum(0) // ROWS
-    everything = torch.arange(len(budget), device=budget.device)
-    yield from everything.split(budget.unique_consecutive(return_counts=True)[1].tolist()) if len(budget) else ()
-
-
 def _left(packing: Packing, erased: Int[Tensor, " e"]) -> tuple[Int[Tensor, " m"], Packing]:
-    """Of rows that lie sample by sample: copy ``i`` is the history of row ``erased[i]``'s sample without that row.
-
-    Returns:
-        The rows of all copies, end to end, and whose they are.
-    """
+    """Copies of histories whose rows lie sample by sample: all rows of ``erased[i]``'s sample but that one, end to end;
+    and whose they are."""
     owner = packing.owner[erased]
-    starts = packing.offsets[owner]
-    rows, copy = ranges(starts, packing.lengths[owner])
+    rows, copy = ranges(packing.offsets[owner], packing.lengths[owner])
     others = rows != erased[copy]
     rows, copy = rows[others], copy[others]
-    place = rows - starts[copy] - (rows > erased[copy]).long()
+    place = packing.place[rows] - (rows > erased[copy]).long()
     return rows, Packing.of(copy, place, len(erased))
 
 
@@ -78,7 +65,7 @@ def erasure(
             s = model.project(batch)[order]  # [n, d], sample by sample
             packing = Packing.of(batch.packing.owner[order], batch.packing.place[order], batch.size)
             whole = _lead(model, model.read(s, packing), batch.candidates)
-            for erased in _pieces(packing):
+            for erased in torch.arange(len(s), device=s.device).split(max(1, ROWS // packing.longest)):
                 rows, left = _left(packing, erased)
                 owner = packing.owner[erased]
                 some = objects[owner.cpu()]

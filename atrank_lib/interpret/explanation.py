@@ -83,25 +83,21 @@ def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batc
     >>> table.groupby("sample")["attention"].sum().round(4).tolist()
     [1.0, 1.0, 1.0]
     """
-    names = list(histories.groups)
-    frames = []
+    names, frames = list(histories.groups), []
     with evaluating(model):
         for index, _, batch in batches_of(model, histories, samples, None, batch_size):
             seen = explain(model, batch)
             sample, place = (seen.groups >= 0).nonzero(as_tuple=True)
-            group, position = seen.groups[sample, place], seen.positions[sample, place]
-            row, moment = torch.empty_like(position), torch.empty_like(position)
-            for number, history in enumerate(histories.groups.values()):
-                own = group == number
-                row[own] = history.rows[position[own]].long()
-                moment[own] = history.timestamps[position[own]]
             weights = seen.target_attention.cpu()[sample, :, 0, place]  # [n, k]
+            order, parts = batch.packing.order.cpu(), batch.histories  # sample by sample, as above
+            rows = torch.cat([histories.groups[name].rows[part.positions] for name, part in parts.items()])
+            elapsed = torch.cat([part.elapsed.cpu() for part in parts.values()])
             frame = pd.DataFrame(
                 {
                     "sample": index[sample].numpy(),
-                    "group": pd.Categorical.from_codes(group.numpy(), pd.Index(names)),
-                    "row": row.numpy(),
-                    "elapsed": (samples.times[index[sample]] - moment).numpy(),
+                    "group": pd.Categorical.from_codes(seen.groups[sample, place].numpy(), pd.Index(names)),
+                    "row": rows[order].long().numpy(),
+                    "elapsed": elapsed[order].numpy(),
                     "attention": weights.mean(dim=1).numpy(),
                 }
             )
