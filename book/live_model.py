@@ -35,11 +35,12 @@ import torch
 from IPython.display import HTML, display
 
 from atrank_book.figures import group_color, heatmap, space_color
+from atrank_book.live import batch_of, rounded
 from atrank_lib import Recipe, build_batch, evaluate, fit
 from atrank_lib.fast import plain, speed_up
 from atrank_lib.interpret import explain
 from atrank_lib.samples import prepare
-from atrank_lib.serve.browser import batch_of, browser_document, document_text, examples_of, rounded
+from atrank_lib.serve.browser import browser_document, document_text, examples_of
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 

@@ -15,11 +15,12 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from atrank_book.figures import GROUPS, INK, OTHER_GROUPS, PANEL, SPACES
+from atrank_book.live import batch_of, rounded
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import prepare
-from atrank_lib.serve.browser import batch_of, browser_document, document_text, rounded
+from atrank_lib.serve.browser import browser_document, document_text
 from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
 from tests.models import VARIANTS, a_log, fitting
 from tests.serve.pages import a_model, random_behaviors

@@ -12,15 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from atrank_book.live import batch_of, rounded
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.samples import Split, build_batch, history_lengths, prepare
 from atrank_lib.serve.browser import (
-    batch_of,
     browser_document,
     document_text,
     examples_of,
     pack_weights,
-    rounded,
     some_samples,
 )
 from tests.models import VARIANTS, a_log

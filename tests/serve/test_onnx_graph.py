@@ -10,13 +10,13 @@ import onnxruntime
 import pytest
 import torch
 
+from atrank_book.live import batch_of
 from atrank_lib.batches import Batch
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import build_batch, prepare
-from atrank_lib.serve.browser import batch_of
 from atrank_lib.serve.onnx_graph import OneUser, export_onnx, inputs_of
 from tests.models import VARIANTS, a_log, fitting
 from tests.serve.pages import a_model, random_behaviors
