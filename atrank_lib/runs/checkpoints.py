@@ -6,8 +6,6 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -50,7 +48,9 @@ class Checkpoints:
                 save_weights(module, beside / f"{name}.safetensors")
             save_tensors(_flatten(steps.optimizer), beside / "optimizer.safetensors")
             (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
-            _flush(beside)
+            for path in beside.iterdir():  # on the disk itself: what is removed for them could not be brought back
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         for path in self.path(epoch - 1).glob("*.safetensors"):
             if path.name != "weights.safetensors":
                 path.unlink()
@@ -63,32 +63,28 @@ class Checkpoints:
             OSError: a file may not be read.
         """
         steps, folder = training.steps, self.path(self.latest())
-        with self._complete():
+        state = folder / "state.json"
+        try:
             load_weights(steps.averaged, folder / "weights.safetensors")
             for name, module in steps.kept().items():
                 load_weights(module, folder / f"{name}.safetensors")
             _load_optimizer(steps.optimizer, folder / "optimizer.safetensors")
-            training.result = _read_result(folder / "state.json")
+            training.result = FitResult.model_validate_json(state.read_bytes())
             training.result.judge(training.recipe)
             training.best = read_tensors(self.path(training.result.best_epoch) / "weights.safetensors")
-        if steps.average is not None:
-            steps.average.n_averaged.fill_(training.result.steps)
-
-    @contextmanager
-    def _complete(self) -> Iterator[None]:
-        """The epochs before cannot be resumed from, so what is missing in one means to begin again."""
-        try:
-            yield
+            if steps.average is not None:
+                steps.average.n_averaged.fill_(training.result.steps)
+            return
         except FileNotFoundError as error:
             said = f"{error.filename} is missing"
+        except ValidationError as error:
+            said = f"{state} is damaged ({error.errors(include_url=False)[0]['msg']})"
         except RunError as error:
             said = str(error)
-        else:
-            return
+        # no epoch before this one can be resumed from
         raise RunError(f"{said}; bring it back, or remove {self.folder}: then resuming begins with the first epoch")
 
     def write_metrics(self, result: FitResult) -> None:
-        self.metrics.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.metrics, result.model_dump_json(indent=1) + "\n")
 
 
@@ -108,17 +104,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
         for name, value in content.items():
             number, part = name.split(".", 1)
             per_parameter.setdefault(int(number), {})[part] = value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": per_parameter, "param_groups": groups})
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": per_parameter})
     except (ValueError, KeyError) as error:
         raise RunError(f"{path} is not this optimizer's ({error})") from None
-
-
-def _read_result(path: Path) -> FitResult:
-    try:
-        return FitResult.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RunError(f"{path} is damaged ({error.errors(include_url=False)[0]['msg']})") from None
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -170,10 +158,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise RunError(f"{path} is damaged ({error})") from None
-
-
-def _flush(folder: Path) -> None:
-    """Wait until the files are on the disk itself: what is removed for them could not be brought back."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

@@ -76,12 +76,10 @@ def named(model: str) -> Kind:
     return MODELS[model]
 
 
-LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")  # those that decide a result
-
-
 def versions() -> dict[str, str]:
-    """Versions of Python and of `LIBRARIES`."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    """Versions of Python and of the libraries that decide a result."""
+    libraries = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in libraries}
 
 
 class RunConfig(BaseModel):
@@ -191,11 +189,11 @@ def check_same(run: Path, config: RunConfig, complete: int) -> None:
         RunError: settings differ from those in ``config.json``, or it cannot be read.
     """
     before, now = read_config(run).settings(), config.settings()
+    if config.recipe.epochs >= complete:
+        now["recipe.epochs"] = before["recipe.epochs"]
     if before["model"] != now["model"]:  # another model has other options
         before, now = {"model": before["model"]}, {"model": now["model"]}
     different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if config.recipe.epochs >= complete:
-        different = [name for name in different if name != "recipe.epochs"]
     if different:
         raise RunError(
             f"{run} was trained with other settings: "

@@ -52,11 +52,6 @@ def locked(folder: Path) -> Iterator[None]:
                 path.rmdir()  # as long as they are empty
 
 
-def is_fresh(folder: Path) -> bool:
-    """Whether there is nothing in a locked folder, or only files that a killed process had not finished."""
-    return all(path.name == LOCK or _UNFINISHED.fullmatch(path.name) for path in folder.iterdir())
-
-
 def tidy(folder: Path) -> None:
     """Remove the files that a killed process had not finished."""
     _remove(path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name))

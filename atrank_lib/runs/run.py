@@ -25,7 +25,7 @@ from atrank_lib.log.writing import explain, write_text
 from atrank_lib.ranking import Model
 from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
 from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
-from atrank_lib.runs.folder import RunError, discard, is_fresh, locked, tidy
+from atrank_lib.runs.folder import LOCK, RunError, discard, locked, tidy
 from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import ALONE, Processes
@@ -128,18 +128,11 @@ def train_run(
         network = _build(config, vocabularies)
         processes.agree(config.model_dump_json())
         if processes.first:
-            tidy(out)
             # before all else: whatever comes to an end from here on can be resumed
             write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
             vocabularies.write(out / "vocabularies.json")
-        training = Training(
-            network,
-            parts,
-            recipe,
-            seed=seed,
-            steps=partial(RunSteps, on=on, processes=processes),
-            sizes=sizes,
-        )
+        steps = partial(RunSteps, on=on, processes=processes)
+        training = Training(network, parts, recipe, seed=seed, steps=steps, sizes=sizes)
         trained = _follow(training, Checkpoints(out), max_steps, progress and processes.first, processes.first)
         if processes.first:
             save_weights(network, out / "model.safetensors")
@@ -184,7 +177,8 @@ def _opened(out: Path, resume: bool) -> Iterator[bool]:
     An epoch that is complete stays, whatever happens after it.
     """
     with locked(out):
-        fresh = is_fresh(out)
+        tidy(out)
+        fresh = all(path.name == LOCK for path in out.iterdir())
         if not fresh and not resume:
             raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
         try:
@@ -212,26 +206,22 @@ def load_run(run: Path | str) -> Run:
     ('atrank', GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors))
     """
     run = Path(run)
-    config = read_config(run)
+    config, words = read_config(run), run / "vocabularies.json"
     try:
-        vocabularies = Vocabularies.read(run / "vocabularies.json")
+        try:
+            vocabularies = Vocabularies.read(words)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{words} is damaged ({error}); train the run again") from None
+        try:
+            model = _build(config, vocabularies)
+        except (ValueError, KeyError) as error:
+            raise RunError(f"{run}: no model can be built from config.json and vocabularies.json ({error})") from None
+        try:
+            load_weights(model, run / "model.safetensors")
+        except RunError as error:
+            raise RunError(f"{error}; `atrank train --resume` writes it again") from None
     except FileNotFoundError as error:
-        raise _unfinished(error) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{run / 'vocabularies.json'} is damaged ({error}); train the run again") from None
-    try:
-        model = _build(config, vocabularies)
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{run}: no model can be built from config.json and vocabularies.json ({error})") from None
-    try:
-        load_weights(model, run / "model.safetensors")
-    except FileNotFoundError as error:
-        raise _unfinished(error) from None
-    except RunError as error:
-        raise RunError(f"{error}; `atrank train --resume` writes it again") from None
-    model.eval()
-    return Run(config, vocabularies, model)
-
-
-def _unfinished(error: FileNotFoundError) -> RunError:
-    return RunError(f"{error.filename} is missing; training did not finish: resume it with `atrank train --resume`")
+        raise RunError(
+            f"{error.filename} is missing; training did not finish: resume it with `atrank train --resume`"
+        ) from None
+    return Run(config, vocabularies, model.eval())
