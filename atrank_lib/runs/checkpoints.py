@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 from pathlib import Path
 
 import torch
@@ -40,8 +39,6 @@ class Checkpoints:
     def save(self, training: Training) -> None:
         """Keep the epoch that has just ended."""
         steps, epoch = training.steps, len(training.result.epochs)
-        for left in self.folder.glob(f".{self.path(epoch).name}.*"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
         with writing_folder(self.path(epoch)) as beside:
             save_weights(steps.averaged, beside / "weights.safetensors")
             for name, module in steps.kept().items():
@@ -58,9 +55,7 @@ class Checkpoints:
     def restore(self, training: Training) -> None:
         """Go back to the last epoch on disk; a finished run goes on when it is given more epochs.
 
-        Raises:
-            RunError: a file of the epoch is missing or damaged; it is named, with the way out.
-            OSError: a file may not be read.
+        ``RunError`` names a file of the epoch that is missing or damaged, and the way out.
         """
         steps, folder = training.steps, self.path(self.latest())
         state = folder / "state.json"
@@ -125,12 +120,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Read what ``save_weights`` wrote.
-
-    Raises:
-        RunError: the file is damaged, or its parameters are not the model's.
-        OSError: it is not there, or may not be read.
-    """
+    """Read what ``save_weights`` wrote; ``RunError`` if that is damaged, or not this model's."""
     found, wanted = read_tensors(path), {name: value.shape for name, value in model.named_parameters()}
     if found.keys() != wanted.keys():
         found = _renamed(found, set(wanted))
@@ -147,12 +137,7 @@ def _renamed(weights: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by name.
-
-    Raises:
-        RunError: the file is damaged.
-        OSError: it is not there, or may not be read.
-    """
+    """The tensors of a file, by name; ``RunError`` if it is damaged, ``OSError`` if it cannot be read."""
     path.open("rb").close()  # safetensors says of a file that may not be read that it is not there
     try:
         return load_file(path)

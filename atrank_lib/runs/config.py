@@ -66,11 +66,7 @@ def options_of(model: str, recipe: str) -> dict[str, Any]:
 
 
 def named(model: str) -> Kind:
-    """The kind of a model.
-
-    Raises:
-        ValueError: there is none of this name.
-    """
+    """The kind of a model; ``ValueError`` where there is none of this name."""
     if model not in MODELS:
         raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
     return MODELS[model]
@@ -160,12 +156,7 @@ def first_problem(error: ValidationError, *place: str) -> str:
 
 
 def read_config(run: Path) -> RunConfig:
-    """Read ``config.json`` of a run's folder.
-
-    Raises:
-        RunError: there is none, or it is not one that this version can read.
-        OSError: it may not be read.
-    """
+    """Read ``config.json`` of a run's folder; ``RunError`` where there is none that this version can read."""
     path = run / "config.json"
     try:
         return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
@@ -180,13 +171,9 @@ def read_config(run: Path) -> RunConfig:
 
 
 def check_same(run: Path, config: RunConfig, complete: int) -> None:
-    """A run may be resumed with another number of epochs, unless more are done already; nothing else may change.
+    """``RunError`` if a run is resumed with other settings than those in ``config.json``.
 
-    Args:
-        complete: how many epochs are done.
-
-    Raises:
-        RunError: settings differ from those in ``config.json``, or it cannot be read.
+    The number of epochs alone may change, as long as no more are ``complete``.
     """
     before, now = read_config(run).settings(), config.settings()
     if config.recipe.epochs >= complete:

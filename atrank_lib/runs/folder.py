@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 
 LOCK = ".lock"
 MADE = ("config.json", "vocabularies.json", "metrics.json", "model.safetensors", "checkpoints")
-_UNFINISHED = re.compile(r"\.(" + "|".join(map(re.escape, MADE)) + r")\.[0-9a-f]{12}")  # as log.writing names them
+# as log.writing names them
+_UNFINISHED = re.compile(r"\.(" + "|".join([*map(re.escape, MADE), r"epoch-\d+"]) + r")\.[0-9a-f]{12}")
 
 
 class RunError(ValueError):
@@ -53,8 +54,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def tidy(folder: Path) -> None:
-    """Remove the files that a killed process had not finished."""
-    _remove(path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name))
+    """Remove the files and checkpoints that a killed process had not finished."""
+    there = [*folder.iterdir(), *folder.glob("checkpoints/*")]
+    _remove(path for path in there if _UNFINISHED.fullmatch(path.name))
 
 
 def discard(folder: Path) -> None:
@@ -62,7 +64,7 @@ def discard(folder: Path) -> None:
     _remove(folder / name for name in MADE)
 
 
-def _remove(paths: Iterator[Path]) -> None:
+def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path)

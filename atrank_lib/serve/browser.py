@@ -72,7 +72,10 @@ def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, A
         else:
             entry["vocabulary"] = model.schema.vocabulary(name, feature)
             entry["table"] = key(entry["vocabulary"])
-            columns.append(_lists(values) if isinstance(values, Ragged) else values.tolist())
+            if isinstance(values, Ragged):
+                columns.append([part.tolist() for part in values.values.split(values.offsets.diff().tolist())])
+            else:
+                columns.append(values.tolist())
         features.append(entry)
     return {
         "name": name,
@@ -88,10 +91,6 @@ def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, A
         },
         "objects": {"ids": list(catalog.object_ids), "columns": columns},
     }
-
-
-def _lists(ragged: Ragged) -> list[list[int]]:
-    return [part.tolist() for part in ragged.values.split(ragged.offsets.diff().tolist())]
 
 
 def pack_weights(model: nn.Module) -> dict[str, Any]:

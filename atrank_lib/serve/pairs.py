@@ -22,7 +22,6 @@ from atrank_lib.log.extent import Extent, far_off, near
 from atrank_lib.log.files import table_from_file
 from atrank_lib.log.writing import writing_file
 
-SUFFIXES = (".parquet", ".csv")
 SCORE = "score"
 
 
@@ -54,8 +53,8 @@ def check_suffix(file: Path) -> None:
 
     >>> check_suffix(Path("pairs.csv"))  # says nothing
     """
-    if file.suffix not in SUFFIXES:
-        raise ValueError(f"{file}: the name of a table ends in {' or '.join(SUFFIXES)}")
+    if file.suffix not in (".parquet", ".csv"):
+        raise ValueError(f"{file}: the name of a table ends in .parquet or .csv")
 
 
 def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
@@ -86,8 +85,7 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
         table.note(None, "there is no pair; write one row for each")
     if table.problems:
         raise EventLogError(table.problems)
-    content = pa.table({name: table.columns[name] for name in header})
-    return Pairs(content, users, objects, None if times is None else torch.from_numpy(times))
+    return Pairs(pa.table(table.columns), users, objects, None if times is None else torch.from_numpy(times))
 
 
 def _moments(table: CheckedTable, histories: GroupedHistories) -> Int64[np.ndarray, " p"] | None:
