@@ -97,7 +97,7 @@ class BehaviorModel(Model[Read]):
         parts: Parts = PAPER,
     ) -> None:
         super().__init__()
-        self.schema = schema
+        self.schema, self.config = schema, config
         self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
         size = config.embedding_size
         self.tables = shared_tables(schema, vocabularies, size)
@@ -135,6 +135,8 @@ class ATRank(BehaviorModel[Encoding]):
     (torch.Size([2, 3]), torch.Size([54, 128]))
     """
 
+    config: ATRankConfig
+
     def __init__(
         self,
         schema: Schema,
@@ -145,7 +147,6 @@ class ATRank(BehaviorModel[Encoding]):
     ) -> None:
         config = config or ATRankConfig()
         super().__init__(schema, vocabularies, config, histories, parts)
-        self.config = config
         d, sizes = config.hidden, space_sizes(config.hidden, config.spaces)
         self.blocks = nn.ModuleList(
             parts.self_attention(d, parts.attention(d, sizes), config.dropout) for _ in range(config.blocks)

@@ -30,7 +30,6 @@ from atrank_lib.projection import GroupProjection, Perceptron
 from atrank_lib.ranking import Targets
 
 TimeForm = Literal["lookup", "one_hot", "continuous", "none"]
-Ranking = Literal["dot", "mlp"]
 
 
 class BehaviorOptions(BehaviorConfig):
@@ -38,7 +37,7 @@ class BehaviorOptions(BehaviorConfig):
 
     time: TimeForm = "lookup"
     linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
-    ranking: Ranking = "dot"
+    ranking: Literal["dot", "mlp"] = "dot"
 
 
 class ATRankOptions(BehaviorOptions, ATRankConfig):
@@ -58,12 +57,22 @@ class ATRankOptions(BehaviorOptions, ATRankConfig):
     task_heads: bool = Field(False, description="e_u <- e_u + a network of each target group's own")
 
 
-class OneHotTime(BehaviorEmbedding):
+class NoTime(BehaviorEmbedding):
+    """A behavior that knows no time."""
+
+    def __init__(self, schema: Schema, group: str, *rest: Any) -> None:
+        super().__init__(schema, group, *rest)
+        del self.time.table
+
+    def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
+        return u
+
+
+class OneHotTime(NoTime):
     """The original code's time: the bucket as a one-hot vector, beside the embedding."""
 
-    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
-        super().__init__(schema, group, tables, size, id_dropout)
-        del self.time.table
+    def __init__(self, schema: Schema, group: str, *rest: Any) -> None:
+        super().__init__(schema, group, *rest)
         self.size = self.objects.size + self.time.buckets
 
     def timed(self, u: Float[Tensor, "n _"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
@@ -74,28 +83,16 @@ class OneHotTime(BehaviorEmbedding):
         return nn.functional.pad(self.objects(features), (0, self.time.buckets))
 
 
-class ContinuousTime(BehaviorEmbedding):
+class ContinuousTime(NoTime):
     """A linear map of the number of units that have passed, which the paper found hard to learn from."""
 
-    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
-        super().__init__(schema, group, tables, size, id_dropout)
-        del self.time.table
+    def __init__(self, schema: Schema, group: str, *rest: Any) -> None:
+        super().__init__(schema, group, *rest)
         self.time.line = nn.Linear(1, self.size)
         self.unit = float(seconds_of(schema.groups[group].time.unit)) * TICKS[schema.timestamp_unit]
 
     def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
         return u + cast(nn.Linear, self.time.line)(elapsed[:, None].to(u.dtype) / self.unit)
-
-
-class NoTime(BehaviorEmbedding):
-    """A behavior that knows no time."""
-
-    def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
-        super().__init__(schema, group, tables, size, id_dropout)
-        del self.time.table
-
-    def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
-        return u
 
 
 class LinearProjection(GroupProjection):
@@ -150,9 +147,6 @@ class RawTarget(TargetAttention):
 class RawResidualTarget(ResidualTarget, RawTarget):
     """Both."""
 
-    def __init__(self, hidden: int, attention: SpaceAttention, dropout: float = 0.0) -> None:
-        super().__init__(hidden, attention, dropout)
-
 
 class MLP(nn.Module):
     """``f`` as a network with one hidden layer that reads target, user and their product."""
@@ -179,14 +173,13 @@ class RankRaw(nn.Module):
 class WithBias(nn.Module):
     """Adds a learned bias for each ``object_id`` to its score, as the original code does."""
 
-    def __init__(self, rank: nn.Module, schema: Schema, vocabularies: Vocabularies) -> None:
+    def __init__(self, rank: nn.Module, schema: Schema, tables: nn.ModuleDict) -> None:
         super().__init__()
         self.rank, self.biases = rank, nn.ModuleDict()
         for g, group in schema.groups.items():
             if "object_id" not in group.features:
                 raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
-            name = schema.vocabulary(g, "object_id")
-            self.biases[key(g)] = zeros(name, vocabularies)
+            self.biases[key(g)] = zeros(tables, schema.vocabulary(g, "object_id"))
 
     def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
         return self.rank(targets, user) + self.biases[key(targets.group)](targets.ids).squeeze(-1)
@@ -203,15 +196,16 @@ class WithHeads(nn.Module):
         return self.rank(targets, user + self.heads[key(targets.group)](user))
 
 
-def zeros(vocabulary: str, vocabularies: Vocabularies) -> Table:
-    """One number for each value of a vocabulary, zero at first.
+def zeros(tables: nn.ModuleDict, vocabulary: str) -> Table:
+    """One number for each row of a vocabulary's table, zero at first.
 
-    >>> zeros("shop", histories.vocabularies).weight.abs().sum().item()
+    >>> zeros(model.tables, "shop").weight.abs().sum().item()
     0.0
     """
-    table = Table(vocabulary, vocabularies.size(vocabulary), 1)
-    nn.init.zeros_(table.weight)
-    return table
+    rows = cast(Table, tables[key(vocabulary)]).num_embeddings
+    numbers = Table(vocabulary, rows, 1)
+    nn.init.zeros_(numbers.weight)
+    return numbers
 
 
 # which setting puts in which part; the paper's settings put in nothing
@@ -233,7 +227,7 @@ def parts_of(options: BehaviorOptions) -> Parts:
     'DotAttention'
     """
     chosen: dict[str, Any] = {}
-    for setting in options.model_dump(exclude={"spaces"}).items():
+    for setting in options:
         chosen |= PARTS.get(setting, {})
     if options.ranking == "mlp":
         chosen["rank"] = partial(MLP, options.hidden, options.dropout)
@@ -264,15 +258,14 @@ def build(
         model.target.attention = model.block(-1).attention
     if options.ranked == "raw":
         for g in schema.groups:
-            if (width := model.embedding(g).size) != options.hidden:
-                raise ValueError(
-                    f"ranked='raw' compares q_t of group {g!r} ({width} wide) with hidden={options.hidden}"
-                )
+            width, hidden = model.embedding(g).size, options.hidden
+            if width != hidden:
+                raise ValueError(f"ranked='raw' compares q_t of group {g!r} ({width} wide) with hidden={hidden}")
         model.rank = RankRaw(model.rank)
     if options.task_heads:
         model.rank = WithHeads(model.rank, schema, options.hidden)
     if options.object_bias:
-        model.rank = WithBias(model.rank, schema, vocabularies)
+        model.rank = WithBias(model.rank, schema, model.tables)
     return model
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Candidates, Packing
@@ -18,15 +18,11 @@ from atrank_lib.ranking import Scores
 from atrank_lib.variants import BehaviorOptions, parts_of
 
 
-class CompetitorConfig(BehaviorOptions):
-    """Sizes and choices of a competitor; ``time="none"`` takes the time feature away."""
-
-
 class Competitor(BehaviorModel[Any]):
     """A model that reads behaviors embedded and projected as ATRank's are (eq. 1), and ranks as it does (eq. 8).
 
-    ``encode`` reads histories, ``score`` compares them with any number of candidates. A competitor brings its layers
-    (``add_layers``), and either ``user`` or both of these.
+    A competitor brings its layers (``add_layers``), and either ``user`` or both ``encode`` and ``score``; the option
+    ``time="none"`` takes its time feature away.
 
     >>> from atrank_lib.competitors.din import DIN
     >>> samples = split(histories).test["item"][:2]
@@ -35,21 +31,20 @@ class Competitor(BehaviorModel[Any]):
     torch.Size([2, 1])
     """
 
-    Config: type[CompetitorConfig] = CompetitorConfig
+    Config: type[BehaviorOptions] = BehaviorOptions
 
     def __init__(
         self,
         schema: Schema,
         vocabularies: Vocabularies,
-        config: CompetitorConfig | None = None,
+        config: BehaviorOptions | None = None,
         histories: Sequence[str] | None = None,
     ) -> None:
-        chosen = config or self.Config()
-        super().__init__(schema, vocabularies, chosen, histories, parts_of(chosen))
-        self.config = chosen
-        self.add_layers(vocabularies)
+        config = config or self.Config()
+        super().__init__(schema, vocabularies, config, histories, parts_of(config))
+        self.add_layers()
 
-    def add_layers(self, vocabularies: Vocabularies) -> None:
+    def add_layers(self) -> None:
         """Make the layers that this model has of its own."""
         raise NotImplementedError
 
@@ -87,31 +82,5 @@ def in_time(batch: Batch) -> Packing:
         return packing
     elapsed = torch.cat([group.elapsed for group in batch.histories.values()])
     by_time = elapsed.argsort(descending=True, stable=True)
-    order = by_time[packing.owner[by_time].argsort(stable=True)]
-    numbers = torch.arange(len(order), device=order.device)
-    place = torch.empty_like(order).index_copy_(0, order, numbers - packing.offsets[packing.owner[order]])
-    return replace(packing, place=place)
-
-
-def mean_of_samples(x: Float[Tensor, "n *c"], owner: Int[Tensor, " n"], size: int) -> Float[Tensor, "b *c"]:
-    """The mean over each sample's behaviors; zero without any.
-
-    >>> mean_of_samples(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2]), size=3).tolist()
-    [[2.0], [0.0], [5.0]]
-    """
-    total = x.new_zeros(size, *x.shape[1:]).index_add_(0, owner, x)
-    count = torch.bincount(owner, minlength=size).clamp(min=1).to(x.dtype)
-    return total / count.view(-1, *[1] * (x.dim() - 1))
-
-
-def softmax_of_samples(x: Float[Tensor, "n *c"], owner: Int[Tensor, " n"], size: int) -> Float[Tensor, "n *c"]:
-    """The softmax over each sample's behaviors.
-
-    >>> softmax_of_samples(torch.tensor([[0.0], [0.0], [9.0]]), torch.tensor([0, 0, 1]), size=2).tolist()
-    [[0.5], [0.5], [1.0]]
-    """
-    index = owner.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
-    highest = x.new_zeros(size, *x.shape[1:]).scatter_reduce(0, index, x.detach(), "amax", include_self=False)
-    weight = (x - highest.index_select(0, owner)).exp()
-    total = torch.zeros_like(highest).index_add(0, owner, weight)
-    return weight / total.index_select(0, owner)
+    order = by_time[packing.owner[by_time].argsort(stable=True)]  # rows, sample by sample
+    return replace(packing, place=order.argsort() - packing.offsets[packing.owner])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,24 +49,22 @@ class BPRMF(Model[Tensor]):
         self.config = config = config or BPRMFConfig()
         self.schema = schema
         self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
-        self.tables = shared_tables(schema, vocabularies, config.embedding_size)
+        size = config.embedding_size
+        self.tables = shared_tables(schema, vocabularies, size)
         self.objects = nn.ModuleDict(
-            {
-                key(g): ObjectEmbedding(schema, g, self.tables, config.embedding_size, config.id_dropout)
-                for g in schema.groups
-            }
+            {key(g): ObjectEmbedding(schema, g, self.tables, size, config.id_dropout) for g in schema.groups}
         )
         self.users, self.biases = nn.ModuleDict(), nn.ModuleDict()
         for g, group in schema.groups.items():
-            width = config.embedding_size * len(group.features)
-            self.users[key(g)] = nn.Embedding(vocabularies.users_size, width)
-            nn.init.normal_(cast(nn.Embedding, self.users[key(g)]).weight, std=width**-0.5)
+            users = nn.Embedding(vocabularies.users_size, size * len(group.features))
+            nn.init.normal_(users.weight, std=users.embedding_dim**-0.5)
+            self.users[key(g)] = users
             if "object_id" in group.features:
-                self.biases[key(g)] = zeros(schema.vocabulary(g, "object_id"), vocabularies)
+                self.biases[key(g)] = zeros(self.tables, schema.vocabulary(g, "object_id"))
         self.dropout = nn.Dropout(config.embedding_dropout)
 
     def encode(self, batch: Batch) -> Int[Tensor, " b"]:
-        """Who asks: the vector depends on the target's group."""
+        """Who asks; the vector depends on the target's group."""
         return batch.users
 
     def score(self, encoding: Int[Tensor, " b"], candidates: Candidates) -> Scores:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Scores
 
 HEADS = 8
@@ -23,7 +22,7 @@ class BST(Competitor):
     nothing can be encoded once for many.
     """
 
-    def add_layers(self, vocabularies: Vocabularies) -> None:
+    def add_layers(self) -> None:
         d, dropout = self.config.hidden, self.config.dropout
         if d % HEADS:
             raise ValueError(f"hidden={d} cannot be divided among {HEADS} heads")

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Batch
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.log.vocabularies import Vocabularies
 
 WIDTHS, MAPS = range(1, 11), 32  # the paper's: "ten kinds of window sizes from one to ten", 32 maps each
 
@@ -20,7 +19,7 @@ class CNN(Competitor):
     behavior count, so padding changes nothing.
     """
 
-    def add_layers(self, vocabularies: Vocabularies) -> None:
+    def add_layers(self) -> None:
         hidden = self.config.hidden
         self.convolutions = nn.ModuleList(nn.Conv1d(hidden, MAPS, width) for width in WIDTHS)
         self.after = nn.Dropout(self.config.dropout)
@@ -31,6 +30,5 @@ class CNN(Competitor):
         x, maps = packing.pad(s).transpose(1, 2), []  # [b, d, t]
         for width, convolution in zip(WIDTHS, self.convolutions, strict=True):
             windows = torch.relu(convolution(nn.functional.pad(x, (0, width - 1))))  # [b, 32, t]
-            # relu leaves nothing below zero, so zero is as good as left out
-            maps.append((windows * packing.mask[:, None]).amax(dim=2))
+            maps.append((windows * packing.mask[:, None]).amax(dim=2))  # none is below zero
         return self.join(self.after(torch.cat(maps, dim=1)))

@@ -50,7 +50,7 @@ def last_category(
     for name, spec in histories.schema.groups[group].features.items():
         if spec.kind == "categorical" and name != "object_id":
             value = cast(Tensor, catalog.features[name])
-            shared += (value[candidates] == value[latest][:, None]).float()
+            shared += value[candidates] == value[latest][:, None]
     popular = popularity(histories, samples, candidates, training)
     return shared * some[:, None] + popular / (popular.max() + 1)
 

@@ -10,7 +10,6 @@ from torch.nn.utils.rnn import PackedSequence
 from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import Encoding
 from atrank_lib.ranking import Scores
 
@@ -43,7 +42,7 @@ def run_packed(
 class BiLSTM(Competitor):
     """``e_u = W [h_forward; h_backward] + b``: the final states of both directions, each as wide as ``hidden``."""
 
-    def add_layers(self, vocabularies: Vocabularies) -> None:
+    def add_layers(self) -> None:
         hidden = self.config.hidden
         self.lstm = nn.LSTM(hidden, hidden, bidirectional=True)
         self.join = nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(2 * hidden, hidden))
@@ -55,8 +54,8 @@ class BiLSTM(Competitor):
 class BiLSTMAttention(BiLSTM):
     """Vanilla attention (eq. 7) of each target over the states of a bidirectional LSTM, joined as above."""
 
-    def add_layers(self, vocabularies: Vocabularies) -> None:
-        super().add_layers(vocabularies)
+    def add_layers(self) -> None:
+        super().add_layers()
         hidden = self.config.hidden
         self.target = TargetAttention(hidden, SpaceAttention(hidden, [hidden]))
 

@@ -10,9 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates
-from atrank_lib.competitors.base import Competitor, mean_of_samples
+from atrank_lib.competitors.base import Competitor
 from atrank_lib.log.naming import key
-from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Scores
 from atrank_lib.variants import zeros
 
@@ -32,14 +31,12 @@ class WideDeep(Competitor):
     ``log(1 + how often the history holds that value)``. Deep: ``MLP([mean_i s_i; h_t])``.
     """
 
-    def add_layers(self, vocabularies: Vocabularies) -> None:
+    def add_layers(self) -> None:
         d = self.config.hidden
         self.alone, self.crossed = nn.ModuleDict(), nn.ModuleDict()
-        for group in self.schema.groups:
-            for name in self.categorical(group).values():
-                if key(name) in self.alone:
-                    continue
-                self.alone[key(name)], self.crossed[key(name)] = (zeros(name, vocabularies) for _ in range(2))
+        for name in dict.fromkeys(name for group in self.schema.groups for name in self.categorical(group).values()):
+            self.alone[key(name)] = zeros(self.tables, name)
+            self.crossed[key(name)] = zeros(self.tables, name)
         self.deep = nn.Sequential(
             nn.Linear(2 * d, d), nn.ReLU(), nn.Dropout(self.config.dropout), nn.Linear(d, d // 2), nn.ReLU()
         )
@@ -51,16 +48,15 @@ class WideDeep(Competitor):
         return {f: self.schema.vocabulary(group, f) for f, spec in features.items() if spec.kind == "categorical"}
 
     def encode(self, batch: Batch) -> History:
-        owner = batch.packing.owner
+        s, owner, lengths = self.project(batch), batch.packing.owner, batch.packing.lengths
+        owners = owner.split([len(behaviors.actions) for behaviors in batch.histories.values()])
         held: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        first = 0
-        for group, behaviors in batch.histories.items():
-            samples = owner[first : first + len(behaviors.actions)]
+        for (group, behaviors), samples in zip(batch.histories.items(), owners, strict=True):
             for feature, name in self.categorical(group).items():
                 held.setdefault(name, []).append((cast(Tensor, behaviors.features[feature]), samples))
-            first += len(behaviors.actions)
         values = {name: (torch.cat([v for v, _ in p]), torch.cat([s for _, s in p])) for name, p in held.items()}
-        return History(mean_of_samples(self.project(batch), owner, batch.size), values)
+        total = s.new_zeros(batch.size, s.shape[1]).index_add(0, owner, s)
+        return History(total / lengths.clamp(min=1)[:, None], values)
 
     def wide(self, encoding: History, candidates: Candidates) -> Float[Tensor, "b c"]:
         """The linear half."""

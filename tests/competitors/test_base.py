@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from atrank_lib.competitors.base import in_time, mean_of_samples, softmax_of_samples
+from atrank_lib.competitors.base import in_time
 from atrank_lib.ranking import LOSSES
 from atrank_lib.runs import MODELS, load_run, train_run
 from atrank_lib.serve.ranker import Ranker
@@ -31,15 +31,6 @@ def test_behaviors_of_all_groups_in_the_order_of_time(seed):
     assert found == [(b.group, b.elapsed) for behaviors in case.behaviors for b in behaviors]
     assert packing.lengths.tolist() == [len(b) for b in case.behaviors]
     assert torch.equal(packing.owner, case.batch.packing.owner)
-
-
-def test_mean_and_softmax_of_samples():
-    x, owner = torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2])
-    assert mean_of_samples(x, owner, 4).tolist() == [[2.0], [0.0], [5.0], [0.0]]
-    found = softmax_of_samples(x, owner, 4)
-    torch.testing.assert_close(found[:2], x[:2].softmax(dim=0))
-    assert found[2].tolist() == [1.0]
-    assert softmax_of_samples(x * 1_000, owner, 4).isfinite().all()
 
 
 @pytest.mark.parametrize("kind", KINDS)

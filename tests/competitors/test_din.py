@@ -6,8 +6,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 
+from atrank_lib.competitors.din import softmax_of_samples
 from tests import reference
 from tests.cases import even_log, linear, make
 from tests.reference import Array
@@ -35,3 +37,11 @@ def activated(p: reference.Parameters, s: list[Array], h: Array, normalized: boo
 def test_scores_agree_with_loops(seed, group, speed, normalized):
     case = make("din", even_log(seed), group, {"normalized": normalized}, seed, speed=speed)
     case.close(case.model(case.batch).scores, case.expected(partial(activated, normalized=normalized)))
+
+
+def test_softmax_of_samples():
+    x, owner = torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2])
+    found = softmax_of_samples(x, owner, 4)
+    torch.testing.assert_close(found[:2], x[:2].softmax(dim=0))
+    assert found[2].tolist() == [1.0]
+    assert softmax_of_samples(x * 1_000, owner, 4).isfinite().all()
