@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
@@ -27,10 +28,6 @@ class AverageUserAUC(float):
 
     ``per_user`` has the AUC of every user with both a positive and a negative, in the order of their ids; ``users``
     counts them, ``skipped_users`` those who have only one class and therefore no AUC.
-
-    >>> auc = average_user_auc(["a", "a", "b", "b"], [0.9, 0.1, 0.5, 0.5], [1, 0, 1, 0])
-    >>> auc.per_user.tolist(), auc.interval()
-    ([1.0, 0.5], (0.5, 1.0))
     """
 
     per_user: np.ndarray
@@ -52,8 +49,7 @@ class AverageUserAUC(float):
         if not self.users:
             return float("nan"), float("nan")
         rng = np.random.default_rng(seed)
-        # equal values need not be told apart: a resample is a multinomial draw of how often each occurs; one at a
-        # time, for the counts of all resamples at once can be larger than the log
+        # a resample is a multinomial draw of how often each value occurs; all at once can be larger than the log
         values, counts = np.unique(self.per_user, return_counts=True)
         means = [rng.multinomial(self.users, counts / self.users) @ values / self.users for _ in range(resamples)]
         low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -70,8 +66,8 @@ def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) 
         ValueError: lengths differ, a score is NaN, or a label is neither 0 nor 1.
 
     >>> auc = average_user_auc(["a", "a", "b", "b", "c"], [0.9, 0.1, 0.5, 0.5, 0.3], [1, 0, 1, 0, 1])
-    >>> float(auc), auc.users, auc.skipped_users
-    (0.75, 2, 1)
+    >>> float(auc), auc.per_user.tolist(), auc.skipped_users, auc.interval()
+    (0.75, [1.0, 0.5], 1, (0.5, 1.0))
     """
     users, p, y = (np.asarray(x).ravel() for x in (user_ids, scores, labels))
     if not len(users) == len(p) == len(y):
@@ -82,21 +78,12 @@ def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) 
     if not np.isin(y, (0, 1)).all():
         raise ValueError(f"label {y[~np.isin(y, (0, 1))].tolist()[0]!r}; labels are 1 (acted on) or 0")
     names, user = np.unique(users, return_inverse=True)
-    order = np.lexsort((p, user))
-    user, p, y = user[order], p[order], y[order].astype(bool)
-    # ranks within a user, tied scores sharing their mean rank: AUC is Mann and Whitney's U over all pairs
-    new = np.ones(len(p), dtype=bool)
-    new[1:] = (user[1:] != user[:-1]) | (p[1:] != p[:-1])
-    run = new.cumsum() - 1
-    first = np.flatnonzero(new)
-    last = np.append(first[1:], len(p))
-    rank = ((first + last - 1) / 2)[run] if len(p) else p
-    positives = np.bincount(user, y, len(names))
-    negatives = np.bincount(user, ~y, len(names))
-    start = np.searchsorted(user, np.arange(len(names)))
-    wins = np.bincount(user, y * (rank - start[user]), len(names)) - positives * (positives - 1) / 2
-    both = (positives > 0) & (negatives > 0)
-    return AverageUserAUC(wins[both] / (positives * negatives)[both], int((~both).sum()))
+    # AUC is Mann and Whitney's U over all pairs: ranks within a user, from 1, tied scores sharing their mean rank
+    rank = pd.Series(p).groupby(user).rank().to_numpy()
+    positives, negatives = (np.bincount(user, label, len(names)) for label in (y, 1 - y.astype(int)))
+    wins = np.bincount(user, rank * y, len(names)) - positives * (positives + 1) / 2
+    pairs = positives * negatives
+    return AverageUserAUC(wins[pairs > 0] / pairs[pairs > 0], int((pairs == 0).sum()))
 
 
 @dataclass(frozen=True)
@@ -141,10 +128,11 @@ def fixed_candidates(
     >>> fixed_candidates(histories, split(histories).test, negatives=4, seed=1)["item"].shape
     torch.Size([40, 5])
     """
-    samplers = {n: NegativeSampler(histories, n, kind, None if training is None else training[n]) for n in tasks}
-    return {
-        n: draw_candidates(s, samplers[n], negatives, torch.Generator().manual_seed(seed)) for n, s in tasks.items()
-    }
+    drawn = {}
+    for name, samples in tasks.items():
+        sampler = NegativeSampler(histories, name, kind, None if training is None else training[name])
+        drawn[name] = draw_candidates(samples, sampler, negatives, torch.Generator().manual_seed(seed))
+    return drawn
 
 
 @contextmanager
@@ -201,7 +189,7 @@ def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     0.75
     """
     labels = (torch.arange(scores.shape[1]) == 0).expand_as(scores)
-    return average_user_auc(samples.users[:, None].expand_as(scores).numpy(), scores.numpy(), labels.numpy())
+    return average_user_auc(samples.users[:, None].expand_as(scores), scores, labels)
 
 
 def evaluate(

@@ -20,20 +20,15 @@ from atrank_lib.ranking import Model
 from atrank_lib.training import Part, Recipe, Steps, Turn
 
 Mix = Literal["proportional", "uniform"]
-Kind = Literal["shuffled", "joint", "pcgrad"]
 Weights = dict[str, float] | Literal["equal", "uncertainty"]
 
 
 class TaskRecipe(Recipe):
-    """A recipe that also says how the tasks share the training; by default as the paper does.
-
-    >>> TaskRecipe(task_steps="joint").task_mix
-    'proportional'
-    """
+    """A recipe that also says how the tasks share the training; by default as the paper does."""
 
     task_mix: Mix = Field("proportional", description="every sample once, or equal numbers of every task")
     task_weights: Weights | None = Field(None, description="of the tasks' losses; see TaskWeights")
-    task_steps: Kind = Field(
+    task_steps: Literal["shuffled", "joint", "pcgrad"] = Field(
         "shuffled", description="a step is a batch of one task; or one of every task, summed; or without conflicts"
     )
 
@@ -47,41 +42,42 @@ class TaskSteps(Steps):
     True
     """
 
+    recipe: TaskRecipe
+
     def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int]) -> None:
-        super().__init__(model, recipe, tasks)
-        self.tasks = recipe if isinstance(recipe, TaskRecipe) else TaskRecipe(**recipe.model_dump())
-        self.weights = TaskWeights(tasks, self.tasks.task_weights).to(next(model.parameters()).device)
+        super().__init__(model, TaskRecipe.model_validate(recipe.model_dump()), tasks)
+        self.weights = TaskWeights(tasks, self.recipe.task_weights).to(next(model.parameters()).device)
         self.conflicts = 0  # between gradients of tasks, since the last report
-        if len(self.weights.learned):
+        if self.weights.learned:
             self.optimizer.add_param_group({"params": list(self.weights.parameters()), "weight_decay": 0.0})
 
     def parameters(self) -> list[nn.Parameter]:
         return [*super().parameters(), *self.weights.parameters()]
 
     def kept(self) -> dict[str, nn.Module]:
-        return {**super().kept(), "tasks": self.weights} if len(self.weights.learned) else super().kept()
+        return super().kept() | ({"tasks": self.weights} if self.weights.learned else {})
 
     def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
-        mixed = remix(part.split.train, self.tasks.task_mix, generator)
+        mixed = remix(part.split.train, self.recipe.task_mix, generator)
         drawn = part.draw(mixed, self.recipe.negatives, self.recipe.negative_kind, drawing)
-        if self.tasks.task_steps == "shuffled":
+        if self.recipe.task_steps == "shuffled":
             yield from self.batches(part, mixed, drawn, generator)
             return
         own = {name: self.batches(part, {name: samples}, drawn, generator) for name, samples in mixed.items()}
-        for names in turns({name: math.ceil(len(s) / self.recipe.batch_size) for name, s in mixed.items()}):
+        for names in turns({name: math.ceil(len(samples) / self.recipe.batch_size) for name, samples in mixed.items()}):
             yield [one for name in names for one in next(own[name])]
 
     def count(self, sizes: Mapping[str, int]) -> int:
-        if self.tasks.task_mix == "uniform":
+        if self.recipe.task_mix == "uniform":
             sizes = dict.fromkeys(sizes, sum(sizes.values()) // len(sizes))
         counts = [math.ceil(size / self.recipe.batch_size) for size in sizes.values()]
-        return sum(counts) if self.tasks.task_steps == "shuffled" else max(counts)
+        return sum(counts) if self.recipe.task_steps == "shuffled" else max(counts)
 
     def weigh(self, name: str, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         return self.weights(name, loss)
 
     def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
-        if self.tasks.task_steps != "pcgrad":
+        if self.recipe.task_steps != "pcgrad":
             super().gradients(losses, generator)
             return
         parameters = self.parameters()
@@ -96,9 +92,9 @@ class TaskSteps(Steps):
         return torch.cat([gradient.flatten() for gradient in found])
 
     def report(self, entry: dict[str, Any]) -> dict[str, Any]:
-        if len(self.weights.learned):
+        if self.weights.learned:
             entry["task_weights"] = self.weights.now()
-        if self.tasks.task_steps == "pcgrad":
+        if self.recipe.task_steps == "pcgrad":
             entry["conflicts"], self.conflicts = self.conflicts, 0
         return super().report(entry)
 
@@ -124,23 +120,21 @@ class TaskWeights(nn.Module):
             total = sum(tasks.values())
             self.fixed = {name: total / (len(tasks) * max(count, 1)) for name, count in tasks.items()}
         elif weights is not None:
-            wrong = {name: w for name, w in weights.items() if name not in tasks or not w > 0}
-            if wrong:
+            if wrong := {name: w for name, w in weights.items() if name not in tasks or not w > 0}:
                 raise ValueError(f"task_weights {wrong}; give positive numbers for some of {list(tasks)}")
             self.fixed |= weights
 
     def forward(self, name: str, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        if key(name) not in self.learned:
+        if not self.learned:
             return self.fixed[name] * loss
         s = self.learned[key(name)]
         return torch.exp(-s) * loss + s / 2
 
     def now(self) -> dict[str, float]:
         """The weight of every task's loss at this moment."""
-        return {
-            name: math.exp(-self.learned[key(name)].item()) if key(name) in self.learned else weight
-            for name, weight in self.fixed.items()
-        }
+        if not self.learned:
+            return self.fixed
+        return {name: math.exp(-self.learned[key(name)].item()) for name in self.fixed}
 
 
 def remix(tasks: Mapping[str, Samples], mix: Mix, generator: torch.Generator) -> TaskSamples:
@@ -157,7 +151,7 @@ def remix(tasks: Mapping[str, Samples], mix: Mix, generator: torch.Generator) ->
     each = sum(map(len, tasks.values())) // len(tasks)
     mixed = {}
     for name, samples in tasks.items():
-        rounds = -(-each // max(len(samples), 1))
+        rounds = math.ceil(each / max(len(samples), 1))
         order = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(rounds)])
         mixed[name] = samples[order[:each]]
     return mixed
@@ -169,11 +163,10 @@ def turns(counts: Mapping[str, int]) -> list[list[str]]:
     >>> turns({"a": 4, "b": 2})
     [['a', 'b'], ['a'], ['a', 'b'], ['a']]
     """
-    steps = max(counts.values(), default=0)
-    plan: list[list[str]] = [[] for _ in range(steps)]
+    plan: list[list[str]] = [[] for _ in range(max(counts.values(), default=0))]
     for name, count in counts.items():
         for number in range(count):
-            plan[number * steps // count].append(name)
+            plan[number * len(plan) // count].append(name)
     return plan
 
 
@@ -182,10 +175,8 @@ def without_conflicts(
 ) -> tuple[Float[Tensor, " p"], int]:
     """PCGrad (Yu et al., 2020): the sum of the tasks' gradients, each freed from what opposes another's.
 
-    For every other task ``j``, in random order: if ``g . g_j < 0``, then ``g <- g - (g . g_j) / |g_j|^2 g_j``.
-
-    Returns:
-        The sum, and how many of the ``T (T - 1) / 2`` pairs of gradients point against each other.
+    For every other task ``j``, in random order: if ``g . g_j < 0``, then ``g <- g - (g . g_j) / |g_j|^2 g_j``. Also
+    says how many of the ``T (T - 1) / 2`` pairs of gradients point against each other.
 
     >>> gradients = [torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])]
     >>> total, conflicts = without_conflicts(gradients, torch.Generator().manual_seed(0))

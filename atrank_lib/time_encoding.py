@@ -32,12 +32,6 @@ def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks
     return torch.tensor([float(s) for s in scaled], dtype=torch.float64)
 
 
-def _assign(elapsed: Tensor, edges: Tensor) -> Tensor:
-    if edges.is_floating_point() or elapsed.is_floating_point():
-        edges, elapsed = edges.double(), elapsed.double()
-    return torch.bucketize(elapsed, edges, right=True)
-
-
 def bucketize_elapsed(
     elapsed: Tensor | np.ndarray | Sequence[float] | float,
     unit: str | float = "day",
@@ -61,7 +55,10 @@ def bucketize_elapsed(
     if bool((values < 0).any()) or bool(values.isnan().any()):
         worst = values[(values < 0) | values.isnan()].flatten()[0].item()
         raise ValueError(f"elapsed time {worst}: a behavior cannot come after the moment of ranking; cut the history")
-    return _assign(values, _edges(unit, buckets, edges, 1))
+    lower = _edges(unit, buckets, edges, ticks=1)
+    if lower.is_floating_point() or values.is_floating_point():
+        lower, values = lower.double(), values.double()
+    return torch.bucketize(values, lower, right=True)
 
 
 class TimeEncoding(nn.Module):
@@ -85,7 +82,7 @@ class TimeEncoding(nn.Module):
 
     def bucketize(self, elapsed: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
         """Buckets of elapsed times that are given in timestamp units."""
-        return _assign(elapsed, self.edges)
+        return torch.bucketize(elapsed, self.edges, right=True)
 
     def forward(self, elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n size"]:
         """What is added to the embedding of each behavior."""

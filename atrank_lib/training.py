@@ -85,9 +85,11 @@ class Part:
         self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
     ) -> dict[str, Int[Tensor, "s c"]]:
         """``draw_candidates`` for every task."""
-        weights = self.popularity or self.split.train
-        samplers = {name: NegativeSampler(self.histories, name, kind, weights[name]) for name in tasks}
-        return {n: draw_candidates(s, samplers[n], negatives, generator) for n, s in tasks.items()}
+        weights, drawn = self.popularity or self.split.train, {}
+        for name, samples in tasks.items():
+            sampler = NegativeSampler(self.histories, name, kind, weights[name])
+            drawn[name] = draw_candidates(samples, sampler, negatives, generator)
+        return drawn
 
 
 class FitResult(BaseModel):

@@ -143,7 +143,7 @@ class RunSteps(ScaledSteps, RowSteps, TaskSteps):
     """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
 
     def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
-        if self.tasks.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
+        if self.recipe.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
             TaskSteps.gradients(self, losses, generator)
         else:
             super().gradients(losses, generator)
