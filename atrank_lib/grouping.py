@@ -49,10 +49,8 @@ def _catalog(schema: Schema, group: str, table: pd.DataFrame, vocabularies: Voca
         elif spec.kind == "tokens":
             lengths = torch.tensor(column.map(len).to_numpy(np.int64))
             words = column[lengths.numpy() > 0].explode()
-            offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-            features[name] = Ragged(
-                torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), words)), offsets
-            )
+            indices = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), words))
+            features[name] = Ragged(indices, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
         else:
             features[name] = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), column))
     return Catalog(tuple(table["object_id"]), features)

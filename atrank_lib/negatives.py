@@ -34,6 +34,7 @@ class NegativeSampler:
     ) -> None:
         if kind not in ("uniform", "popularity"):
             raise ValueError(f"negatives {kind!r}; use 'uniform' or 'popularity'")
+        self.group, self.histories = group, histories
         own, n = histories.groups[group], len(histories.tables[group])
         weights = torch.ones(n, dtype=torch.long)
         if kind == "popularity":
@@ -44,14 +45,12 @@ class NegativeSampler:
         user, obj = touched // n, touched % n
         self.line = torch.cat([weights.new_zeros(1), weights.cumsum(0)])  # object o owns [line[o], line[o + 1])
         removed = torch.cat([weights.new_zeros(1), weights[obj].cumsum(0)])  # touched weight before each pair
-        self.starts = torch.searchsorted(user, torch.arange(len(histories) + 1))
-        self.removed = removed
+        self.removed, self.starts = removed, torch.searchsorted(user, torch.arange(len(histories) + 1))
         # where each touched object begins once the user's earlier touched objects are cut out
         gaps = self.line[obj] - (removed[:-1] - removed[self.starts[user]])
         self.width = int(self.line[-1]) + 1
         self.keys = user * self.width + gaps
         self.free = self.line[-1] - removed[self.starts].diff()
-        self.group, self.histories = group, histories
 
     def draw(self, users: Int[Tensor, " s"], count: int, generator: torch.Generator) -> Int[Tensor, "s count"]:
         """``count`` object rows for each user, independently; ``ValueError`` where one has touched all there are."""

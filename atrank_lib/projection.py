@@ -12,11 +12,7 @@ from atrank_lib.log.naming import key
 
 
 class Perceptron(nn.Sequential):
-    """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function".
-
-    >>> Perceptron(3, 2)(torch.randn(5, 3)).shape
-    torch.Size([5, 2])
-    """
+    """``F_theta``: "a single layer perceptron parametrized by theta with relu as the activation function"."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(nn.Linear(inputs, outputs), nn.ReLU())

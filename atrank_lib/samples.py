@@ -51,15 +51,6 @@ def ends_before(
     return low
 
 
-def _samples(histories: GroupedHistories, target: str, positions: Int[Tensor, " s"]) -> Samples:
-    """The behaviors at ``positions`` of the group ``target``, each with all that is strictly before it."""
-    own = histories.groups[target]
-    users = torch.searchsorted(own.offsets, positions, right=True) - 1
-    times = own.timestamps[positions]
-    ends = [positions if name == target else ends_before(histories, name, users, times) for name in histories.groups]
-    return Samples(target, users, times, torch.stack(ends, dim=1), own.objects[positions].long(), positions)
-
-
 def split(
     histories: GroupedHistories,
     protocol: Protocol = "validated",
@@ -91,15 +82,15 @@ def split(
     parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
     for group in targets:
         own = histories.groups[group]
-        positions = torch.arange(len(own.timestamps))
-        users = own.users()
+        users, times, positions = own.users(), own.timestamps, torch.arange(len(own.timestamps))
+        ends = [positions if g == group else ends_before(histories, g, users, times) for g in histories.groups]
+        everything = Samples(group, users, times, torch.stack(ends, dim=1), own.objects.long(), positions)
         from_end = own.offsets[users + 1] - 1 - positions  # 0 for a user's last behavior
         if protocol == "global_time":
-            part = (own.timestamps >= first).long() + (own.timestamps >= second).long()
+            part = (times >= first).long() + (times >= second).long()
         else:
             part = 2 - (from_end.clamp(max=2) if protocol == "validated" else 2 * from_end.clamp(max=1))
         part[positions == own.offsets[users]] = -1  # nothing of its own group before it
-        everything = _samples(histories, group, positions)
         for number, samples in enumerate(parts):
             samples[group] = everything[part == number]
     if cuts is None:
@@ -123,10 +114,8 @@ def time_cuts(times: Sequence[Int[Tensor, " _"]], fractions: tuple[float, float]
 def require_samples(
     sizes: Mapping[str, tuple[int, int]], protocol: Protocol, longest: Mapping[str, int], cuts: tuple[int, int]
 ) -> None:
-    """``ValueError`` for a group whose ``sizes``, the numbers of training and test samples, hold a 0.
-
-    ``longest`` is the most behaviors that a user has in each group, ``cuts`` are the moments of ``global_time``.
-    """
+    """``ValueError`` for a group whose ``sizes``, the numbers of training and test samples, hold a 0; ``longest`` is
+    the most behaviors that a user has in each group."""
     for group, counts in sizes.items():
         if all(counts):
             continue
