@@ -59,7 +59,7 @@ class TaskSteps(Steps):
 
     def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
         mixed = remix(part.split.train, self.recipe.task_mix, generator)
-        drawn = part.draw(mixed, self.recipe.negatives, self.recipe.negative_kind, drawing)
+        drawn = part.draw(mixed, self.recipe, drawing)
         if self.recipe.task_steps == "shuffled":
             yield from self.batches(part, mixed, drawn, generator)
             return

@@ -81,14 +81,12 @@ class Part:
     number: int = 0
     popularity: Mapping[str, Int[Tensor, " objects"]] | None = None
 
-    def draw(
-        self, tasks: TaskSamples, negatives: int, kind: Popularity, generator: torch.Generator
-    ) -> dict[str, Int[Tensor, "s c"]]:
-        """``draw_candidates`` for every task."""
+    def draw(self, tasks: TaskSamples, recipe: Recipe, generator: torch.Generator) -> dict[str, Tensor]:
+        """``draw_candidates`` for every task, ``[s, 1 + negatives]``."""
         weights, drawn = self.popularity or self.split.train, {}
         for name, samples in tasks.items():
-            sampler = NegativeSampler(self.histories, name, kind, weights[name])
-            drawn[name] = draw_candidates(samples, sampler, negatives, generator)
+            sampler = NegativeSampler(self.histories, name, recipe.negative_kind, weights[name])
+            drawn[name] = draw_candidates(samples, sampler, recipe.negatives, generator)
         return drawn
 
 
@@ -136,7 +134,7 @@ class Steps:
 
     def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
         """What each step learns from: a batch of one task, in random order, with negatives from ``drawing``."""
-        drawn = part.draw(part.split.train, self.recipe.negatives, self.recipe.negative_kind, drawing)
+        drawn = part.draw(part.split.train, self.recipe, drawing)
         return self.batches(part, part.split.train, drawn, generator)
 
     def batches(

@@ -98,11 +98,12 @@ def test_samples_with_ties_and_empty_groups(seed: int, tmp_path: Path) -> None:
 
 def test_popularity_is_that_of_all_shards(prepared: tuple[GroupedHistories, Split], shards: Shards) -> None:
     histories, split = prepared
+    recipe = TaskRecipe(negatives=200, negative_kind="popularity")
     for name, samples in split.train.items():
         counts = torch.bincount(samples.objects, minlength=len(histories.catalogs[name]))
         assert torch.equal(shards.popularity[name], counts)
         # what is popular in other shards is drawn here too
-        drawn = shards[1].draw({name: shards[1].split.train[name]}, 200, "popularity", torch.Generator().manual_seed(0))
+        drawn = shards[1].draw({name: shards[1].split.train[name]}, recipe, torch.Generator().manual_seed(0))
         assert set(drawn[name][:, 1:].flatten().tolist()) <= set(counts.nonzero()[:, 0].tolist())
         own = torch.bincount(shards[1].split.train[name].objects, minlength=len(counts))
         assert ((own == 0) & (counts > 0))[drawn[name][:, 1:]].any()
