@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import typer
 
 from atrank_lib.log import EventLogError, Problem, Schema, ShardedLog
-from atrank_lib.log.checks import EVENT_COLUMNS
+from atrank_lib.log.events import EVENT_COLUMNS
 from atrank_lib.log.files import table_path
 from atrank_lib.log.schema import SCHEMA_FILE
 from atrank_lib.log.sharded import SHARDS_AT_MOST

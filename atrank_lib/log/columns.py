@@ -7,51 +7,43 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float64, Int8, Int64
+from jaxtyping import Bool, Float64, Int64
 
-from atrank_lib.log.schema import Problem
-from atrank_lib.log.units import TICKS
+from atrank_lib.log.schema import TICKS, Problem
 
 # how many different values, and how many rows of each, a problem shows before it only counts
 EXAMPLES = 3
 
 LARGEST = float(np.finfo(np.float32).max)
+HUGE = 2**62  # no time is as large
 
-# what may be wrong with a time, or right
-_GOOD, _NO_NUMBER, _FRACTION, _HUGE = range(4)
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
+@dataclass(eq=False)
 class CheckedTable:
-    """Columns of one table, and the problems found in it.
+    """Columns of one table, and the problems found in it."""
 
-    name: what problems call it; header: all its column names, None where the table cannot be read;
-    columns: the wanted ones that can be used, as read; is_text: read from CSV, where every value is text;
-    rows: the data row of each row, given where malformed lines were left out (and noted).
-    """
-
-    def __init__(self, name: str, header: Sequence[str] | None) -> None:
-        self.name = name
-        self.header = None if header is None else list(header)
-        self.columns: dict[str, pa.Array] = {}
-        self.is_text = False
-        self.rows: Int64[np.ndarray, " n"] | None = None
-        self.problems: list[Problem] = []
+    name: str  # what problems call it
+    header: list[str] | None  # all its column names; None where the table cannot be read
+    columns: dict[str, pa.Array] = field(default_factory=dict)  # the wanted ones that can be used, as read
+    is_text: bool = False  # read from CSV, where every value is text
+    rows: Int64[np.ndarray, " n"] | None = None  # the data row of each row, where malformed lines were left out
+    problems: list[Problem] = field(default_factory=list)
 
     def note(self, column: str | None, message: str, row: int | None = None, value: object = None) -> None:
         """Note one problem."""
         self.problems.append(Problem(self.name, column, row, value, message))
 
     def report(
-        self,
-        column: str,
-        wrong: Bool[np.ndarray, " n"],
-        values: pa.Array,
-        message: Callable[[object], str] | str,
+        self, column: str, wrong: Bool[np.ndarray, " n"], values: pa.Array, message: Callable[[object], str] | str
     ) -> None:
         """Note the rows where `wrong` is true: one problem for each of the first few different values."""
         index = np.flatnonzero(wrong)
@@ -61,14 +53,13 @@ class CheckedTable:
         found: dict[str, tuple[object, list[int]]] = {}
         for row, value in zip(rows.tolist(), values.take(pa.array(index)).to_pylist(), strict=True):
             found.setdefault(repr(value), (value, []))[1].append(row)
-        for i, (value, at) in enumerate(found.values()):
+        shown, more = list(found.values())[:EXAMPLES], list(found.values())[EXAMPLES:]
+        for value, at in shown:
             text = message(value) if callable(message) else message
-            if i < EXAMPLES:
-                self.note(column, text + _also(at[1:]), row=at[0], value=value)
-            else:
-                more, count = len(found) - i, sum(len(at) for _, at in list(found.values())[i:])
-                self.note(column, f"{more:,} more values in {count:,} rows have the problem of the one before")
-                break
+            self.note(column, text + _also(at[1:]), row=at[0], value=value)
+        if more:
+            count = sum(len(at) for _, at in more)
+            self.note(column, f"{len(more):,} more values in {count:,} rows have the problem of the one before")
 
     def is_empty(self) -> bool:
         """Whether the table could be read and has no row."""
@@ -76,12 +67,10 @@ class CheckedTable:
 
     def text(self, column: str, *, required: bool) -> pa.Array | None:
         """Ids, actions and categorical values as text, null where missing; None for an unusable column."""
-        array = self._column(column)
+        array = self._column(column, pa.large_string())
         if array is None:
             return None
-        if array.null_count == len(array):
-            array = pa.nulls(len(array), pa.large_string())
-        elif not (is_text(array.type) or pa.types.is_integer(array.type)):
+        if not (is_text(array.type) or pa.types.is_integer(array.type)):
             remedy = 'write them as such, in pandas with .astype("Int64") or .astype(str)'
             self._wrong_kind(column, array, "text or whole numbers", remedy)
             return None
@@ -94,51 +83,44 @@ class CheckedTable:
 
     def times(self, column: str, unit: str) -> Int64[np.ndarray, " n"] | None:
         """Timestamps in `unit`s since 1970; None for an unusable column."""
-        array = self._column(column)
+        array = self._column(column, pa.int64())
         if array is None:
             return None
-        if array.null_count == len(array):
-            times, fault = np.zeros(len(array), np.int64), np.zeros(len(array), np.int8)
-        elif self.is_text:
-            times, fault = _whole_from_text(array)
-        elif pa.types.is_uint64(array.type):
-            times, fault = _whole_from_text(array.cast(pa.large_string()))
+        if self.is_text or pa.types.is_uint64(array.type):
+            times, rough = _times_of_text(array.cast(pa.large_string()))
         elif pa.types.is_integer(array.type):
-            times, fault = _numpy(array.cast(pa.int64()), 0), np.zeros(len(array), np.int8)
+            times = rough = _numpy(array.cast(pa.int64()), 0)
         elif pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
-            times, fault = _whole_from_float(_numpy(array.cast(pa.float64(), safe=False), 0))
+            rough = _numpy(array.cast(pa.float64(), safe=False), 0)
+            times = _whole(rough)
         else:
             self._wrong_kind(column, array, "numbers", f"convert it to whole numbers of {unit} since 1970")
             return None
-        is_null = mask(array.is_null())
-        fault = np.where(is_null, np.int8(_GOOD), fault)
+        is_null, no_number = mask(array.is_null()), np.isnan(rough)
         low, high = time_range(unit)
         remedy = f"write whole numbers of {unit} since 1970"
         self.report(column, is_null, array, f"the time is missing; {remedy}, one for every event")
-        self.report(column, fault == _NO_NUMBER, array, f"the time is not a number; {remedy}")
-        self.report(column, fault == _FRACTION, array, f"the time is fractional; {remedy}")
-        outside = (fault == _HUGE) | (times < low) | (times > high)
+        self.report(column, no_number, array, f"the time is not a number; {remedy}")
+        self.report(column, ~no_number & (rough != np.trunc(rough)), array, f"the time is fractional; {remedy}")
         message = (
             f"the time is out of range, which in {unit} goes from {low} to {high}; "
             "correct the time, or the timestamp_unit of the schema"
         )
-        self.report(column, outside, array, message)
+        self.report(column, (times < low) | (times > high), array, message)
         return times
 
     def numbers(self, column: str) -> Float64[np.ndarray, " n"] | None:
         """A continuous feature as 64-bit floats, NaN where missing or noted; None for an unusable column."""
-        array = self._column(column)
+        array = self._column(column, pa.float64())
         if array is None:
             return None
-        if array.null_count == len(array):
-            return np.full(len(array), np.nan)
         if self.is_text:
             parsed = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
             # empty, or "nan", which is how NumPy writes a missing number
             missing = pc.fill_null(pc.equal(pc.utf8_lower(pc.utf8_trim_whitespace(array)), "nan"), True)
             wrong = np.isnan(parsed) & ~mask(missing)
             self.report(column, wrong, array, "not a number; write one, or nothing when unknown")
-        elif any(is_kind(array.type) for is_kind in _NUMERIC):
+        elif any(is_number(array.type) for is_number in _NUMBERS):
             parsed = _numpy(array.cast(pa.float64(), safe=False), np.nan)
         else:
             self._wrong_kind(column, array, "numbers", "convert it, or change the kind of the feature")
@@ -153,15 +135,12 @@ class CheckedTable:
 
     def tokens(self, column: str) -> list[list[str]] | None:
         """A tokens feature as lists of text, an empty one where missing; None for an unusable column."""
-        array = self._column(column)
+        array = self._column(column, pa.list_(pa.large_string()))
         if array is None:
             return None
-        if array.null_count == len(array):
-            return [[] for _ in range(len(array))]
         if self.is_text:
             return [(text or "").split() for text in array.to_pylist()]
-        kind = array.type
-        inner = kind.value_type if any(is_kind(kind) for is_kind in _LISTS) else None
+        inner = array.type.value_type if any(is_list(array.type) for is_list in _LISTS) else None
         if inner is not None and pa.types.is_dictionary(inner):
             inner = inner.value_type
         if inner is None or not (is_text(inner) or pa.types.is_integer(inner) or pa.types.is_null(inner)):
@@ -172,12 +151,16 @@ class CheckedTable:
         self.report(column, gaps, array, "a token in the list is missing; leave it out of the list")
         return [[str(token) for token in row or ()] for row in raw]
 
-    def _column(self, column: str) -> pa.Array | None:
+    def _column(self, column: str, kind: pa.DataType) -> pa.Array | None:
+        """A column as read, but of this kind if it holds nothing; None, and a note, where there is none."""
         if self.header is not None and column not in self.header:
             near = difflib.get_close_matches(column, self.header, n=1)
             hint = f"rename {near[0]!r}, or add it" if near else "add it"
             self.note(column, f"the column is missing; {hint} (the table has: {', '.join(self.header)})")
-        return self.columns.get(column)
+        array = self.columns.get(column)
+        if array is None or self.is_text or array.null_count < len(array):
+            return array
+        return pa.nulls(len(array), kind)
 
     def _wrong_kind(self, column: str, array: pa.Array, expected: str, remedy: str) -> None:
         row = int(np.argmax(mask(array.is_valid())))
@@ -193,29 +176,25 @@ def mask(array: pa.Array) -> Bool[np.ndarray, " n"]:
 def time_range(unit: str) -> tuple[int, int]:
     """Smallest and largest timestamp: the years 1 to 9999, and any two less than 2^63 apart."""
     factor = TICKS[unit]
-    return max(-62_135_596_800 * factor, -(2**62) + 1), min(253_402_300_799 * factor, 2**62 - 1)
+    return max(-62_135_596_800 * factor, 1 - HUGE), min(253_402_300_799 * factor, HUGE - 1)
 
 
-def _whole_from_text(array: pa.Array) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"]]:
+def _times_of_text(array: pa.Array) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Whole numbers, exact beyond 2^53 as well; and all as floats, NaN where there is no number."""
     # 1400000000.0 is whole too: so does pandas write whole numbers once a column had gaps
     digits = pc.fill_null(pc.replace_substring_regex(array, r"^\s*(-?[0-9]+)(\.0*)?\s*$", r"\1"), "0")
-    is_whole = mask(pc.match_substring_regex(digits, r"^-?[0-9]+$"))
     fits = mask(pc.match_substring_regex(digits, r"^-?([0-9]{1,18}|[0-8][0-9]{18})$"))  # below 9 * 10^18
-    numbers = _numpy(pc.if_else(pa.array(fits), digits, "0").cast(pa.int64()), 0)
-    fault = np.where(fits, _GOOD, _HUGE).astype(np.int8)
-    if not is_whole.all():
-        others = pd.to_numeric(digits.filter(pa.array(~is_whole)).to_pandas(), errors="coerce")
-        numbers[~is_whole], fault[~is_whole] = _whole_from_float(others.to_numpy(dtype=np.float64))
-    return numbers, fault
+    times = _numpy(pc.if_else(pa.array(fits), digits, "0").cast(pa.int64()), 0)
+    rough = times.astype(np.float64)
+    if not fits.all():
+        others = pd.to_numeric(digits.filter(pa.array(~fits)).to_pandas(), errors="coerce")
+        rough[~fits] = others.to_numpy(dtype=np.float64)
+        times[~fits] = _whole(rough[~fits])
+    return times, rough
 
 
-def _whole_from_float(
-    values: Float64[np.ndarray, " n"],
-) -> tuple[Int64[np.ndarray, " n"], Int8[np.ndarray, " n"]]:
-    huge = np.abs(values) >= 2.0**62
-    whole = np.where(np.isnan(values) | huge, 0, values).astype(np.int64)
-    fault = np.select([np.isnan(values), huge, whole != values], [_NO_NUMBER, _HUGE, _FRACTION], _GOOD)
-    return whole, fault.astype(np.int8)
+def _whole(rough: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    return np.clip(np.nan_to_num(rough), -HUGE, HUGE).astype(np.int64)
 
 
 def _also(rows: Sequence[int]) -> str:
@@ -224,10 +203,6 @@ def _also(rows: Sequence[int]) -> str:
     shown = ", ".join(map(str, rows[: EXAMPLES - 1]))
     rest = f" and {len(rows) - EXAMPLES + 1:,} more" if len(rows) >= EXAMPLES else ""
     return f" (also row{'s' if len(rows) > 1 else ''} {shown}{rest})"
-
-
-_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,15 +24,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from atrank_lib.log.checks import TABLES, checked_events, checked_objects, columns_of
 from atrank_lib.log.columns import CheckedTable, mask
 from atrank_lib.log.extent import Extent, summarize
-from atrank_lib.log.files import table_from_file, table_from_frame, table_path
-from atrank_lib.log.schema import SCHEMA_FILE, EventLogError, Problem, Schema, sound_part, suggest
+from atrank_lib.log.files import read_table, table_from_frame
+from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE, EventLogError, Group, Problem, Schema, sound_part, suggest
 from atrank_lib.log.writing import write_text, writing_folder
 
 __all__ = ["EventLog", "EventLogError", "Problem"]
 
+TABLES = ("events", "objects")  # of every group
+EVENT_COLUMNS = ("user_id", "timestamp", "action", "object_id")
+STORED = {"categorical": pa.large_string(), "tokens": pa.list_(pa.large_string()), "continuous": pa.float64()}
 FIRST_SHARD = "shard-0000"  # the folder that a sharded log has (see ``sharded``)
 
 
@@ -68,20 +72,12 @@ class EventLog:
         if (folder / FIRST_SHARD).is_dir():
             message = "a sharded log; read it shard by shard, as `atrank check`, `train`, `evaluate` and `rank` do"
             raise EventLogError([Problem(str(folder), None, None, None, message)])
-        problems: list[Problem] = []
-        try:
-            schema = Schema.read(folder / SCHEMA_FILE)
-        except EventLogError as error:
-            problems.extend(error.problems)
-            part = sound_part(folder / SCHEMA_FILE)
-            if part is None:
-                raise
-            schema = part
-        tables: dict[tuple[str, str], CheckedTable | None] = {}
-        for name, group in schema.groups.items():
-            for kind in TABLES:
-                path = table_path(folder, f"{name}.{kind}", problems)
-                tables[name, kind] = table_from_file(path, columns_of(kind, group)) if path else None
+        schema, problems = sound_part(folder / SCHEMA_FILE)
+        tables = {
+            (name, kind): read_table(folder, f"{name}.{kind}", columns_of(kind, group), problems)
+            for name, group in schema.groups.items()
+            for kind in TABLES
+        }
         return cls._check(schema, tables, problems)
 
     @classmethod
@@ -92,39 +88,34 @@ class EventLog:
 
         The frames are copied. Raises EventLogError with every problem.
         """
-        problems: list[Problem] = []
-        tables: dict[tuple[str, str], CheckedTable | None] = {}
+        problems = []
+        tables = {}
         for kind, frames in zip(TABLES, (events, objects), strict=True):
             for name in frames:
                 if name not in schema.groups:
                     message = f"the schema has no such group; {suggest(name, schema.groups)}"
                     problems.append(Problem(f"{name}.{kind}", None, None, None, message))
             for name, group in schema.groups.items():
-                tables[name, kind] = None
-                if name in frames:
-                    tables[name, kind] = table_from_frame(f"{name}.{kind}", frames[name], columns_of(kind, group))
-                else:
-                    problems.append(Problem(f"{name}.{kind}", None, None, None, "the table is missing; add it"))
+                tables[name, kind] = table_from_frame(f"{name}.{kind}", frames.get(name), columns_of(kind, group))
         return cls._check(schema, tables, problems)
 
     @classmethod
     def _check(
-        cls, schema: Schema, tables: Mapping[tuple[str, str], CheckedTable | None], problems: list[Problem]
+        cls, schema: Schema, tables: Mapping[tuple[str, str], CheckedTable], problems: list[Problem]
     ) -> EventLog:
-        """Check the tables against the schema and each other; None is a table noted as missing."""
+        """Check the tables against the schema and each other."""
         events, objects = {}, {}
         for name, group in schema.groups.items():
-            event_table, object_table = tables[name, "events"], tables[name, "objects"]
-            ids = None
-            if object_table is not None:
-                ids, objects[name] = checked_objects(object_table, group)
-            if event_table is not None:
-                events[name] = checked_events(event_table, group, schema.timestamp_unit, ids)
-            for table in (event_table, object_table):
-                problems.extend(table.problems if table is not None else ())
+            behaviors, things = (tables[name, kind] for kind in TABLES)
+            objects[name] = checked_objects(things, group)
+            events[name] = checked_events(behaviors, group, schema.timestamp_unit, objects[name][OBJECT_ID])
+            if behaviors.is_empty():
+                message = "the group is empty; write at least one behavior, or take the group out of the schema"
+                behaviors.note(None, message)
+            problems += behaviors.problems + things.problems
         if problems:
             raise EventLogError(problems)
-        return cls(schema, events, objects)
+        return cls(schema, frames(events), frames(objects))
 
     def write(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write the log as a folder with Parquet tables.
@@ -133,11 +124,8 @@ class EventLog:
         true and it holds a log: then all of it is replaced. Raises OSError, in one line, if it cannot be written.
         """
         folder = Path(folder)
-        if folder.exists() or folder.is_symlink():
-            if not overwrite:
-                raise FileExistsError(f"{folder} exists; choose another folder, or pass overwrite=True")
-            if not (folder / SCHEMA_FILE).is_file():
-                raise FileExistsError(f"{folder} is no event log ({SCHEMA_FILE} is missing); choose another folder")
+        if overwrite and os.path.lexists(folder) and not (folder / SCHEMA_FILE).is_file():
+            raise FileExistsError(f"{folder} is no event log ({SCHEMA_FILE} is missing); choose another folder")
         with writing_folder(folder, overwrite) as beside:
             self.write_tables(beside)
 
@@ -190,22 +178,67 @@ class EventLog:
 
     def _arrow(self, name: str, kind: str) -> pa.Table:
         """A group's table with the column types in which it is stored and hashed."""
-        frame = (self.events if kind == "events" else self.objects)[name]
-        stored = {
-            "continuous": pa.float64(),
-            "categorical": pa.large_string(),
-            "tokens": pa.list_(pa.large_string()),
-        }
-        features = self.schema.groups[name].features
-        types = {column: pa.large_string() for column in frame.columns}
         if kind == "events":
-            types["timestamp"] = pa.int64()
-            frame = frame.assign(action=frame["action"].astype("str"))
+            frame, types = self.events[name].astype({"action": "str"}), {"timestamp": pa.int64()}
         else:
-            types |= {feature: stored[spec.kind] for feature, spec in features.items()}
-        return pa.table(
-            {column: pa.array(frame[column], type=types[column], from_pandas=True) for column in frame.columns}
-        )
+            features = self.schema.groups[name].features
+            frame, types = self.objects[name], {feature: STORED[spec.kind] for feature, spec in features.items()}
+        schema = pa.schema({column: types.get(column, pa.large_string()) for column in frame.columns})
+        return pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata()
+
+
+def columns_of(kind: str, group: Group) -> list[str]:
+    """The columns that a group's table of events, or of objects, needs."""
+    return list(EVENT_COLUMNS) if kind == "events" else list(dict.fromkeys([OBJECT_ID, *group.features]))
+
+
+def checked_objects(table: CheckedTable, group: Group) -> dict[str, Any]:
+    """The columns of a group's objects, None in place of what cannot be used; problems are noted in the table."""
+    ids = table.text(OBJECT_ID, required=True)
+    if ids is not None:
+        twice = ids.to_pandas().duplicated().to_numpy() & mask(ids.is_valid())
+        table.report(OBJECT_ID, twice, ids, "the object is listed before; keep one row for every object")
+    columns: dict[str, Any] = {OBJECT_ID: _str(ids)}
+    for feature, spec in group.features.items():
+        if spec.kind == "continuous":
+            columns[feature] = table.numbers(feature)
+        elif spec.kind == "tokens":
+            columns[feature] = table.tokens(feature)
+        elif feature != OBJECT_ID:
+            columns[feature] = _str(table.text(feature, required=False))
+    return columns
+
+
+def checked_events(table: CheckedTable, group: Group, unit: str, known: pd.Series | None) -> dict[str, Any]:
+    """The columns of a group's behaviors, None in place of what cannot be used; problems are noted in the table.
+
+    known: ids of the group's objects, which the behaviors must be about; None if there are none to compare with.
+    """
+    users = table.text("user_id", required=True)
+    times = table.times("timestamp", unit)
+    actions = table.text("action", required=True)
+    about = table.text(OBJECT_ID, required=True)
+    done = None
+    if actions is not None:
+        places = pc.index_in(actions, pa.array(group.actions, pa.large_string()))
+        wrong = mask(places.is_null()) & mask(actions.is_valid())
+        message = "the schema has no such action in this group; "
+        table.report("action", wrong, actions, lambda value: message + suggest(value, group.actions))
+        codes = places.fill_null(-1).to_numpy(zero_copy_only=False)
+        done = pd.Categorical.from_codes(codes, categories=pd.Index(group.actions, dtype="str"))
+    if about is not None and known is not None:
+        wrong = mask(about.is_valid()) & ~mask(pc.is_in(about, pa.array(known)))
+        table.report(OBJECT_ID, wrong, about, "the object is not in the objects table; add it there, or correct the id")
+    return {"user_id": _str(users), "timestamp": times, "action": done, "object_id": _str(about)}
+
+
+def frames(groups: Mapping[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Tables of columns that have no problem."""
+    return {name: pd.DataFrame(columns) for name, columns in groups.items()}
+
+
+def _str(array: pa.Array | None) -> pd.Series | None:
+    return None if array is None else pd.Series(pd.array(array, dtype="str"))
 
 
 def _content(array: pa.Array) -> Iterator[bytes | memoryview]:

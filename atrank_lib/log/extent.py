@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from atrank_lib.log.columns import time_range
-from atrank_lib.log.schema import OBJECT_ID, Schema
-from atrank_lib.log.units import TICKS
+from atrank_lib.log.schema import OBJECT_ID, TICKS, Schema
+from atrank_lib.log.vocabularies import distinct
 
 YEAR = 31_556_952  # seconds
 # A moment of ranking may lie before the first behavior (then there is no history), and long after the last one of an
@@ -28,57 +28,35 @@ class Extent(NamedTuple):
 
 
 def summarize(
-    schema: Schema, objects: Mapping[str, pd.DataFrame], parts: Iterable[Mapping[str | None, Extent]]
+    schema: Schema, objects: Mapping[str, pd.DataFrame], parts: Sequence[Mapping[str | None, Extent]]
 ) -> pd.DataFrame:
     """The table of `EventLog.summary` for a log in one or more parts, no user in two of them."""
-    found: dict[str | None, list[Extent]] = {name: [] for name in [*schema.groups, None]}
-    for part in parts:
-        for name, extent in part.items():
-            found[name].append(extent)
-    features = dict.fromkeys(
-        feature
-        for group in schema.groups.values()
+    values = {  # the same word in two vocabularies is two values
+        (feature, name): {(schema.vocabulary(name, feature), value) for value in distinct(objects[name][feature])}
+        for name, group in schema.groups.items()
         for feature, spec in group.features.items()
         if feature != OBJECT_ID and spec.kind != "continuous"
-    )
-    rows, values = {}, {}
-    for name, group in schema.groups.items():
-        row = _row(schema, found[name], len(objects[name]))
-        for feature in features:
-            if feature in group.features and group.features[feature].kind != "continuous":
-                column = objects[name][feature]
-                flat = column.explode() if group.features[feature].kind == "tokens" else column
-                values[feature, name] = set(flat.dropna())
-                row[f"distinct {feature}"] = len(values[feature, name])
-        rows[name] = row
-    total = _row(schema, found[None], sum(map(len, objects.values())))
-    for feature in features:
-        shared: dict[str, set[str]] = {}
-        for name in schema.groups:
-            if (feature, name) in values:
-                shared.setdefault(schema.vocabulary(name, feature), set()).update(values[feature, name])
-        total[f"distinct {feature}"] = sum(map(len, shared.values()))
-    # a group's name holds no blank, so the two cannot be confused
-    rows["all groups"] = total
-    columns = ["users", "behaviors", "objects", "average length"]
-    columns += [f"distinct {feature}" for feature in features] + ["first day", "last day"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("group")
-    counts = [column for column in columns if column in ("users", "behaviors", "objects") or "distinct" in column]
-    return table.astype(dict.fromkeys(counts, "Int64"))
-
-
-def _row(schema: Schema, extents: Sequence[Extent], objects: int) -> dict[str, Any]:
-    users, behaviors = (sum(extent[place] for extent in extents) for place in (0, 1))
-    times = min(extent.first for extent in extents), max(extent.last for extent in extents)
-    first, last = (_day(time, schema.timestamp_unit) for time in times)
-    return {
-        "users": users,
-        "behaviors": behaviors,
-        "objects": objects,
-        "average length": behaviors / users,
-        "first day": first,
-        "last day": last,
     }
+    features = dict.fromkeys(feature for feature, _ in values)
+    rows = {}
+    for name in (*schema.groups, None):
+        extents = [part[name] for part in parts if name in part]
+        users, behaviors = (sum(extent[place] for extent in extents) for place in (0, 1))
+        row: dict[str, Any] = {
+            "users": users,
+            "behaviors": behaviors,
+            "objects": sum(len(table) for group, table in objects.items() if name in (group, None)),
+            "average length": behaviors / users,
+        }
+        for feature in features:
+            known = [found for (other, group), found in values.items() if other == feature and name in (group, None)]
+            row[f"distinct {feature}"] = len(set().union(*known)) if known else None
+        row["first day"] = _day(min(extent.first for extent in extents), schema.timestamp_unit)
+        row["last day"] = _day(max(extent.last for extent in extents), schema.timestamp_unit)
+        rows[name or "all groups"] = row  # a group's name holds no blank, so the two cannot be confused
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("group")
+    counts = ["users", "behaviors", "objects", *(f"distinct {feature}" for feature in features)]
+    return table.astype(dict.fromkeys(counts, "Int64"))
 
 
 def near(extent: Extent, unit: str) -> tuple[int, int]:

@@ -36,8 +36,18 @@ def table_path(folder: Path, stem: str, problems: list[Problem]) -> Path | None:
     return None
 
 
-def table_from_frame(name: str, frame: pd.DataFrame, wanted: Sequence[str]) -> CheckedTable:
+def read_table(folder: Path, stem: str, wanted: Sequence[str], problems: list[Problem]) -> CheckedTable:
+    """The wanted columns of the one table `stem` of a folder; none where `table_path` notes a problem."""
+    path = table_path(folder, stem, problems)
+    return CheckedTable(stem, None) if path is None else table_from_file(path, wanted)
+
+
+def table_from_frame(name: str, frame: pd.DataFrame | None, wanted: Sequence[str]) -> CheckedTable:
     """Take the wanted columns out of a frame in memory. Its index is not looked at."""
+    if frame is None:
+        table = CheckedTable(name, None)
+        table.note(None, "the table is missing; add it")
+        return table
     header = [str(label) for label in frame.columns]
     table = CheckedTable(name, header)
     for column in _once(table, header, wanted):
@@ -163,14 +173,12 @@ def _keep(table: CheckedTable, column: str, chunks: pa.ChunkedArray) -> None:
 
 def _note_mixture(table: CheckedTable, column: str, values: pd.Series) -> None:
     """Find the first value of another type than the ones before it."""
-    first: type | None = None
-    for row, value in enumerate(values):
-        if pd.api.types.is_scalar(value) and pd.isna(value):
-            continue
-        first = first or type(value)
-        if type(value) is not first:
-            message = f"the column mixes {first.__name__} and {type(value).__name__}; write one type throughout"
-            table.note(column, message, row=row, value=value)
+    rows = np.flatnonzero(values.notna())
+    kinds = [type(value) for value in values.iloc[rows]]
+    for row, kind in zip(rows.tolist(), kinds, strict=True):
+        if kind is not kinds[0]:
+            message = f"the column mixes {kinds[0].__name__} and {kind.__name__}; write one type throughout"
+            table.note(column, message, row=row, value=values.iloc[row])
             return
-    name = first.__name__ if first else "nothing"
+    name = kinds[0].__name__
     table.note(column, f"the column holds {name} of mixed or unknown types; write text, numbers or lists of text")

@@ -1,16 +1,14 @@
-"""The schema of an event log: which groups of behaviors there are, their actions, features and time scale.
-
-A log folder holds one `schema.yaml`; `atrank_lib.log.events` reads the tables that it describes.
-"""
+"""The schema of an event log, `schema.yaml`: groups of behaviors, their actions, features and time scale."""
 
 from __future__ import annotations
 
 import difflib
-import itertools
 import math
 import re
 from collections.abc import Hashable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 SCHEMA_FILE = "schema.yaml"
 OBJECT_ID = "object_id"
+SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}  # in a unit of elapsed time
+TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a timestamp_unit in a second
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,14 @@ class TimeScale(_Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _count_buckets_of_edges(cls, data: Any) -> Any:
+    def _edges_make_buckets(cls, data: Any) -> Any:
         edges = data.get("edges") if isinstance(data, dict) else None
         if not isinstance(edges, list | tuple) or not edges:
             return data
-        return {"buckets": len(edges) + 1} | data
+        made = len(edges) + 1
+        if (asked := data.get("buckets", made)) != made:
+            raise ValueError(f"{made - 1} edges make {made} buckets, not {asked}; leave `buckets` out or correct it")
+        return data | {"buckets": made}
 
     @field_validator("edges")
     @classmethod
@@ -122,18 +125,9 @@ class TimeScale(_Model):
             raise ValueError("there is no edge; give at least one, or leave `edges` out")
         if not all(math.isfinite(edge) and edge > 0 for edge in edges):
             raise ValueError("edges must be positive and finite; the first bucket begins at 0 without an edge")
-        if any(after <= before for before, after in itertools.pairwise(edges)):
+        if any(after <= before for before, after in pairwise(edges)):
             raise ValueError("edges must ascend, each larger than the one before; sort them, drop repeats")
         return edges
-
-    @model_validator(mode="after")
-    def _buckets_agree_with_edges(self) -> TimeScale:
-        if self.edges is not None and self.buckets != len(self.edges) + 1:
-            raise ValueError(
-                f"{len(self.edges)} edges make {len(self.edges) + 1} buckets, not {self.buckets}; "
-                "leave `buckets` out or correct it"
-            )
-        return self
 
 
 class Group(_Model):
@@ -225,37 +219,25 @@ def suggest(value: object, allowed: Iterable[str]) -> str:
     return f"use one of {', '.join(allowed)}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
-def sound_part(path: Path) -> Schema | None:
-    """What is valid of a faulty schema, so that those groups' tables can be checked all the same.
+def sound_part(path: Path) -> tuple[Schema, list[Problem]]:
+    """A schema without its faulty groups, whose tables can be checked all the same, and what is wrong with it.
 
-    >>> file = folder / "schema.yaml"
-    >>> _ = file.write_text("groups: {item: {actions: [buy], features: {price: {kind: continuous}}}, query: {}}")
-    >>> list(sound_part(file).groups)
-    ['item']
+    Raises EventLogError if no group is left.
     """
+    content = _load_yaml(path)
     try:
-        content = _load_yaml(path)
-    except EventLogError:
-        return None
-    if not isinstance(content, dict) or not isinstance(content.get("groups"), dict):
-        return None
-    sound: dict[str, Any] = {"name": "sound part", "groups": {}}
-    # every part is tried alone; what fails is listed among the schema's problems already
-    for part in [{"timestamp_unit": content.get("timestamp_unit")}] + [
-        {"groups": {name: group}} for name, group in content["groups"].items()
-    ]:
-        try:
-            Schema.model_validate({"name": "one part", "groups": _ANY_GROUP} | part)
-        except ValidationError:
-            continue
-        new = part.pop("groups", {})
-        if not {name.lower() for name in new} & {name.lower() for name in sound["groups"]}:  # or both name one file
-            sound["groups"].update(new)
-        sound.update(part)
-    return Schema.model_validate(sound) if sound["groups"] else None
-
-
-_ANY_GROUP = {"any": {"actions": ["any"], "features": {OBJECT_ID: {"kind": "categorical"}}}}
+        return Schema.checked(content), []
+    except EventLogError as error:
+        groups = content.get("groups") if isinstance(content, dict) else None
+        sound = None
+        for name, group in groups.items() if isinstance(groups, dict) else ():
+            unit, others = content.get("timestamp_unit"), sound.groups if sound else {}
+            part = {"name": "sound part", "timestamp_unit": unit if unit in list(TICKS) else "s"}
+            with suppress(ValidationError):
+                sound = Schema.model_validate({**part, "groups": {**others, name: group}})
+        if sound is None:
+            raise
+        return sound, list(error.problems)
 
 
 class _Loader(yaml.SafeLoader):
@@ -274,51 +256,51 @@ class _Loader(yaml.SafeLoader):
 
 
 def _load_yaml(path: Path) -> Any:
-    def fail(message: str) -> EventLogError:
-        return EventLogError([Problem(path.name, None, None, None, message)])
-
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
-        raise fail(f"the file is missing in {path.parent}; write one that describes the tables") from None
+        message = f"the file is missing in {path.parent}; write one that describes the tables"
     except UnicodeDecodeError as error:
-        raise fail(f"not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+        message = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, character {mark.column + 1}: " if mark else ""
-        raise fail(f"not valid YAML: {place}{_shorten(str(error.problem), 300)}; correct that line") from None
+        message = f"not valid YAML: {place}{_shorten(str(error.problem), 300)}; correct that line"
     except (yaml.YAMLError, ValueError) as error:
-        raise fail(f"not valid YAML: {' '.join(str(error).split())}; correct it") from None
+        message = f"not valid YAML: {_shorten(str(error), 300)}; correct it"
     except OSError as error:
-        raise fail(f"cannot be read ({error.strerror}); make it a readable file") from None
+        message = f"cannot be read ({error.strerror}); make it a readable file"
+    raise EventLogError([Problem(path.name, None, None, None, message)])
+
+
+# what pydantic's kinds of errors are to whoever writes the file
+_MESSAGES = {
+    "missing": "is missing; add it",
+    "too_short": "is empty; give at least one",
+    "string_too_short": "is empty; write some text",
+    "string_type": "must be text; put it in quotes",
+    "dict_type": "must be a mapping; write it as `key: value` lines",
+    "model_type": "must be a mapping; write it as `key: value` lines",
+    "tuple_type": "must be a list; write it as [first, second]",
+}
 
 
 def _readable(error: ValidationError) -> list[Problem]:
-    """Turn pydantic's errors into problems that name the place in the file, the value and the remedy."""
+    """Pydantic's errors as problems that name the place in the file, the value and the remedy."""
     problems = []
     for item in error.errors(include_url=False):
         *parents, last = item["loc"] or ("the whole file",)
-        value, kind, context = item["input"], item["type"], item.get("ctx", {})
+        kind, value = item["type"], item["input"]
         if kind == "value_error":
-            message = str(context["error"])
+            message = str(item["ctx"]["error"])
         elif kind == "extra_forbidden":
             message = f"unknown key; {suggest(last, _MODELS[len(parents)].model_fields)}"
-            value = None
-        elif kind == "missing":
-            message, value = "is missing; add it", None
-        elif kind in ("too_short", "string_too_short"):
-            message = "is empty; give at least one" if kind == "too_short" else "is empty; write some text"
         elif kind == "literal_error":
-            message = "not allowed; " + suggest(value, re.findall(r"'(\w+)'", context["expected"]))
-        elif kind == "string_type":
-            message = "must be text; put it in quotes" if not isinstance(value, dict | list) else "must be text"
-        elif kind in ("dict_type", "model_type"):
-            message = "must be a mapping; write it as `key: value` lines"
-        elif kind in ("tuple_type", "list_type"):
-            message = "must be a list; write it as [first, second]"
+            message = "not allowed; " + suggest(value, re.findall(r"'(\w+)'", item["ctx"]["expected"]))
         else:
-            message = f"{item['msg'][0].lower()}{item['msg'][1:]}; correct it"
+            message = _MESSAGES.get(kind, f"{item['msg'][0].lower()}{item['msg'][1:]}; correct it")
         place = ".".join(str(part) for part in (*parents, last) if part != "[key]")
+        value = None if kind in ("missing", "extra_forbidden") else value  # the place says it
         problems.append(Problem(SCHEMA_FILE, place, None, value, message))
     return problems
 

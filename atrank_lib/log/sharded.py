@@ -12,17 +12,16 @@ there. Schema, objects, vocabularies and the numbers of samples are global. `pyt
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from atrank_lib.log.checks import EVENT_COLUMNS, checked_events, checked_objects, columns_of
-from atrank_lib.log.events import FIRST_SHARD, EventLog
+from atrank_lib.log.events import FIRST_SHARD, EventLog, checked_events, checked_objects, columns_of, frames
 from atrank_lib.log.extent import Extent, summarize
-from atrank_lib.log.files import table_from_file, table_path
+from atrank_lib.log.files import read_table
 from atrank_lib.log.schema import SCHEMA_FILE, EventLogError, Problem, Schema
 
 SHARDS_AT_MOST = 1 << 10  # so that the 2^16 values of the hash fall evenly on the shards
@@ -49,7 +48,6 @@ class ShardedLog:
     schema: Schema
     objects: dict[str, pd.DataFrame]
     shards: int
-    _ids: dict[str, pa.Array] = field(repr=False)
     _known: dict[int, tuple[dict[str | None, Extent], str]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -64,17 +62,15 @@ class ShardedLog:
             raise EventLogError([Problem(str(folder), None, None, None, message)])
         schema = Schema.read(folder / SCHEMA_FILE)
         problems: list[Problem] = []
-        ids, objects = {}, {}
+        objects = {}
         for name, group in schema.groups.items():
-            path = table_path(folder, f"{name}.objects", problems)
-            if path is not None:
-                table = table_from_file(path, columns_of("objects", group))
-                ids[name], objects[name] = checked_objects(table, group)
-                problems.extend(table.problems)
+            table = read_table(folder, f"{name}.objects", columns_of("objects", group), problems)
+            objects[name] = checked_objects(table, group)
+            problems += table.problems
         if problems:
             raise EventLogError(problems)
         shards = sum(path.is_dir() for path in folder.glob("shard-????"))
-        return cls(folder, schema, objects, shards, ids)
+        return cls(folder, schema, frames(objects), shards)
 
     def shard(self, number: int) -> EventLog:
         """All behaviors of the users of one shard, from 0, as a log; some of its groups may be empty.
@@ -82,40 +78,33 @@ class ShardedLog:
         Raises EventLogError with every problem of the shard, a user who belongs to another one included.
         """
         name = f"shard-{number:04d}"
-        problems: list[Problem] = []
-        events = {}
         if not (self.folder / name).is_dir():
             message = f"{self.shards} shards are numbered from 0, but this one is missing; write the log again"
             raise EventLogError([Problem(name, None, None, None, message)])
+        problems: list[Problem] = []
+        events = {}
         for group, spec in self.schema.groups.items():
-            path = table_path(self.folder / name, f"{group}.events", problems)
-            if path is not None:
-                table = table_from_file(path, EVENT_COLUMNS)
-                unit = self.schema.timestamp_unit
-                events[group] = checked_events(table, spec, unit, self._ids[group], may_be_empty=True)
-                problems.extend(table.problems)
-        if not problems:
-            problems = self._misplaced(number, events)
+            table = read_table(self.folder / name, f"{group}.events", columns_of("events", spec), problems)
+            known = self.objects[group]["object_id"]
+            events[group] = checked_events(table, spec, self.schema.timestamp_unit, known)
+            users = events[group]["user_id"]
+            if users is not None and not table.problems:
+                strangers = [user for user in users.unique() if shard_of(user, self.shards) != number]
+                table.report("user_id", users.isin(strangers).to_numpy(), pa.array(users), self._whose)
+            problems += table.problems
         if problems:
             raise EventLogError(replace(problem, table=f"{name}/{problem.table}") for problem in problems)
-        if not any(map(len, events.values())):
+        log = EventLog(self.schema, frames(events), self.objects)
+        if not any(map(len, log.events.values())):
             message = "the shard is empty; write the log again in fewer shards"
             raise EventLogError([Problem(name, None, None, None, message)])
-        log = EventLog(self.schema, events, self.objects)
         if number not in self._known:
             self._known[number] = (log.extents(), log.fingerprint())
         return log
 
-    def _misplaced(self, number: int, events: Mapping[str, pd.DataFrame]) -> list[Problem]:
-        problems = []
-        for group, table in events.items():
-            for user in table["user_id"].unique():
-                if (right := shard_of(user, self.shards)) != number:
-                    message = f"of {self.shards} shards, this user belongs to number {right}; write the log again"
-                    row = int((table["user_id"] == user).to_numpy().argmax())
-                    problems.append(Problem(f"{group}.events", "user_id", row, user, message))
-                    break
-        return problems
+    def _whose(self, user: object) -> str:
+        right = shard_of(str(user), self.shards)
+        return f"of {self.shards} shards, this user belongs to number {right}; write the log again"
 
     def check(self) -> None:
         """Read every shard once. Raises EventLogError with the problems of all of them."""

@@ -49,8 +49,7 @@ class Vocabularies:
                     mean, deviation = (known.mean(), known.std()) if len(known) else (0.0, 0.0)
                     scales[f"{name}.{feature}"] = (float(mean), float(deviation) or 1.0)
                 else:
-                    flat = column.explode() if spec.kind == "tokens" else column
-                    words.setdefault(schema.vocabulary(name, feature), set()).update(flat.dropna().unique())
+                    words.setdefault(schema.vocabulary(name, feature), set()).update(distinct(column))
         return cls({name: tuple(sorted(values)) for name, values in words.items()}, scales, tuple(users))
 
     def size(self, vocabulary: str) -> int:
@@ -78,3 +77,8 @@ class Vocabularies:
             {name: (mean, deviation) for name, (mean, deviation) in content["scales"].items()},
             tuple(content["users"]),
         )
+
+
+def distinct(column: pd.Series) -> set[str]:
+    """The values of a categorical column, or the tokens of a column of lists."""
+    return set(column.explode().dropna().unique())

@@ -1,8 +1,7 @@
 """Files and folders that appear complete or not at all: written beside their place, then renamed.
 
-A reader sees the old content or the new, never a part, and so does whoever comes after a crash or a full disk. Names
-beside are drawn anew each time, so that two processes with one target never mix what they write; they begin with a dot
-and end in no suffix of the target, so that what a killed process leaves is taken for no table.
+Names beside are drawn anew each time, so that two processes with one target never mix what they write; they begin with
+a dot and end in no suffix of the target, so that what a killed process leaves is taken for no table.
 """
 
 from __future__ import annotations
@@ -32,10 +31,7 @@ _REMEDIES = {
 
 
 def explain(error: OSError, path: Path | None = None) -> str:
-    """What an OSError says to a user: the file, the cause and the remedy in one line.
-
-    Args:
-        path: the file, where the error does not know it or knows another name for it.
+    """What an OSError says to a user: the file (``path``, or what the error names), the cause and the remedy.
 
     >>> explain(OSError(errno.ENOSPC, "No space left on device"), Path("run/model.safetensors"))
     'run/model.safetensors: the disk is full; make room, or choose another place'
@@ -51,12 +47,10 @@ def explain(error: OSError, path: Path | None = None) -> str:
 def writing_file(path: str | Path) -> Iterator[Path]:
     """A file beside ``path``, empty at first, which takes its place when the block ends well and else is removed.
 
-    What was at ``path`` stays until then. The file gets the permissions that the umask gives, whatever the writer
-    in the block gave it.
+    The file gets the permissions that the umask gives, whatever the writer in the block gave it.
 
     Raises:
-        OSError: it cannot be written. One line says which file, why, and what to do; the kind of the error (such as
-            PermissionError) is kept.
+        OSError: it cannot be written. One line says which file, why, and what to do; the class of the error is kept.
 
     >>> with writing_file(folder / "numbers.txt") as beside:
     ...     _ = beside.write_text("1 2 3")
@@ -85,14 +79,14 @@ def writing_file(path: str | Path) -> Iterator[Path]:
 def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A folder beside ``path``, empty at first, which takes its place when the block ends well and else is removed.
 
-    Folders above it are made. With ``overwrite``, what is at ``path`` is replaced as a whole; it stays until then.
+    Folders above it are made. With ``overwrite``, what is at ``path`` is replaced as a whole.
 
     Raises:
         FileExistsError: ``path`` exists, and ``overwrite`` is False.
         OSError: it cannot be written, as in ``writing_file``.
     """
     if os.path.lexists(path) and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another folder, or overwrite it")
+        raise FileExistsError(f"{path} exists; choose another folder, or pass overwrite=True")
     with explained(path) as (target, beside):
         former = beside.with_name(f"{beside.name}.former")
         try:
@@ -102,25 +96,18 @@ def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             for folder, _, names in os.walk(beside):
                 for name in names:
                     permit(Path(folder) / name, mode)
-            try:
-                if overwrite and target.exists():
-                    target.rename(former)
-                beside.rename(target)
-            except BaseException:
-                if former.exists() and not target.exists():
-                    former.rename(target)
-                raise
+            if overwrite and target.exists():
+                target.rename(former)
+            beside.rename(target)
             shutil.rmtree(former, ignore_errors=True)
         finally:
+            if os.path.lexists(former) and not target.exists():
+                former.rename(target)
             shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file as UTF-8, complete or not at all.
-
-    Raises:
-        OSError: as ``writing_file``.
-    """
+    """Write a file as UTF-8, complete or not at all. Raises OSError as ``writing_file`` does."""
     with writing_file(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
@@ -141,14 +128,12 @@ def explained(path: str | Path, inside: bool = False) -> Iterator[tuple[Path, Pa
         yield target, beside
     except OSError as error:
         about = error.filename
-        named = beside if about is None or isinstance(about, int) else Path(os.fsdecode(about))
-        if error.strerror is not None and named.is_relative_to(beside):
-            message = explain(error, Path(path) / named.relative_to(beside))
-        elif error.strerror is not None and (named == target or beside.is_relative_to(named)):
-            message = explain(error, Path(path))
-        elif str(beside) in str(error):  # an explained error of a file in a folder
-            message = str(error).replace(str(beside), str(path))
-        else:
+        place = beside if about is None or isinstance(about, int) else Path(os.fsdecode(about))
+        if place == target or beside.is_relative_to(place):
+            place = beside
+        message = explain(error, place)
+        if str(beside) not in message:  # it is about another file
             raise
         # the class that Python has for this errno, with nothing but the message
-        raise (type(OSError(error.errno, "")) if error.errno else type(error))(message) from error
+        kind = type(OSError(error.errno, "")) if error.errno else type(error)
+        raise kind(message.replace(str(beside), str(Path(path)))) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from atrank_lib.log import EventLog, EventLogError, Problem, Schema, TimeScale
-from atrank_lib.log.checks import TABLES
+from atrank_lib.log.events import TABLES
 from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE
 from atrank_lib.log.units import SECONDS, TICKS
 from data_scripts.drafting.folder import find_tables

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from atrank_lib.log import Problem
-from atrank_lib.log.checks import TABLES
 from atrank_lib.log.columns import CheckedTable, mask
+from atrank_lib.log.events import TABLES
 from atrank_lib.log.schema import OBJECT_ID
 from data_scripts.drafting.folder import Reader
 from data_scripts.drafting.guesses import (
