@@ -8,9 +8,9 @@ from atrank_lib.cli.check import check
 from atrank_lib.cli.errors import plain_errors
 from atrank_lib.cli.evaluate import evaluate
 from atrank_lib.cli.export import export
-from atrank_lib.cli.output import escape_what_cannot_be_shown
 from atrank_lib.cli.rank import rank
 from atrank_lib.cli.score import score
+from atrank_lib.cli.shared import escape_what_cannot_be_shown
 from atrank_lib.cli.train import train
 from data_scripts.drafting.command import init
 
@@ -20,17 +20,12 @@ COMMANDS = (init, check, train, evaluate, rank, score, export)
 
 app = typer.Typer(
     name="atrank",
+    help="ATRank: an attention-based user behavior model for recommendation.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-@app.callback()
-def _program() -> None:
-    """ATRank: an attention-based user behavior model for recommendation."""
-
 
 for command in COMMANDS:
     app.command()(plain_errors()(command))

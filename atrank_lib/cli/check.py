@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 from rich.table import Table
 
-from atrank_lib.cli.output import console, shown
+from atrank_lib.cli.shared import print_rows, shown
 from atrank_lib.log import EventLogError, ShardedLog, read_log
 
 
@@ -23,21 +23,15 @@ def check(
             log.check()
     except EventLogError as error:
         count = len(error.problems)
-        last = f"{folder}: {count:,} problem{'s' if count > 1 else ''}; rows count from 0"
-        raise ValueError("\n".join([*map(str, error.problems), last])) from None
+        plural = "s" if count > 1 else ""
+        raise ValueError(f"{error}\n{folder}: {count:,} problem{plural}; rows count from 0") from None
     kind = f"event log in {log.shards} shards" if isinstance(log, ShardedLog) else "event log"
     typer.echo(f"{log.schema.name}: a valid {kind}, fingerprint {log.fingerprint()}")
-    console().print(_on_its_side(log.summary()))
-
-
-def _on_its_side(summary: pd.DataFrame) -> Table:
-    """Few groups and many features make a narrow table."""
-    table = Table("")
+    summary = log.summary()
+    table = Table("")  # a row for each column: few groups and many features make a narrow table
     for group in summary.index:
         table.add_column(shown(group), justify="right", overflow="fold")
-    for name, row in summary.items():
-        table.add_row(shown(name), *(_cell(value) for value in row))
-    return table
+    print_rows(table, ((name, *map(_cell, row)) for name, row in summary.items()))
 
 
 def _cell(value: Any) -> str:

@@ -9,7 +9,6 @@ import torch
 import typer
 from pydantic import ValidationError
 
-from atrank_lib.log import EventLogError
 from atrank_lib.log.writing import explain
 from atrank_lib.runs.config import first_problem
 from atrank_lib.scale.processes import PeerError
@@ -38,8 +37,6 @@ def plain(error: Exception) -> str | None:
     """
     if isinstance(error, BrokenPipeError):  # who reads the output has had enough, as in `atrank rank ... | head -3`
         return None
-    if isinstance(error, EventLogError):
-        return "\n".join(map(str, error.problems))
     if isinstance(error, OSError):
         return explain(error)
     if isinstance(error, ValidationError):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atrank_lib.cli.options import DataOption, JsonOption, RunOption
+from atrank_lib.cli.shared import DataOption, JsonOption, RunOption
 from atrank_lib.log.sharded import read_log
 from atrank_lib.runs.run import load_run
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from atrank_lib.cli.options import RunOption, one_target
+from atrank_lib.cli.shared import RunOption, one_target
 from atrank_lib.log import EventLog
 from atrank_lib.log.writing import write_text
 from atrank_lib.model import ATRank

@@ -6,9 +6,9 @@ import time
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from atrank_lib.cli.options import AtOption, DataOption, JsonOption, RunOption
-from atrank_lib.cli.output import print_table
+from atrank_lib.cli.shared import AtOption, DataOption, JsonOption, RunOption, print_rows, shown
 from atrank_lib.log.extent import check_moment
 from atrank_lib.log.sharded import ShardedLog, read_log
 from atrank_lib.runs.run import load_run
@@ -44,4 +44,4 @@ def rank(
     described = best.merge(histories.tables[group], on="object_id", how="left")
     took = f"the objects' side {1e3 * (ready - began):,.0f} ms, then {1e3 * (done - ready):,.0f} ms a user"
     caption = f"{len(ranker.objects):,} objects: {took}" if timing else None
-    print_table(list(described.columns), described.itertuples(index=False), caption)
+    print_rows(Table(*map(shown, described.columns), caption=caption), described.itertuples(index=False))

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
-from atrank_lib.cli.options import AtOption, DataOption, RunOption, one_target
+from atrank_lib.cli.shared import AtOption, DataOption, RunOption, one_target
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.extent import check_moment
 from atrank_lib.runs.run import load_run

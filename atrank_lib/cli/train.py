@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import typer
 
-from atrank_lib.cli.options import DataOption, names
+from atrank_lib.cli.shared import DataOption
 from atrank_lib.log.sharded import read_log
 from atrank_lib.runs.config import MODELS, options_of
 from atrank_lib.runs.run import train_run
@@ -52,8 +52,8 @@ def train(
             out,
             model=model,
             options=options_of(model, recipe),
-            targets=names(targets),
-            histories=names(histories),
+            targets=_names(targets),
+            histories=_names(histories),
             protocol=protocol,
             recipe=RECIPES[recipe].model_copy(update={k: v for k, v in changes.items() if v is not None}),
             seed=seed,
@@ -72,6 +72,11 @@ def train(
             + f"{entry['samples_per_second']:,.0f} samples/s"
         )
     typer.echo(f"best epoch {result.best_epoch}; the run is in {out}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    """`item,query` as a list; None stays None (all groups)."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def messages_of_the_library() -> set[str]:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if name in CALLS:
                     found.update(piece for argument in node.args for piece in pieces(argument))
-            elif isinstance(node, ast.Assign) and any("message" in ast.unparse(target).lower() for target in node.targets):
+            elif isinstance(node, ast.Assign) and "message" in ast.unparse(node.targets[0]).lower():
                 found.update(pieces(node.value))
     return {piece for piece in found if len(piece) >= SHORTEST}
 
