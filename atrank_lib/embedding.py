@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from atrank_lib.batches import Features, GroupBatch, Ragged
-from atrank_lib.log.naming import key
-from atrank_lib.log.schema import Schema
+from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import UNKNOWN, Vocabularies
 from atrank_lib.time_encoding import TimeEncoding
 

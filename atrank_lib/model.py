@@ -26,8 +26,7 @@ from atrank_lib.attention import SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.embedding import BehaviorEmbedding, shared_tables
 from atrank_lib.log.contract import check_groups
-from atrank_lib.log.naming import key
-from atrank_lib.log.schema import Schema
+from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import DotProduct, Model, Read, Scores, Targets

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from atrank_lib.log.naming import key
+from atrank_lib.log.schema import key
 
 
 class Perceptron(nn.Sequential):

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from atrank_lib.batches import Samples, TaskSamples
-from atrank_lib.log.naming import key
+from atrank_lib.log.schema import key
 from atrank_lib.ranking import Model
 from atrank_lib.training import Part, Recipe, Steps, Turn
 

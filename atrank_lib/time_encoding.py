@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.log.schema import TimeScale
-from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.schema import TICKS, TimeScale, seconds_of
 
 
 def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks: int) -> Tensor:

@@ -21,9 +21,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Features
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.log.naming import key
-from atrank_lib.log.schema import Schema
-from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.schema import TICKS, Schema, key, seconds_of
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
 from atrank_lib.projection import GroupProjection, Perceptron

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrank_lib import ATRank
-from atrank_lib.log.naming import key
+from atrank_lib.log.schema import key
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import build_batch
 from atrank_lib.variants import ATRankOptions, build

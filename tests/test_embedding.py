@@ -12,8 +12,7 @@ from atrank_lib.embedding import BehaviorEmbedding, shared_tables
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
-from atrank_lib.log.naming import key
-from atrank_lib.log.schema import Schema
+from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.samples import build_batch
 from atrank_lib.serve.ranker import moments

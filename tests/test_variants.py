@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.naming import key
+from atrank_lib.log.schema import key
 from atrank_lib.ranking import LOSSES, Targets
 from atrank_lib.runs.checkpoints import load_weights, save_weights
 from atrank_lib.variants import MLP, PARTS, ATRankOptions, build, options_of

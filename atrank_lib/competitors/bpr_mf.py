@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.embedding import ObjectEmbedding, shared_tables
 from atrank_lib.log.contract import check_groups
-from atrank_lib.log.naming import key
-from atrank_lib.log.schema import Schema
+from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.variants import zeros

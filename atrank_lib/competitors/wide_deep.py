@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.log.naming import key
+from atrank_lib.log.schema import key
 from atrank_lib.ranking import Scores
 from atrank_lib.variants import zeros
 

@@ -28,6 +28,9 @@ class Problem:
     table: file name (or table name, for tables in memory); column: column of the table, or the dotted place
     in the schema; row: data row counted from 0, without the header; value: the offending value;
     message: what is wrong and what to do about it.
+
+    >>> print(Problem("item.events.csv", "action", 3, "bye", "use one of browse, buy"))
+    item.events.csv, column action, row 3, value 'bye': use one of browse, buy
     """
 
     table: str
@@ -206,6 +209,27 @@ class Schema(_Model):
     def vocabulary(self, group: str, feature: str) -> str:
         """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""
         return self.groups[group].features[feature].vocabulary or f"{group}.{feature}"
+
+
+def key(name: str) -> str:
+    """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
+    names of its own attributes (``items``, ``type``).
+
+    >>> key("v1.items")
+    '[v1/items]'
+    """
+    return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"
+
+
+def seconds_of(unit: str | float) -> float:
+    """Seconds of a unit of time, given by its name or its seconds.
+
+    >>> seconds_of("hour"), seconds_of(1.5)
+    (3600, 1.5)
+    """
+    if isinstance(unit, str) and unit not in SECONDS:
+        raise ValueError(f"unit {unit!r}; use one of {list(SECONDS)} or a number of seconds")
+    return SECONDS[unit] if isinstance(unit, str) else unit
 
 
 def suggest(value: object, allowed: Iterable[str]) -> str:

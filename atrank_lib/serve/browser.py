@@ -19,8 +19,7 @@ from torch import nn
 
 from atrank_lib.batches import Ragged, Samples, TaskSamples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.naming import key
-from atrank_lib.log.units import TICKS, seconds_of
+from atrank_lib.log.schema import TICKS, key, seconds_of
 from atrank_lib.model import ATRank
 from atrank_lib.samples import build_batch
 from atrank_lib.variants import options_of

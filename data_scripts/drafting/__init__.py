@@ -15,8 +15,7 @@ import pandas as pd
 
 from atrank_lib.log import EventLog, EventLogError, Problem, Schema, TimeScale
 from atrank_lib.log.events import TABLES
-from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE
-from atrank_lib.log.units import SECONDS, TICKS
+from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE, SECONDS, TICKS
 from data_scripts.drafting.folder import find_tables
 from data_scripts.drafting.guesses import words
 from data_scripts.drafting.hints import Hints

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 
 from atrank_lib.log import Problem
 from atrank_lib.log.columns import CheckedTable, mask, time_range
-from atrank_lib.log.units import TICKS
+from atrank_lib.log.schema import TICKS
 
 # numbers since 1970 are told by their size: in one of the units they lie in the years 1973 to 2096
 YEARS = (100_000_000, 4_000_000_000)  # seconds
