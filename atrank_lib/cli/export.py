@@ -12,7 +12,7 @@ from atrank_lib.log import EventLog
 from atrank_lib.log.writing import write_text
 from atrank_lib.model import ATRank
 from atrank_lib.runs.folder import RunError
-from atrank_lib.runs.run import Run, load_run
+from atrank_lib.runs.run import load_run
 from atrank_lib.samples import split
 from atrank_lib.serve.browser import browser_document, document_text, examples_of, some_samples
 from atrank_lib.serve.onnx_graph import export_onnx
@@ -33,25 +33,16 @@ def export(
 ) -> None:
     """Write a trained ATRank for a web page, or as an ONNX graph. FILE appears complete or not at all."""
     trained = load_run(run)
+    model = trained.model
+    if not isinstance(model, ATRank):
+        raise RunError(f"a run of model {trained.config.model!r} cannot be exported; only 'atrank' can")
     if file_format == "onnx":
-        export_onnx(exportable(trained), one_target(trained.config.targets, target, "--target"), out)
-    else:
-        write_text(out, _browser_text(trained, data, examples) + "\n")
-    typer.echo(f"{out}: {out.stat().st_size:,} bytes")
-
-
-def exportable(run: Run) -> ATRank:
-    """The model of a run that can be exported; ``RunError`` if it is another than ATRank."""
-    if not isinstance(run.model, ATRank):
-        raise RunError(f"a run of model {run.config.model!r} cannot be exported; only 'atrank' can")
-    return run.model
-
-
-def _browser_text(trained: Run, data: Path | None, count: int) -> str:
-    model = exportable(trained)
-    if data is None:
+        export_onnx(model, one_target(trained.config.targets, target, "--target"), out)
+    elif data is None:
         raise ValueError("a page needs objects to rank: name an event log with --data")
-    histories = trained.histories_of(EventLog.read(data))
-    test = split(histories, trained.config.protocol, trained.config.targets).test
-    found = [e for s in some_samples(test, count) for e in examples_of(histories, s, model.histories)]
-    return document_text(browser_document(model, histories, found))
+    else:
+        histories = trained.histories_of(EventLog.read(data))
+        test = split(histories, trained.config.protocol, trained.config.targets).test
+        found = [e for s in some_samples(test, examples) for e in examples_of(histories, s, model.histories)]
+        write_text(out, document_text(browser_document(model, histories, found)) + "\n")
+    typer.echo(f"{out}: {out.stat().st_size:,} bytes")

@@ -90,13 +90,13 @@ class EventLog:
         """
         problems = []
         tables = {}
-        for kind, frames in zip(TABLES, (events, objects), strict=True):
-            for name in frames:
+        for kind, given in zip(TABLES, (events, objects), strict=True):
+            for name in given:
                 if name not in schema.groups:
                     message = f"the schema has no such group; {suggest(name, schema.groups)}"
                     problems.append(Problem(f"{name}.{kind}", None, None, None, message))
             for name, group in schema.groups.items():
-                tables[name, kind] = table_from_frame(f"{name}.{kind}", frames.get(name), columns_of(kind, group))
+                tables[name, kind] = table_from_frame(f"{name}.{kind}", given.get(name), columns_of(kind, group))
         return cls._check(schema, tables, problems)
 
     @classmethod
@@ -147,12 +147,11 @@ class EventLog:
 
     def extents(self) -> dict[str | None, Extent]:
         """Users, behaviors and time of every group and, under None, of all groups; without the empty ones."""
-        some: dict[str | None, list[str]] = {name: [name] for name in self.schema.groups}
-        found = {}
-        for key, names in (some | {None: list(self.schema.groups)}).items():
-            tables = [self.events[name] for name in names if len(self.events[name])]
+        found: dict[str | None, Extent] = {}
+        for name in (*self.schema.groups, None):
+            tables = [table for group, table in self.events.items() if name in (group, None) and len(table)]
             if tables:
-                found[key] = Extent(
+                found[name] = Extent(
                     users=len(pd.concat([table["user_id"] for table in tables]).unique()),
                     behaviors=sum(map(len, tables)),
                     first=min(int(table["timestamp"].min()) for table in tables),

@@ -253,10 +253,12 @@ def sound_part(path: Path) -> tuple[Schema, list[Problem]]:
         return Schema.checked(content), []
     except EventLogError as error:
         groups = content.get("groups") if isinstance(content, dict) else None
-        sound = None
-        for name, group in groups.items() if isinstance(groups, dict) else ():
-            unit, others = content.get("timestamp_unit"), sound.groups if sound else {}
-            part = {"name": "sound part", "timestamp_unit": unit if unit in list(TICKS) else "s"}
+        if not isinstance(groups, dict):
+            raise
+        unit, sound = content.get("timestamp_unit"), None
+        part = {"name": "sound part", "timestamp_unit": unit if unit in list(TICKS) else "s"}
+        for name, group in groups.items():
+            others: dict[str, Group] = sound.groups if sound else {}
             with suppress(ValidationError):
                 sound = Schema.model_validate({**part, "groups": {**others, name: group}})
         if sound is None:

@@ -90,7 +90,7 @@ class ShardedLog:
             users = events[group]["user_id"]
             if users is not None and not table.problems:
                 strangers = [user for user in users.unique() if shard_of(user, self.shards) != number]
-                table.report("user_id", users.isin(strangers).to_numpy(), pa.array(users), self._whose)
+                table.report("user_id", users.isin(strangers).to_numpy(), pa.array(users), self._whose_user)
             problems += table.problems
         if problems:
             raise EventLogError(replace(problem, table=f"{name}/{problem.table}") for problem in problems)
@@ -102,7 +102,7 @@ class ShardedLog:
             self._known[number] = (log.extents(), log.fingerprint())
         return log
 
-    def _whose(self, user: object) -> str:
+    def _whose_user(self, user: object) -> str:
         right = shard_of(str(user), self.shards)
         return f"of {self.shards} shards, this user belongs to number {right}; write the log again"
 
