@@ -77,8 +77,7 @@ class SpaceAttention(nn.Module):
         among = queries.dim() == 2
         tables = (packing.pad(queries) if among else queries, packing.pad(keys), packing.pad(values))
         q, k, v = (split_spaces(x, self.sizes) for x in tables)
-        mask = packing.visible[:, None, None, :]
-        c = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        c = nn.functional.scaled_dot_product_attention(q, k, v, packing.visible[:, None, None, :], scale=self.scale)
         c = join_spaces(c, self.sizes)
         return packing.pack(c) if among else c
 

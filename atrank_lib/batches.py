@@ -92,21 +92,23 @@ class Packing:
     def visible(self) -> Bool[Tensor, "b t"]:
         """What attention may look at: behaviors and, of a sample without any, its first empty place, whose value is
         zero, and so is the result; a softmax over nothing would be NaN."""
-        first = torch.arange(self.longest, device=self.lengths.device) == 0
-        return self.mask | ((self.lengths == 0)[:, None] & first)
+        return torch.arange(self.longest, device=self.lengths.device) < self.lengths.clamp(min=1)[:, None]
 
     @cached_property
-    def _slots(self) -> Int[Tensor, " n"]:
-        return self.owner * self.longest + self.place
+    def _slots(self) -> Int[Tensor, " n"] | None:
+        """Where the rows stand in a padded table; None if they are one already, all histories being equally long."""
+        slots, places = self.owner * self.longest + self.place, len(self.lengths) * self.longest
+        return None if torch.equal(slots, torch.arange(places, device=slots.device)) else slots
 
     def pad(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "b t d"]:
         """A sample's behaviors side by side; empty places hold zeros."""
-        table = x.new_zeros(len(self.lengths) * self.longest, x.shape[1]).index_copy(0, self._slots, x)
-        return table.view(len(self.lengths), self.longest, x.shape[1])
+        if self._slots is not None:
+            x = x.new_zeros(len(self.lengths) * self.longest, x.shape[1]).index_copy_(0, self._slots, x)
+        return x.view(len(self.lengths), self.longest, x.shape[1])
 
     def pack(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "n d"]:
         """The inverse of ``pad``."""
-        return x.flatten(0, 1).index_select(0, self._slots)
+        return x.flatten(0, 1) if self._slots is None else x.flatten(0, 1).index_select(0, self._slots)
 
     @cached_property
     def offsets(self) -> Int[Tensor, " b_plus_1"]:

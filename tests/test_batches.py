@@ -50,6 +50,16 @@ def test_padding_and_packing_are_inverse() -> None:
         assert torch.equal(padded[b, : len(numbers)], s[numbers])
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 3, 0, 1]])
+def test_rows_of_equally_long_histories(order: list[int]) -> None:
+    """In order they are a padded table already; out of order they are not."""
+    rows, s = torch.tensor(order), torch.randn(4, 3)
+    packing = Packing.of(rows // 2, rows % 2, 2)
+    padded = packing.pad(s[rows])
+    assert torch.equal(padded, s.view(2, 2, 3))
+    assert torch.equal(packing.pack(padded), s[rows])
+
+
 def test_only_a_sample_without_behaviors_sees_an_empty_place() -> None:
     _, packing, _ = ragged()
     assert (packing.visible != packing.mask).nonzero().tolist() == [[1, 0]]
