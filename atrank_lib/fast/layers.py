@@ -82,15 +82,13 @@ class FasterLinear(nn.Linear):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return kernels.layers(input, [self], [False])[0] if kernels.ready(input) else super().forward(input)
+        return kernels.layers(input, [self], [False])[0]
 
 
 class FasterPerceptron(Perceptron):
     """A linear layer and a relu, in one go."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not kernels.ready(input):
-            return super().forward(input)
         return kernels.layers(input, [cast(nn.Linear, self[0])], [True])[0]
 
 
@@ -98,8 +96,6 @@ class FasterFeedForward(FeedForward):
     """Two linear layers and a relu between them, in two goes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if not kernels.ready(input):
-            return super().forward(input)
         (inner,) = kernels.layers(input, [cast(nn.Linear, self[0])], [True])
         return kernels.layers(inner, [cast(nn.Linear, self[2])], [False])[0]
 
@@ -108,14 +104,12 @@ class FasterAttention(SpaceAttention):
     """Projections in one go, and attention that reads each sample's rows where they lie, without padding."""
 
     def project(self, s: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:
-        return self._layers(s, [self.queries.map, self.keys, self.values]) or super().project(s)
+        return self._layers(s, [self.queries.map, self.keys, self.values])
 
     def read(self, s: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:
-        return self._layers(s, [self.keys, self.values]) or super().read(s)
+        return self._layers(s, [self.keys, self.values])
 
-    def _layers(self, s: Float[Tensor, "n d"], parts: Sequence[nn.Module]) -> tuple[Float[Tensor, "n d"], ...] | None:
-        if not kernels.ready(s, s.shape[1]):
-            return None
+    def _layers(self, s: Float[Tensor, "n d"], parts: Sequence[nn.Module]) -> tuple[Float[Tensor, "n d"], ...]:
         linears = [cast(nn.Linear, part[0] if isinstance(part, nn.Sequential) else part) for part in parts]
         return kernels.layers(s, linears, [isinstance(part, nn.Sequential) for part in parts])
 

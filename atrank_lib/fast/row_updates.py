@@ -25,7 +25,7 @@ the same kind of sum with weights of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -137,23 +137,10 @@ class _LargeTable:
         if gradient is not None and not self.state:
             weight.sub_(gradient, alpha=rate)
         elif gradient is not None:
+            lists = [[x] for x in (weight, gradient, *self.held[1:3])]
             beta1, beta2 = self.group["betas"]
-            adam(
-                [weight],
-                [gradient],
-                [self.held[1]],
-                [self.held[2]],
-                [],
-                [self.state["step"]],
-                fused=True,
-                amsgrad=False,
-                beta1=beta1,
-                beta2=beta2,
-                lr=rate,
-                weight_decay=0.0,
-                eps=self.group["eps"],
-                maximize=False,
-            )
+            numbers = {"lr": rate, "beta1": beta1, "beta2": beta2, "eps": self.group["eps"], "weight_decay": 0.0}
+            adam(*lists, [], [self.state["step"]], **numbers, amsgrad=False, maximize=False, fused=True)
         self.missed.step(None if gradient is None else rate, decay)
         if decay is not None:
             self.held[-1].lerp_(weight, 1 - decay)
@@ -246,24 +233,32 @@ class RowSteps(Steps):
     def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
         if not self.tables:
             return super().take(turn, rate, generator)
-        schema = self.model.schema
+        for _, _, batch in turn:
+            _replaced(batch, self.model.schema, self.mark)
         for vocabulary, tables in self.tables.items():
             mark, place = self.marks[vocabulary], self.places[vocabulary]
             mark[UNKNOWN] = True  # and it stays index 0, for those who replace an id by unknown
-            for _, _, batch in turn:
-                for index in _indices(batch, schema, vocabulary):
-                    mark[index] = True
             rows = self.seen(mark).nonzero().squeeze(1)
             mark[rows] = False
             place[rows] = torch.arange(len(rows))
             for table in tables:
                 table.shrink(rows)
         try:
-            small = [(name, count, _relabeled(batch, schema, self.places)) for name, count, batch in turn]
+            small = [(name, count, _replaced(batch, self.model.schema, self.place)) for name, count, batch in turn]
             return super().take(small, rate, generator)
         finally:
             for table in self._all():
                 table.module.weight = table.weight
+
+    def mark(self, vocabulary: str, index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Note that the rows ``index`` are read."""
+        if vocabulary in self.marks:
+            self.marks[vocabulary][index] = True
+        return index
+
+    def place(self, vocabulary: str, index: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """Where the rows ``index`` stand among those at hand."""
+        return self.places[vocabulary][index] if vocabulary in self.places else index
 
     def seen(self, mark: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
         """Which rows of a table this step reads."""
@@ -283,33 +278,19 @@ class RowSteps(Steps):
             table.catch_up()
 
 
-def _indices(batch: Batch, schema: Schema, vocabulary: str) -> Iterator[Int[Tensor, " _"]]:
-    """All indices of a vocabulary in a batch."""
-    for group, features in [(g, b.features) for g, b in batch.histories.items()] + [
-        (batch.candidates.group, batch.candidates.features)
-    ]:
-        for name, value in features.items():
-            if (
-                schema.groups[group].features[name].kind != "continuous"
-                and schema.vocabulary(group, name) == vocabulary
-            ):
-                yield value.values if isinstance(value, Ragged) else value
-
-
-def _relabeled(batch: Batch, schema: Schema, places: dict[str, Int[Tensor, " _"]]) -> Batch:
-    """A batch whose indices of these vocabularies are replaced by their places."""
+def _replaced(batch: Batch, schema: Schema, change: Callable[[str, Tensor], Tensor]) -> Batch:
+    """A batch that has ``change(vocabulary, indices)`` in the place of all its indices."""
 
     def of(group: str, features: Features) -> Features:
-        found: Features = {}
+        found = dict(features)
         for name, value in features.items():
-            spec = schema.groups[group].features[name]
-            place = None if spec.kind == "continuous" else places.get(schema.vocabulary(group, name))
-            if place is None:
-                found[name] = value
-            elif isinstance(value, Ragged):
-                found[name] = replace(value, values=place[value.values])
+            if schema.groups[group].features[name].kind == "continuous":
+                continue
+            vocabulary = schema.vocabulary(group, name)
+            if isinstance(value, Ragged):
+                found[name] = replace(value, values=change(vocabulary, value.values))
             else:
-                found[name] = place[value]
+                found[name] = change(vocabulary, value)
         return found
 
     c = batch.candidates
