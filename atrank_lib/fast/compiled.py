@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from ctypes import c_float, c_int, c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,7 +84,7 @@ def _checksum(content: bytes) -> str:
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def library() -> Any:
     """The compiled code; None where it cannot be had, which is logged once: as a warning if it is ``CC`` that fails."""
     try:
         command = compiler()

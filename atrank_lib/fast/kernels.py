@@ -10,8 +10,6 @@ attention that reads each user's rows where they lie, without padding; threads t
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -63,19 +61,8 @@ def ready(x: Tensor, *widths: int) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and (found := library()) is not None
-        and not any(width % _width(found) for width in widths)
+        and not any(width % found.width() for width in widths)
     )
-
-
-def _found() -> ctypes.CDLL:
-    found = library()
-    assert found is not None
-    return found
-
-
-@functools.cache
-def _width(found: ctypes.CDLL) -> int:
-    return int(found.width())
 
 
 def _threads(operations: int) -> int:
@@ -99,13 +86,11 @@ class _Layers(torch.autograd.Function):
         out = [w.shape[0] for w in weights if w is not None]
         ys = [x.new_empty(n, o) for o in out]
         turned = x.new_empty(sum(out) * inputs)
-        sizes, relus = (c_int64 * len(out))(*out), (c_int32 * len(out))(*relu)
-        threads = _threads(2 * n * inputs * sum(out))
-        _found().linear(
-            n, inputs, len(out), sizes, _at(x), _all_at(weights), _all_at(biases), relus, _all_at(ys), _at(turned),
-            threads,
+        ctx.sizes, ctx.relus = (c_int64 * len(out))(*out), (c_int32 * len(out))(*relu)
+        library().linear(
+            n, inputs, len(out), ctx.sizes, _at(x), _all_at(weights), _all_at(biases), ctx.relus, _all_at(ys),
+            _at(turned), _threads(2 * n * inputs * sum(out)),
         )  # fmt: skip
-        ctx.relu = relu
         ctx.save_for_backward(x, *weights, *ys)
         ctx.biases = [bias is not None for bias in biases]
         return ys[0] if len(ys) == 1 else tuple(ys)
@@ -114,25 +99,23 @@ class _Layers(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, *rest = ctx.saved_tensors
-        layers = len(ctx.relu)
-        weights, ys = rest[:layers], rest[layers:]
+        out = list(ctx.sizes)
+        weights, ys = rest[: len(out)], rest[len(out) :]
         n, inputs = x.shape
-        out = [w.shape[0] for w in weights]
         gradients = tuple(g.contiguous() for g in gradients)
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         threads = _threads(4 * n * inputs * sum(out))
         size = sum(out) * (inputs + 1)
         sums = x.new_empty(threads, size)
-        sizes, relus = (c_int64 * layers)(*out), (c_int32 * layers)(*ctx.relu)
-        _found().linear_back(
-            n, inputs, layers, sizes, _at(x), _all_at(weights), _all_at(ys), relus, _all_at(gradients), _at(gx),
-            _at(sums), size, max(out), threads,
+        library().linear_back(
+            n, inputs, len(out), ctx.sizes, _at(x), _all_at(weights), _all_at(ys), ctx.relus, _all_at(gradients),
+            _at(gx), _at(sums), size, max(out), threads,
         )  # fmt: skip
         found: list[Tensor | None] = []
-        parts = sums[0].split([part for o in out for part in (o * inputs, o)])
-        for layer, o in enumerate(out):
-            found.append(parts[2 * layer].view(o, inputs))
-            found.append(parts[2 * layer + 1] if ctx.biases[layer] else None)
+        parts = sums[0].split([o * (inputs + 1) for o in out])
+        for part, o, has_bias in zip(parts, out, ctx.biases, strict=True):
+            found.append(part[: o * inputs].view(o, inputs))
+            found.append(part[o * inputs :] if has_bias else None)
         return gx, None, *found
 
 
@@ -168,9 +151,10 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         out = torch.empty_like(queries)
         logs = queries.new_empty(len(queries), spaces)
-        ctx.call = (*rows.where(), spaces, queries.shape[1], scale)
+        where = map(_at, (rows.queries, rows.keys, rows.query_order, rows.key_order))
+        ctx.call = (len(rows.keys) - 1, *where, spaces, queries.shape[1], scale)
         ctx.threads = _threads(len(queries) * queries.shape[1] * (8 * len(keys) // max(1, len(rows.keys) - 1)))
-        _found().attend(*ctx.call, *map(_at, (queries, keys, values, out, logs)), ctx.threads)
+        library().attend(*ctx.call, *map(_at, (queries, keys, values, out, logs)), ctx.threads)
         ctx.save_for_backward(queries, keys, values, out, logs)
         ctx.rows = rows  # which holds what the addresses of the call point to
         return out
@@ -181,7 +165,7 @@ class _Attention(torch.autograd.Function):
         given = ctx.saved_tensors
         found = [torch.empty_like(x) for x in given[:3]]
         gradient = gradient.contiguous()
-        _found().attend_back(*ctx.call, *map(_at, (*given, gradient, *found)), ctx.threads)
+        library().attend_back(*ctx.call, *map(_at, (*given, gradient, *found)), ctx.threads)
         return *found, None, None, None
 
 
@@ -200,10 +184,6 @@ class Rows:
     keys: Int[Tensor, " offsets"]
     query_order: Int[Tensor, " q"] | None = None
     key_order: Int[Tensor, " n"] | None = None
-
-    def where(self) -> tuple[int | None, ...]:
-        """Number of samples, and addresses."""
-        return len(self.keys) - 1, _at(self.queries), _at(self.keys), _at(self.query_order), _at(self.key_order)
 
 
 def attend(
@@ -245,7 +225,7 @@ class _LookUp(torch.autograd.Function):
         ctx.call = (_all_at(indices), (c_int64 * count)(*first), dims)
         ctx.indices, ctx.shapes, ctx.threads = indices, [table.shape for table in tables], _threads(64 * n * width)
         flags = (c_int32 * count)(*added)
-        lost = _found().look_up(n, width, count, _all_at(tables), rows, *ctx.call, flags, _at(out), ctx.threads)
+        lost = library().look_up(n, width, count, _all_at(tables), rows, *ctx.call, flags, _at(out), ctx.threads)
         if lost:
             worst = [(int(i.min()), int(i.max()), len(table)) for i, table in zip(indices, tables, strict=True)]
             raise IndexError(
@@ -258,7 +238,7 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         gradient = gradient.contiguous()
         found = [gradient.new_zeros(shape) for shape in ctx.shapes]
-        _found().look_up_back(*gradient.shape, len(found), *ctx.call, _at(gradient), _all_at(found), ctx.threads)
+        library().look_up_back(*gradient.shape, len(found), *ctx.call, _at(gradient), _all_at(found), ctx.threads)
         return None, None, None, *found
 
 
@@ -295,7 +275,7 @@ def catch_up(
     found = [weight.new_empty(len(rows), weight.shape[1]) for _ in range(3 if average is None else 4)]
     n, dim = found[0].shape
     given, taken = (weight, *moments, average), [*map(_at, found), None][:4]
-    _found().catch_up(n, dim, _at(rows), _at(missed), eps, *map(_at, given), *taken, _threads(32 * n * dim))
+    library().catch_up(n, dim, _at(rows), _at(missed), eps, *map(_at, given), *taken, _threads(32 * n * dim))
     return found
 
 
@@ -304,4 +284,4 @@ def write_rows(
 ) -> None:
     """Write ``values`` into ``rows`` of as many tables, in place; where ``ready``."""
     n, dim = values[0].shape
-    _found().write_rows(n, dim, _at(rows), len(tables), _all_at(tables), _all_at(values), _threads(32 * n * dim))
+    library().write_rows(n, dim, _at(rows), len(tables), _all_at(tables), _all_at(values), _threads(32 * n * dim))

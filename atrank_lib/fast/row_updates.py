@@ -137,10 +137,10 @@ class _LargeTable:
         if gradient is not None and not self.state:
             weight.sub_(gradient, alpha=rate)
         elif gradient is not None:
-            lists = [[x] for x in (weight, gradient, *self.held[1:3])]
+            (m, v), step = self.held[1:3], self.state["step"]
             beta1, beta2 = self.group["betas"]
             numbers = {"lr": rate, "beta1": beta1, "beta2": beta2, "eps": self.group["eps"], "weight_decay": 0.0}
-            adam(*lists, [], [self.state["step"]], **numbers, amsgrad=False, maximize=False, fused=True)
+            adam([weight], [gradient], [m], [v], [], [step], fused=True, amsgrad=False, maximize=False, **numbers)
         self.missed.step(None if gradient is None else rate, decay)
         if decay is not None:
             self.held[-1].lerp_(weight, 1 - decay)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,21 +33,21 @@ def _exchanging() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        _undisturbed()
+        _when_asked_to_end(signal.SIG_IGN)
         raise ConnectionError(
             "a process that trains together with this one has ended or cannot be reached; was it killed, or out of "
             f"memory? ({first_line(error)})"
         ) from error
 
 
-def _undisturbed() -> None:
-    """From here on this process cleans up and ends; its launcher's request to end would come in between."""
+def _when_asked_to_end(do: Any) -> None:
+    """What is done when the launcher asks this process to end: nothing (SIG_IGN) while it cleans up and ends anyway."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, do)
 
 
 def _stopped(*_: object) -> None:
-    _undisturbed()
+    _when_asked_to_end(signal.SIG_IGN)
     raise ConnectionError("the launcher ends this process; another one has failed, or the job was stopped")
 
 
@@ -151,8 +152,7 @@ def joined(on: Execution) -> Iterator[Processes]:
         return
     store, rank, world = next(dist.rendezvous("env://"))
     before = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stopped)  # an error like any other, so that nothing partial is left behind
+    _when_asked_to_end(_stopped)  # an error like any other, so that nothing partial is left behind
     try:
         me = Processes(rank, world, int(os.environ.get("LOCAL_RANK", rank)))
         device = on.place(me.local_rank)
@@ -164,10 +164,9 @@ def joined(on: Execution) -> Iterator[Processes]:
         yield me
         dist.barrier()  # nobody leaves while the first one still writes
         dist.destroy_process_group()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        _when_asked_to_end(before)
     except Exception:
-        _undisturbed()
+        _when_asked_to_end(signal.SIG_IGN)
         if store.add("failures", 1) > 1:  # told before this process ends, which is what the others notice
             raise PeerError("another process failed first; see its error") from None
         raise
