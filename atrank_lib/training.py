@@ -115,7 +115,7 @@ Turn = list[tuple[str, int, Batch]]  # what one step learns from: for each task,
 
 
 class Steps:
-    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``tasks``, ``fast``, ...).
+    """How a step is taken: losses, gradients, a move. ``fit`` may be handed another way (``fast``, ...).
 
     ``averaged`` is what is evaluated: the model, or a copy whose weights follow it (``Recipe.average``). ``part`` says
     what share of every batch it is given, ``tasks`` how many training samples every target group has.

@@ -20,10 +20,9 @@ from atrank_lib import RECIPES, ATRank, ATRankConfig, EventLog, fit
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.runs import OPTIONS
-from atrank_lib.runs.run import RunSteps
 from atrank_lib.samples import Split, prepare
-from atrank_lib.tasks import TaskRecipe
 from experiments.records import provenance, write_record
+from experiments.tasks import TaskRecipe, TaskRunSteps
 
 STEPS = ("shuffled", "joint", "pcgrad")
 
@@ -34,7 +33,7 @@ def epoch(histories: GroupedHistories, split: Split, targets: list[str], steps: 
     model = speed_up(ATRank(histories.schema, histories.vocabularies, ATRankConfig(**OPTIONS["small"])))
     recipe = TaskRecipe.model_validate(RECIPES["small"].model_dump() | {"epochs": 1, "task_steps": steps})
     some = Split({target: split.train[target] for target in targets}, {}, {})
-    return float(fit(model, histories, some, recipe, progress=False, steps=RunSteps).epochs[0]["cpu_seconds"])
+    return float(fit(model, histories, some, recipe, progress=False, steps=TaskRunSteps).epochs[0]["cpu_seconds"])
 
 
 def main(

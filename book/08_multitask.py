@@ -29,7 +29,7 @@
 # - weigh tasks, give each a network of its own, free their gradients from conflicts, and see what is worth the trouble.
 #
 # **Runtime** (`fast`): about 40 seconds on one core; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
-# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`, `tasks`; `experiments`.
+# {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`; `experiments`.
 # ```
 
 # %% tags=["parameters"]
@@ -54,11 +54,11 @@ from atrank_lib.fast import speed_up
 from atrank_lib.multitask import modes
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.samples import batches, prepare
-from atrank_lib.tasks import TaskWeights, remix, turns, without_conflicts
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import read_record, recorded
 from experiments.summary import difference, read_table, table5
 from experiments.tables import PAPER_TABLE_5
+from experiments.tasks import TaskWeights, remix, turns, without_conflicts
 
 # %% [markdown]
 # ## Seven modes

@@ -17,11 +17,11 @@ from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.samples import prepare
-from atrank_lib.tasks import TaskRecipe
 from experiments.models import config
 from experiments.records import ExperimentError, Record, provenance, read_record, record_run, result, write_record
 from experiments.search import some_users
 from experiments.tables import FAST_USERS, Cell
+from experiments.tasks import TaskRecipe, TaskRunSteps
 
 
 def is_finished(cell: Cell, fingerprint: str, force: bool = False) -> bool:
@@ -75,6 +75,7 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
         seed=cell.seed,
         resume=True,
         progress=False,
+        steps=TaskRunSteps,
     )
     trained = load_run(run)
     histories = trained.histories_of(log)

@@ -12,12 +12,12 @@ from atrank_lib import RECIPES, EventLog
 from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.multitask import Mode, modes
 from atrank_lib.runs import OPTIONS
-from atrank_lib.tasks import TaskRecipe
 from atrank_lib.training import RecipeName
 from experiments import search
 from experiments.models import COMPARED, config, option_names
 from experiments.records import ExperimentError, Profile, Record, place
 from experiments.search import Setting
+from experiments.tasks import TaskRecipe
 from experiments.variations import one_time_scale, predictable, unshared
 
 PAPER_TABLE_1 = {"Electronics": (192_403, 63_001, 801, 1_689_188), "Clothing": (39_387, 23_033, 484, 278_677)}

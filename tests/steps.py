@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from atrank_lib.fast import RowSteps
 from atrank_lib.ranking import Model
-from atrank_lib.tasks import TaskSteps
 from atrank_lib.training import Recipe
+from experiments.tasks import TaskSteps
 
 
 class InRows(RowSteps):

@@ -21,7 +21,7 @@ from atrank_lib.training import FitResult, Training
 class Checkpoints:
     """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch complete or absent.
 
-    Weights of every epoch are kept; what resuming needs besides (the optimizer's state, learned weights of tasks and,
+    Weights of every epoch are kept; what resuming needs besides (the optimizer's state, what the steps learn and,
     where the kept weights are averages, the ones in training) only for the latest.
     """
 

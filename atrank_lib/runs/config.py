@@ -23,7 +23,6 @@ from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.ranking import Model
 from atrank_lib.runs.folder import RunError
 from atrank_lib.samples import Protocol
-from atrank_lib.tasks import TaskRecipe
 from atrank_lib.training import Recipe
 from atrank_lib.variants import ATRankOptions, build
 
@@ -78,6 +77,16 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in libraries}
 
 
+# what 0.1 wrote of every run's recipe; to train many tasks in other ways is no longer the library's
+_FORMER = {"recipe.task_mix": "proportional", "recipe.task_weights": None, "recipe.task_steps": "shuffled"}
+
+
+class KeptRecipe(Recipe):
+    """A recipe as a run keeps it, with whatever settings its steps have besides."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class RunConfig(BaseModel):
     """``config.json``: all that is needed to build the model again and to repeat its training."""
 
@@ -89,7 +98,7 @@ class RunConfig(BaseModel):
     histories: tuple[str, ...]
     targets: tuple[str, ...]
     protocol: Protocol = "validated"
-    recipe: TaskRecipe
+    recipe: KeptRecipe
     seed: int = 0
     data_name: str
     data_fingerprint: str
@@ -128,7 +137,7 @@ class RunConfig(BaseModel):
         try:
             return cls(
                 model=model,
-                recipe=TaskRecipe.model_validate(recipe.model_dump()),
+                recipe=KeptRecipe.model_validate(recipe.model_dump()),
                 options=options,
                 log_schema=log.schema,
                 histories=check_groups(log.schema, groups if histories is None else histories, "history groups"),
@@ -145,7 +154,7 @@ class RunConfig(BaseModel):
         """Every setting by its name, such as ``recipe.epochs``, without the versions."""
         content = self.model_dump(mode="json", exclude={"versions"})
         parts = {f"{part}.{name}": v for part in ("options", "recipe") for name, v in content.pop(part).items()}
-        return content | parts
+        return {name: value for name, value in (content | parts).items() if (name, value) not in _FORMER.items()}
 
 
 def first_problem(error: ValidationError, *place: str) -> str:

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from pydantic import BaseModel
-from torch import Tensor
 
 from atrank_lib.evaluation import Evaluation, evaluate
 from atrank_lib.fast.layers import speed_up
@@ -31,7 +29,6 @@ from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import ALONE, Processes
 from atrank_lib.scale.shards import Shards
 from atrank_lib.scale.steps import ScaledSteps
-from atrank_lib.tasks import TaskSteps
 from atrank_lib.training import FitResult, Part, Recipe, Training
 
 
@@ -82,6 +79,10 @@ def _build(config: RunConfig, vocabularies: Vocabularies) -> Model:
     return speed_up(MODELS[config.model].build(config.log_schema, vocabularies, config.options, config.histories))
 
 
+class RunSteps(ScaledSteps, RowSteps):
+    """All that steps can be: on a device, with other processes, and of a batch's rows alone."""
+
+
 def train_run(
     log: EventLog | ShardedLog,
     out: Path,
@@ -98,16 +99,18 @@ def train_run(
     progress: bool = True,
     on: Execution | None = None,
     processes: Processes = ALONE,
+    steps: type[RunSteps] = RunSteps,
 ) -> FitResult:
     """Train a model on a log into the folder ``out``, which is locked meanwhile.
 
     Where it is trained, ``on`` what device and by how many ``processes``, is no setting of the run: one that began on a
     laptop may be resumed on GPUs. A failure before the first epoch is complete leaves nothing behind; later, and
-    wherever the process is killed, the run can be resumed, and ends as if nothing had happened.
+    wherever the process is killed, the run can be resumed, and ends as if nothing had happened. ``steps`` of another
+    kind may have a recipe with more settings, which the run keeps.
 
     Raises:
         RunError: another process trains in ``out``; it is not empty and ``resume`` is False; a resumed run was made
-            with other settings (more epochs are allowed), or is damaged.
+            with other settings (more epochs are allowed), or is damaged; the steps do not know a setting of the recipe.
         ValueError: an unknown model, group or protocol.
         OSError: ``out`` cannot be written to.
 
@@ -116,6 +119,9 @@ def train_run(
     """
     with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
         config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
+        more = [name for name in config.recipe.model_extra or () if f"recipe.{name}" in config.settings()]
+        if more and steps is RunSteps:
+            raise RunError(f"RunSteps know no {', '.join(more)}; hand in steps that do, or another recipe")
         if not fresh:
             check_same(out, config, Checkpoints(out).latest())
         if isinstance(log, ShardedLog):
@@ -131,25 +137,12 @@ def train_run(
             # before all else: whatever comes to an end from here on can be resumed
             write_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
             vocabularies.write(out / "vocabularies.json")
-        steps = partial(RunSteps, on=on, processes=processes)
-        training = Training(network, parts, recipe, seed=seed, steps=steps, sizes=sizes)
+        made = partial(steps, on=on, processes=processes)
+        training = Training(network, parts, recipe, seed=seed, steps=made, sizes=sizes)
         trained = _follow(training, Checkpoints(out), max_steps, progress and processes.first, processes.first)
         if processes.first:
             save_weights(network, out / "model.safetensors")
     return trained
-
-
-class RunSteps(ScaledSteps, RowSteps, TaskSteps):
-    """All that steps can be: of many tasks, on a device, with other processes, and of a batch's rows alone."""
-
-    def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
-        if self.recipe.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
-            TaskSteps.gradients(self, losses, generator)
-        else:
-            super().gradients(losses, generator)
-
-    def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
-        return self.processes.sum(super().flat_gradient(loss))
 
 
 def _follow(

@@ -10,12 +10,12 @@ import pytest
 from atrank_lib import RECIPES, EventLog, Schema
 from atrank_lib.multitask import Mode
 from atrank_lib.runs import MODELS
-from atrank_lib.tasks import TaskRecipe
 from atrank_lib.training import RecipeName
 from experiments.cells import is_finished
 from experiments.models import COMPARED
 from experiments.records import ExperimentError, Profile, read_record
 from experiments.tables import MODES, SWITCHES, TABLES, Cell, plan
+from experiments.tasks import TaskRecipe
 from tests.random_logs import random_log
 from tools.project import ROOT
 

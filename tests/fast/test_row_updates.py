@@ -20,9 +20,9 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.runs import train_run
 from atrank_lib.samples import Split, batches, prepare
-from atrank_lib.tasks import TaskRecipe, TaskSteps
 from atrank_lib.training import FitResult, Steps
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.tasks import TaskRecipe, TaskSteps
 from tests.models import VARIANTS as OPTIONS
 from tests.models import WAYS, a_log, fitting, make
 

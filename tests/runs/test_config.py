@@ -58,6 +58,27 @@ def test_resume_with_another_setting(trained: Path, train: Train, changes: dict[
     assert files(trained) == before
 
 
+@pytest.mark.parametrize("way", ["shuffled", "pcgrad"])
+def test_settings_that_other_steps_know(run: Path, train: Train, log: EventLog, tmp_path: Path, way: str) -> None:
+    """They stay with a run, which is used as any other; it is resumed where the library's steps do the same."""
+    file = run / "config.json"
+    content, tasks = json.loads(file.read_text()), {"task_mix": "proportional", "task_weights": None, "task_steps": way}
+    file.write_text(json.dumps(content | {"recipe": content["recipe"] | tasks}))
+    kept = load_run(run)
+    assert kept.config.recipe.model_dump(mode="json") == content["recipe"] | tasks
+    assert kept.evaluate(log).users > 0
+    if way == "shuffled":
+        assert train(run, resume=True).finished
+        assert train(tmp_path / "again", recipe=kept.config.recipe).finished
+        return
+    with pytest.raises(RunError, match=r"other settings: recipe\.task_steps was 'pcgrad', is now None; resume with"):
+        train(run, resume=True)
+    for out, resume in ((run, True), (tmp_path / "again", False)):
+        with pytest.raises(RunError, match="RunSteps know no task_steps; hand in steps that do, or another recipe"):
+            train(out, recipe=kept.config.recipe, resume=resume)
+    assert not (tmp_path / "again").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

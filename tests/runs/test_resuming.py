@@ -17,9 +17,9 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.runs import load_run
 from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
 from atrank_lib.samples import prepare
-from atrank_lib.tasks import TaskRecipe
 from atrank_lib.training import FitResult
 from atrank_lib.variants import build
+from experiments.tasks import TaskRecipe, TaskRunSteps
 from tests.cases import even_log, make
 from tests.runs import killed
 from tests.runs.small import RECIPE, Train
@@ -93,9 +93,9 @@ def test_half_a_checkpoint_is_ignored(trained: Path, train: Train, tmp_path: Pat
 )
 def test_so_do_runs_of_several_tasks(train: Train, tmp_path: Path, changes: dict[str, str]) -> None:
     recipe = TaskRecipe.model_validate({"epochs": 2, "batch_size": 16, "patience": None, "average": 0.9, **changes})
-    whole = train(tmp_path / "straight", recipe=recipe)
-    train(tmp_path / "stopped", recipe=recipe.model_copy(update={"epochs": 1}))
-    again = train(tmp_path / "stopped", recipe=recipe, resume=True)
+    whole = train(tmp_path / "straight", recipe=recipe, steps=TaskRunSteps)
+    train(tmp_path / "stopped", recipe=recipe.model_copy(update={"epochs": 1}), steps=TaskRunSteps)
+    again = train(tmp_path / "stopped", recipe=recipe, steps=TaskRunSteps, resume=True)
     assert_close(tmp_path / "stopped", tmp_path / "straight")
     for one, two in zip(whole.epochs, again.epochs, strict=True):
         assert one.get("task_weights", {}) == pytest.approx(two.get("task_weights", {}))

@@ -25,10 +25,10 @@ from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.samples import Protocol, Split, prepare
 from atrank_lib.scale import Shards
-from atrank_lib.tasks import TaskRecipe, TaskSteps
 from atrank_lib.training import Part, Training
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
+from experiments.tasks import TaskRecipe, TaskSteps
 from tests.models import a_log
 from tests.sharded import write
 

@@ -24,8 +24,8 @@ from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.runs import train_run
 from atrank_lib.samples import prepare
 from atrank_lib.scale import ALONE, Execution, Processes, ScaledSteps, joined
-from atrank_lib.tasks import TaskRecipe
 from atrank_lib.training import FitResult, Recipe, fit
+from experiments.tasks import TaskRecipe, TaskRunSteps
 
 SIZES = {"embedding_size": 4, "hidden": 8, "spaces": 2}
 CONFIG = ATRankConfig.model_validate(SIZES)
@@ -42,9 +42,8 @@ class Job(NamedTuple):
     def do(self, log: EventLog, processes: Processes = ALONE) -> FitResult:
         row_updates.large = lambda batch_size: self.least
         recipe, out = TaskRecipe(**self.settings), Path(self.out)
-        return train_run(
-            log, out, options=SIZES, recipe=recipe, resume=self.resume, progress=False, processes=processes
-        )
+        ways: dict[str, Any] = {"recipe": recipe, "steps": TaskRunSteps, "processes": processes}
+        return train_run(log, out, options=SIZES, resume=self.resume, progress=False, **ways)
 
 
 def on_fire(*_: object, **__: object) -> None:

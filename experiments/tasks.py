@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from atrank_lib.batches import Samples, TaskSamples
 from atrank_lib.log.schema import key
 from atrank_lib.ranking import Model
+from atrank_lib.runs.run import RunSteps
 from atrank_lib.training import Part, Recipe, Steps, Turn
 
 Mix = Literal["proportional", "uniform"]
@@ -97,6 +98,19 @@ class TaskSteps(Steps):
         if self.recipe.task_steps == "pcgrad":
             entry["conflicts"], self.conflicts = self.conflicts, 0
         return super().report(entry)
+
+
+class TaskRunSteps(RunSteps, TaskSteps):
+    """The same in a run: ``train_run(..., recipe=TaskRecipe(...), steps=TaskRunSteps)``."""
+
+    def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
+        if self.recipe.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
+            TaskSteps.gradients(self, losses, generator)
+        else:
+            super().gradients(losses, generator)
+
+    def flat_gradient(self, loss: Tensor) -> Float[Tensor, " p"]:
+        return self.processes.sum(super().flat_gradient(loss))
 
 
 class TaskWeights(nn.Module):

@@ -18,8 +18,8 @@ from atrank_lib.batches import Batch
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import Split, split
-from atrank_lib.tasks import TaskRecipe, TaskSteps, TaskWeights, remix, turns, without_conflicts
 from atrank_lib.training import fit
+from experiments.tasks import TaskRecipe, TaskSteps, TaskWeights, remix, turns, without_conflicts
 from tests.random_logs import SCHEMA, random_log
 from tests.steps import TasksInRows
 
