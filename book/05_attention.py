@@ -381,11 +381,11 @@ agreement = probe.groupby("user").apply(lambda one: one["share"].rank().corr(one
 
 # %%
 claim("ch5_moved_median", probe["moved"].median(), low=0.003)
-claim("ch5_moved_largest", probe.groupby("user")["moved"].max().median(), low=0.03)
-claim("ch5_share_moved_correlation", agreement, low=0.1)
+claim("ch5_moved_largest", probe.groupby("user")["moved"].max().median(), low=0.02)
+claim("ch5_share_moved_correlation", agreement, low=-0.2, high=0.9)
 probe.groupby("group")[["share", "moved"]].mean().loc[list(histories.groups)].round(3)
 
-# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, in the color of its group, oldest first within a group. Right: 100 users, one dot for each neighbor. How far the vector moves goes with the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a cloud of dots that rises from lower left to upper right: neighbors with a larger share of attention move the vector further."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, in the color of its group, oldest first within a group. Right: 100 users, one dot for each neighbor. How far the vector moves, against the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a wide cloud of dots, one for each neighbor: among those with the same share of attention some move the vector much further than others."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3), width_ratios=[1, 1.1])
 one = probe[probe["user"] == probe["user"].value_counts().index[50]].reset_index(drop=True)
 left.bar(one.index, one["moved"], color=[group_color(name) for name in one["group"]])
@@ -401,9 +401,9 @@ _ = right.set(xscale="log", yscale="log", xlabel="share of attention before", ti
 # {glue:text}`ch5_moved_median:.3f` in the median, and replacing the neighbor that matters most by
 # {glue:text}`ch5_moved_largest:.2f`; for scale, layer norm gives each output a length of about
 # $\sqrt{32} \approx 6$. Within a user, the rank correlation between a neighbor's share of attention and its effect is
-# {glue:text}`ch5_share_moved_correlation:.2f`. It is not one, because a share says how much is taken, not what: a
-# neighbor replaced by something similar changes little. Keep this in mind when somebody reads attention weights as
-# importance.
+# {glue:text}`ch5_share_moved_correlation:.2f`, and with another seed it may be close to zero. It is not one, because a
+# share says how much is taken, not what: a neighbor replaced by something similar changes little. Keep this in mind
+# when somebody reads attention weights as importance.
 #
 # ## Order does not exist
 #

@@ -260,7 +260,7 @@ with torch.no_grad():
 # learns objects by heart, and `embedding_dropout` sets a tenth of the embedded numbers to zero.
 
 # %%
-recipe = Recipe(loss="pairwise", negatives=2, batch_size=64, learning_rate=4e-3, epochs=3, average=0.98, patience=None)
+recipe = Recipe(loss="pairwise", negatives=2, batch_size=128, learning_rate=8e-3, epochs=3, average=0.98, patience=None)
 sizes = {"embedding_size": 16, "hidden": 32, "id_dropout": 0.5, "embedding_dropout": 0.1}
 runs = 1 if profile == "fast" else 5
 race = {floor: [test_floor(market.log, floor).targets["item"]] for floor in ("popularity", "last-category")}
