@@ -16,7 +16,7 @@ import torch
 import typer
 
 from atrank_lib import RECIPES, ATRank, EventLog, evaluate, split, variants
-from atrank_lib.cli.errors import plain_errors
+from atrank_lib.cli.output import plain_errors
 from atrank_lib.log.sharded import read_log
 from atrank_lib.runs import MODELS, Run, load_run
 from experiments import by_age, causes, summary, tables

@@ -1,17 +1,11 @@
-"""The program `atrank`: one module a command."""
+"""The program `atrank`."""
 
 from __future__ import annotations
 
 import typer
 
-from atrank_lib.cli.check import check
-from atrank_lib.cli.errors import plain_errors
-from atrank_lib.cli.evaluate import evaluate
-from atrank_lib.cli.export import export
-from atrank_lib.cli.rank import rank
-from atrank_lib.cli.score import score
-from atrank_lib.cli.shared import escape_what_cannot_be_shown
-from atrank_lib.cli.train import train
+from atrank_lib.cli.commands import check, evaluate, export, rank, score, train
+from atrank_lib.cli.output import escape_what_cannot_be_shown, plain_errors
 from data_scripts.drafting.command import init
 
 __all__ = ["app", "main"]

@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 
 from atrank_lib.cli import COMMANDS, app
-from atrank_lib.cli.errors import plain_errors
+from atrank_lib.cli.output import plain_errors
 from atrank_lib.scale.processes import PeerError
 
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import atrank_lib.scale.steps as steps
-from atrank_lib.cli.errors import plain_errors
+from atrank_lib.cli.output import plain_errors
 from atrank_lib.fast import row_updates
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank, ATRankConfig
