@@ -7,8 +7,10 @@ user (compressed sparse rows): the behaviors of user ``u`` are ``[offsets[u], of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -17,9 +19,22 @@ from jaxtyping import Int
 from torch import Tensor
 
 from atrank_lib.batches import Features, Ragged
-from atrank_lib.log.contract import Log
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
+
+
+@runtime_checkable
+class Log(Protocol):
+    """Tables of a valid log, by group: events (user_id, timestamp, action, object_id), and objects with features."""
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def events(self) -> Mapping[str, pd.DataFrame]: ...
+
+    @property
+    def objects(self) -> Mapping[str, pd.DataFrame]: ...
 
 
 @dataclass(frozen=True)

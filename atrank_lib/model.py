@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from atrank_lib.attention import SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.embedding import BehaviorEmbedding, shared_tables
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.projection import GroupProjection, space_sizes
@@ -97,7 +96,7 @@ class BehaviorModel(Model[Read]):
     ) -> None:
         super().__init__()
         self.schema, self.config = schema, config
-        self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
+        self.histories = schema.check_groups(histories or None, "history groups")
         size = config.embedding_size
         self.tables = shared_tables(schema, vocabularies, size)
         self.embeddings = nn.ModuleDict(

@@ -17,8 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing, Samples, TaskSamples, ranges
-from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.contract import Log, check_groups
+from atrank_lib.grouping import GroupedHistories, Log
 from atrank_lib.log.vocabularies import Vocabularies
 
 Protocol = Literal["paper", "validated", "global_time"]
@@ -77,7 +76,7 @@ def split(
     """
     if protocol not in ("paper", "validated", "global_time"):
         raise ValueError(f"protocol {protocol!r}; use 'paper', 'validated' or 'global_time'")
-    targets = check_groups(histories.schema, tuple(histories.groups) if targets is None else targets, "targets")
+    targets = histories.schema.check_groups(targets, "targets")
     first, second = cuts or time_cuts([histories.groups[g].timestamps for g in targets], fractions)
     parts: tuple[TaskSamples, TaskSamples, TaskSamples] = ({}, {}, {})
     for group in targets:
@@ -174,7 +173,7 @@ def build_batch(
     >>> build_batch(histories, samples, samples.objects[:, None], groups=["item"]).packing.lengths.tolist()
     [20, 8]
     """
-    used = check_groups(histories.schema, tuple(histories.groups) if groups is None else groups, "history groups")
+    used = histories.schema.check_groups(groups, "history groups")
     parts, owners, places = {}, [], []
     filled = torch.zeros_like(samples.users)  # behaviors already placed, per sample
     for number, (name, group) in enumerate(histories.groups.items()):

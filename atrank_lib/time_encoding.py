@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.log.schema import TICKS, TimeScale, seconds_of
+from atrank_lib.log.schema import SECONDS, TICKS, TimeScale
 
 
 def _edges(unit: str | float, buckets: int, edges: Sequence[float] | None, ticks: int) -> Tensor:
     """Lower edges of buckets 1, 2, ... in ticks; whole numbers stay exact integers."""
-    width = seconds_of(unit) * ticks
+    if isinstance(unit, str) and unit not in SECONDS:
+        raise ValueError(f"unit {unit!r}; use one of {list(SECONDS)} or a number of seconds")
+    width = (SECONDS[unit] if isinstance(unit, str) else unit) * ticks
     if width <= 0:
         raise ValueError(f"unit {unit!r}; a unit of time is longer than zero seconds")
     if buckets < 2:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Features
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.log.schema import TICKS, Schema, key, seconds_of
+from atrank_lib.log.schema import SECONDS, TICKS, Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
 from atrank_lib.projection import GroupProjection, Perceptron
@@ -87,7 +87,7 @@ class ContinuousTime(NoTime):
     def __init__(self, schema: Schema, group: str, *rest: Any) -> None:
         super().__init__(schema, group, *rest)
         self.time.line = nn.Linear(1, self.size)
-        self.unit = float(seconds_of(schema.groups[group].time.unit)) * TICKS[schema.timestamp_unit]
+        self.unit = float(SECONDS[schema.groups[group].time.unit]) * TICKS[schema.timestamp_unit]
 
     def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
         return u + cast(nn.Linear, self.time.line)(elapsed[:, None].to(u.dtype) / self.unit)

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 
 from atrank_lib.batches import Features, Ragged
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import UNKNOWN, Vocabularies
@@ -218,11 +217,11 @@ def test_vocabularies_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_check_groups(tiny_schema: Schema) -> None:
-    assert check_groups(tiny_schema, ["query", "item"], "targets") == ("query", "item")
+    assert tiny_schema.check_groups(["query", "item"], "targets") == ("query", "item")
     with pytest.raises(ValueError, match=r"targets: \['itme'\]; the log's groups are \['item', 'query', 'coupon'\]"):
-        check_groups(tiny_schema, ["item", "itme"], "targets")
+        tiny_schema.check_groups(["item", "itme"], "targets")
     with pytest.raises(ValueError, match="targets: nothing given"):
-        check_groups(tiny_schema, [], "targets")
+        tiny_schema.check_groups([], "targets")
 
 
 def test_memory_grows_with_behaviors_alone() -> None:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates
 from atrank_lib.embedding import ObjectEmbedding, shared_tables
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Model, Scores
@@ -47,7 +46,7 @@ class BPRMF(Model[Tensor]):
         super().__init__()
         self.config = config = config or BPRMFConfig()
         self.schema = schema
-        self.histories = check_groups(schema, histories or tuple(schema.groups), "history groups")
+        self.histories = schema.check_groups(histories or None, "history groups")
         size = config.embedding_size
         self.tables = shared_tables(schema, vocabularies, size)
         self.objects = nn.ModuleDict(

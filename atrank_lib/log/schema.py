@@ -210,6 +210,18 @@ class Schema(_Model):
         """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""
         return self.groups[group].features[feature].vocabulary or f"{group}.{feature}"
 
+    def check_groups(self, names: Iterable[str] | None, what: str) -> tuple[str, ...]:
+        """``names`` as a tuple, each once, all groups for None; ``ValueError`` when one is not a group.
+
+        >>> histories.schema.check_groups(["item", "query", "item"], "targets")
+        ('item', 'query')
+        """
+        names = tuple(self.groups if names is None else dict.fromkeys(names))
+        unknown = [name for name in names if name not in self.groups]
+        if unknown or not names:
+            raise ValueError(f"{what}: {unknown or 'nothing given'}; the log's groups are {list(self.groups)}")
+        return names
+
 
 def key(name: str) -> str:
     """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
@@ -219,17 +231,6 @@ def key(name: str) -> str:
     '[v1/items]'
     """
     return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"
-
-
-def seconds_of(unit: str | float) -> float:
-    """Seconds of a unit of time, given by its name or its seconds.
-
-    >>> seconds_of("hour"), seconds_of(1.5)
-    (3600, 1.5)
-    """
-    if isinstance(unit, str) and unit not in SECONDS:
-        raise ValueError(f"unit {unit!r}; use one of {list(SECONDS)} or a number of seconds")
-    return SECONDS[unit] if isinstance(unit, str) else unit
 
 
 def suggest(value: object, allowed: Iterable[str]) -> str:

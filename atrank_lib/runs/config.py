@@ -16,7 +16,6 @@ from atrank_lib.competitors.cnn import CNN
 from atrank_lib.competitors.din import DIN
 from atrank_lib.competitors.lstm import BiLSTM, BiLSTMAttention
 from atrank_lib.competitors.wide_deep import WideDeep
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog
@@ -133,15 +132,14 @@ class RunConfig(BaseModel):
         Raises:
             ValueError: an unknown model, group or option.
         """
-        groups = log.schema.groups
         try:
             return cls(
                 model=model,
                 recipe=KeptRecipe.model_validate(recipe.model_dump()),
                 options=options,
                 log_schema=log.schema,
-                histories=check_groups(log.schema, groups if histories is None else histories, "history groups"),
-                targets=check_groups(log.schema, groups if targets is None else targets, "targets"),
+                histories=log.schema.check_groups(histories, "history groups"),
+                targets=log.schema.check_groups(targets, "targets"),
                 data_name=log.schema.name,
                 data_fingerprint=log.fingerprint(),
                 versions=versions(),

@@ -26,9 +26,8 @@ from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
 from atrank_lib.runs.folder import LOCK, RunError, discard, locked, tidy
 from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.devices import Execution
-from atrank_lib.scale.processes import ALONE, Processes
+from atrank_lib.scale.processes import ALONE, Processes, ScaledSteps
 from atrank_lib.scale.shards import Shards
-from atrank_lib.scale.steps import ScaledSteps
 from atrank_lib.training import FitResult, Part, Recipe, Training
 
 

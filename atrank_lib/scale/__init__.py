@@ -1,9 +1,8 @@
 """Beyond one process and one memory: devices, processes, shards."""
 
 from atrank_lib.scale.devices import Device, Execution, Placed, Precision, moved, moved_candidates
-from atrank_lib.scale.processes import ALONE, PeerError, Processes, joined
+from atrank_lib.scale.processes import ALONE, PeerError, Processes, ScaledSteps, joined
 from atrank_lib.scale.shards import Shards
-from atrank_lib.scale.steps import ScaledSteps
 
 __all__ = [
     "ALONE",

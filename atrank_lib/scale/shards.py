@@ -11,7 +11,6 @@ from torch import Tensor
 
 from atrank_lib.evaluation import AverageUserAUC, Evaluation, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.ranking import Model
@@ -42,7 +41,7 @@ class Shards(Sequence[Part]):
         Raises:
             ValueError: an unknown protocol or target group, or a target group without a training or test sample.
         """
-        names = check_groups(log.schema, tuple(log.schema.groups) if targets is None else targets, "targets")
+        names = log.schema.check_groups(targets, "targets")
         cuts = (0, 0)
         if protocol == "global_time":
             read = (log.shard(number).events for number in range(log.shards))

@@ -19,7 +19,7 @@ from torch import nn
 
 from atrank_lib.batches import Ragged, Samples, TaskSamples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.schema import TICKS, key, seconds_of
+from atrank_lib.log.schema import SECONDS, TICKS, key
 from atrank_lib.model import ATRank
 from atrank_lib.samples import build_batch
 from atrank_lib.variants import options_of
@@ -84,7 +84,7 @@ def _group(model: ATRank, histories: GroupedHistories, name: str) -> dict[str, A
         # in the unit of the log's timestamps: the number of edges that an age has reached is its bucket
         "time": {
             "edges": time.edges.tolist(),
-            "unit": seconds_of(group.time.unit) * TICKS[model.schema.timestamp_unit],
+            "unit": SECONDS[group.time.unit] * TICKS[model.schema.timestamp_unit],
             "second": TICKS[model.schema.timestamp_unit],
             "name": group.time.unit,
         },

@@ -21,7 +21,6 @@ from atrank_lib.attention import SpaceAttention, split_spaces
 from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
 from atrank_lib.embedding import ObjectEmbedding
 from atrank_lib.fast.layers import plain, replaced
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.writing import writing_file
 from atrank_lib.model import ATRank
 from atrank_lib.time_encoding import TimeEncoding
@@ -79,7 +78,7 @@ class OneUser(nn.Module):
 
     def __init__(self, model: ATRank, target: str) -> None:
         super().__init__()
-        check_groups(model.schema, [target], "target group")
+        model.schema.check_groups([target], "target group")
         self.model, self.target_group = replaced(plain(copy.deepcopy(model)), LAYERS), target
         self.weights: list[Tensor] = []  # of all layers, in the order in which they attend
         for module in self.model.modules():

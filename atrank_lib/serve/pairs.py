@@ -16,7 +16,6 @@ from torch import Tensor
 
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.columns import CheckedTable, mask
-from atrank_lib.log.contract import check_groups
 from atrank_lib.log.events import EventLogError
 from atrank_lib.log.extent import Extent, far_off, near
 from atrank_lib.log.files import table_from_file
@@ -71,7 +70,7 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
     >>> len(pairs), pairs.times is None, histories.user_ids[pairs.users.numpy()].tolist()
     (2, True, ['user1', 'user0'])
     """
-    check_groups(histories.schema, [group], "group")
+    histories.schema.check_groups([group], "group")
     check_suffix(file)
     table = table_from_file(file, None)
     header = table.header or []

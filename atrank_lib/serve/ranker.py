@@ -18,7 +18,6 @@ from torch import Tensor
 from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.contract import check_groups
 from atrank_lib.model import ATRank
 from atrank_lib.ranking import Model, Targets
 from atrank_lib.samples import build_batch, ends_before, history_lengths
@@ -61,7 +60,7 @@ class Ranker:
         *,
         chunk: int = 4_096,
     ) -> None:
-        check_groups(histories.schema, [group], "target group")
+        histories.schema.check_groups([group], "target group")
         self.model, self.histories, self.group, self.chunk = model, histories, group, chunk
         self.catalog = histories.catalogs[group]
         self.objects = torch.arange(len(self.catalog)) if objects is None else objects.unique()
@@ -206,7 +205,7 @@ def moments(histories: GroupedHistories, group: str, users: Int[Tensor, " s"], t
     >>> samples.ends.shape, samples.objects.tolist()
     (torch.Size([2, 3]), [-1, -1])
     """
-    check_groups(histories.schema, [group], "target group")
+    histories.schema.check_groups([group], "target group")
     ends = torch.stack([ends_before(histories, name, users, times) for name in histories.groups], dim=1)
     nothing = torch.full_like(users, -1)
     return Samples(group, users, times, ends, nothing, nothing)

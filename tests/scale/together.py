@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 
-import atrank_lib.scale.steps as steps
 from atrank_lib.cli.output import plain_errors
 from atrank_lib.fast import row_updates
 from atrank_lib.log.events import EventLog
@@ -24,6 +23,7 @@ from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.runs import train_run
 from atrank_lib.samples import prepare
 from atrank_lib.scale import ALONE, Execution, Processes, ScaledSteps, joined
+from atrank_lib.scale import processes as distributed
 from atrank_lib.training import FitResult, Recipe, fit
 from experiments.tasks import TaskRecipe, TaskRunSteps
 
@@ -63,7 +63,7 @@ def main(data: Path, jobs: Path) -> None:
         found = {name: value.detach().contiguous() for name, value in model.named_parameters()}
         save_file(found, jobs.with_name(f"rank{processes.rank}.safetensors"))
         if processes.rank == 1:
-            steps.score_candidates = on_fire  # type: ignore[assignment]
+            distributed.score_candidates = on_fire  # type: ignore[assignment]
         Job(str(jobs.with_name("failed")), {"epochs": 1, "batch_size": 16}).do(log, processes)
 
 
