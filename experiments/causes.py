@@ -14,8 +14,7 @@ from torch import Tensor
 from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.interpret import attention, spaces_of
-from atrank_lib.interpret.attribution import erasure, gradient
+from atrank_lib.interpret import attention, erasure, gradient, spaces_of
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Split

@@ -19,8 +19,8 @@ from tools.project import ROOT
 PACKAGES = {"atrank_lib": ROOT, "data_scripts": ROOT, "experiments": ROOT, "tools": ROOT, "atrank_book": ROOT / "book"}
 MODULES = {package: sorted((parent / package).rglob("*.py")) for package, parent in PACKAGES.items()}
 LIBRARY = MODULES["atrank_lib"]
-# The core lies open in atrank_lib/, rooms are folders; one module beside it goes beyond the paper.
-AROUND = {ROOT / "atrank_lib" / f"{name}.py" for name in ("__init__", "__main__", "variants")}
+# The core lies open in atrank_lib/, rooms are folders, but for the modules beside it that go beyond the paper.
+AROUND = {ROOT / "atrank_lib" / f"{name}.py" for name in ("__init__", "__main__", "variants", "interpret")}
 CORE = sorted(set((ROOT / "atrank_lib").glob("*.py")) - AROUND)
 
 # How something is made fast, spread out, kept or served is said in the rooms that do it.

@@ -15,7 +15,7 @@ from torch import Tensor
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import key
 from atrank_lib.ranking import LOSSES, Targets
-from atrank_lib.runs.checkpoints import load_weights, save_weights
+from atrank_lib.runs.folder import load_weights, save_weights
 from atrank_lib.variants import MLP, PARTS, ATRankOptions, build, options_of
 from tests import reference
 from tests.cases import EVEN, agrees_with_loops, even_log, make, sizes

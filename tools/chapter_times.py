@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from atrank_lib.log.writing import write_text
 from atrank_lib.runs import versions
-from atrank_lib.runs.checkpoints import write_text
 from experiments.provenance import commit, hardware
 from experiments.records import write_record
 from tools.execute import Run, execute_book

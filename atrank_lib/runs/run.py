@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,10 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.log.writing import explain, write_text
+from atrank_lib.log.writing import write_text
 from atrank_lib.ranking import Model
-from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
 from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
-from atrank_lib.runs.folder import LOCK, RunError, discard, locked, tidy
+from atrank_lib.runs.folder import Checkpoints, RunError, load_weights, opened, save_weights
 from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.devices import Execution
 from atrank_lib.scale.processes import ALONE, Processes, ScaledSteps
@@ -116,7 +115,7 @@ def train_run(
     >>> train_run(log, folder / "run", recipe=Recipe(epochs=1), max_steps=2, progress=False).steps
     2
     """
-    with _opened(out, resume) if processes.first else nullcontext(True) as fresh:
+    with opened(out, resume) if processes.first else nullcontext(True) as fresh:
         config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
         more = [name for name in config.recipe.model_extra or () if f"recipe.{name}" in config.settings()]
         if more and steps is RunSteps:
@@ -160,30 +159,6 @@ def _follow(
             checkpoints.write_metrics(training.result)
     cast(RunSteps, training.steps).release()
     return training.finish()
-
-
-@contextmanager
-def _opened(out: Path, resume: bool) -> Iterator[bool]:
-    """A run's folder for one process alone; yields whether there is nothing in it yet, and leaves it so on failure.
-
-    An epoch that is complete stays, whatever happens after it.
-    """
-    with locked(out):
-        tidy(out)
-        fresh = all(path.name == LOCK for path in out.iterdir())
-        if not fresh and not resume:
-            raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
-        try:
-            yield fresh
-        except Exception as error:
-            complete = Checkpoints(out).latest()
-            if fresh and not complete:
-                discard(out)
-            if complete and isinstance(error, OSError):
-                raise RunError(
-                    f"{explain(error)}; epoch {complete} is complete: go on from there with --resume"
-                ) from error
-            raise
 
 
 def load_run(run: Path | str) -> Run:

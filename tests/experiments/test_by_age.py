@@ -8,7 +8,7 @@ import pytest
 from atrank_lib.interpret import explain
 from atrank_lib.samples import build_batch, split
 from experiments.by_age import table4
-from tests.interpret.models import HISTORIES, a_model, alone
+from tests.attending import HISTORIES, a_model, alone
 
 
 def test_table_4_is_the_mean_attention_of_each_bucket() -> None:

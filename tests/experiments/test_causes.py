@@ -14,7 +14,7 @@ from atrank_lib.samples import prepare, split
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import Marketplace, simulate
 from experiments import causes
-from tests.interpret.models import GROUPS, HISTORIES, LOG, a_model
+from tests.attending import GROUPS, HISTORIES, LOG, a_model
 
 
 @pytest.fixture(scope="module")

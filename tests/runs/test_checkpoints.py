@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from atrank_lib.runs import RunError, load_run
-from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
+from atrank_lib.runs.folder import Checkpoints, load_weights, save_weights
 from tests.runs.small import RECIPE, Train, files, same_weights
 
 

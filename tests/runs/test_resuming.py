@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from atrank_lib.log.events import EventLog
 from atrank_lib.runs import load_run
-from atrank_lib.runs.checkpoints import Checkpoints, load_weights, save_weights
+from atrank_lib.runs.folder import Checkpoints, load_weights, save_weights
 from atrank_lib.samples import prepare
 from atrank_lib.training import FitResult
 from atrank_lib.variants import build

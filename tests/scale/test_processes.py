@@ -27,7 +27,7 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.ranking import pairwise_loss
-from atrank_lib.runs.checkpoints import Checkpoints
+from atrank_lib.runs.folder import Checkpoints
 from atrank_lib.samples import batches, split
 from atrank_lib.scale import ALONE, Execution, Processes, joined
 from tests.models import a_log
