@@ -36,8 +36,7 @@ from tqdm import tqdm
 from atrank_lib import EventLog, Recipe, Schema, fit
 from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.competitors.base import Competitor
-from atrank_lib.competitors.cnn import CNN, WIDTHS
-from atrank_lib.competitors.lstm import BiLSTM
+from atrank_lib.competitors.models import CNN, WIDTHS, BiLSTM
 from atrank_lib.fast import RowSteps, kernels, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.writing import write_text

@@ -203,7 +203,7 @@ def test_users_are_numbered_by_the_vocabularies(tiny_log: EventLog) -> None:
     some = histories.encode(Vocabularies.from_objects(tiny_log.schema, tiny_log.objects, users))
     assert some.vocabularies.users == (histories.user_ids[0], histories.user_ids[2])
     assert some.users.tolist() == [1, 0, 2] + [0] * (len(histories) - 3)
-    assert some.vocabularies.users_size == 3
+    assert len(some.vocabularies.users) == 2
 
 
 def test_vocabularies_survive_the_disk(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class BPRMF(Model[Tensor]):
         )
         self.users, self.biases = nn.ModuleDict(), nn.ModuleDict()
         for g, group in schema.groups.items():
-            users = nn.Embedding(vocabularies.users_size, size * len(group.features))
+            users = nn.Embedding(len(vocabularies.users) + 1, size * len(group.features))
             nn.init.normal_(users.weight, std=users.embedding_dim**-0.5)
             self.users[key(g)] = users
             if "object_id" in group.features:

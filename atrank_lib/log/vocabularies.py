@@ -61,11 +61,6 @@ class Vocabularies:
         found = pd.Index(self.words[vocabulary], dtype="str").get_indexer(pd.Index(values, dtype="str"))
         return np.where(values.isna(), UNKNOWN, found + 1).astype(np.int64)
 
-    @property
-    def users_size(self) -> int:
-        """Rows that a table of users needs, the unknown one included."""
-        return len(self.users) + 1
-
     def write(self, path: Path) -> None:
         write_text(path, json.dumps(asdict(self), ensure_ascii=False))
 

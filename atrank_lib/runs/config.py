@@ -11,11 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
 from atrank_lib.competitors.bpr_mf import BPRMF
-from atrank_lib.competitors.bst import BST
-from atrank_lib.competitors.cnn import CNN
-from atrank_lib.competitors.din import DIN
-from atrank_lib.competitors.lstm import BiLSTM, BiLSTMAttention
-from atrank_lib.competitors.wide_deep import WideDeep
+from atrank_lib.competitors.models import BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog

@@ -38,7 +38,8 @@ def opened(out: Path, resume: bool) -> Iterator[bool]:
     An epoch that is complete stays, whatever happens after it.
     """
     with locked(out):
-        tidy(out)
+        there = [*out.iterdir(), *out.glob("checkpoints/*")]
+        _remove(path for path in there if _UNFINISHED.fullmatch(path.name))  # of a process that was killed
         fresh = all(path.name == LOCK for path in out.iterdir())
         if not fresh and not resume:
             raise RunError(f"{out} is not empty; choose another folder, or resume the run in it")
@@ -47,7 +48,7 @@ def opened(out: Path, resume: bool) -> Iterator[bool]:
         except Exception as error:
             complete = Checkpoints(out).latest()
             if fresh and not complete:
-                discard(out)
+                _remove(out / name for name in MADE)
             if complete and isinstance(error, OSError):
                 raise RunError(
                     f"{explain(error)}; epoch {complete} is complete: go on from there with --resume"
@@ -86,17 +87,6 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             for path in made:
                 path.rmdir()  # as long as they are empty
-
-
-def tidy(folder: Path) -> None:
-    """Remove the files and checkpoints that a killed process had not finished."""
-    there = [*folder.iterdir(), *folder.glob("checkpoints/*")]
-    _remove(path for path in there if _UNFINISHED.fullmatch(path.name))
-
-
-def discard(folder: Path) -> None:
-    """Remove what training wrote to a fresh folder, and nothing else."""
-    _remove(folder / name for name in MADE)
 
 
 def _remove(paths: Iterable[Path]) -> None:

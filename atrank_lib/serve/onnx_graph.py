@@ -121,34 +121,6 @@ def _of(inputs: Mapping[str, Tensor], prefix: str) -> Features:
     return {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
 
 
-def inputs_of(batch: Batch) -> dict[str, Tensor]:
-    """The inputs of ``OneUser``, by name, from a batch of one sample.
-
-    Raises:
-        ValueError: the batch holds more samples than one.
-    """
-    if batch.size != 1:
-        raise ValueError(f"a batch of {batch.size} samples; the graph reads one user at a time")
-    inputs: dict[str, Tensor] = {}
-    for name, group in batch.histories.items():
-        inputs |= _named(f"features.{name}.", group.features)
-        inputs |= {f"actions.{name}": group.actions, f"elapsed.{name}": group.elapsed}
-    return inputs | _named("candidates.", batch.candidates.features)
-
-
-def _named(prefix: str, features: Features) -> dict[str, Tensor]:
-    return {prefix + name: _filled(value) if isinstance(value, Ragged) else value for name, value in features.items()}
-
-
-def _filled(lists: Ragged) -> Tensor:
-    """Lists of tokens as a table, filled with -1; at least one column."""
-    lengths = lists.offsets.diff()
-    width = max(int(lengths.max()), 1) if len(lengths) else 1
-    table = torch.full((len(lengths), width), -1, dtype=lists.values.dtype)
-    table[torch.arange(width)[None, :] < lengths[:, None]] = lists.values
-    return table
-
-
 @contextmanager
 def _unchecked_shapes() -> Iterator[None]:
     """While a graph is traced, sizes are no numbers; whoever checks all annotations would stumble over them."""

@@ -9,15 +9,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor
 
 from atrank_book.live import batch_of
-from atrank_lib.batches import Batch
+from atrank_lib.batches import Batch, Features, Ragged
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import build_batch, prepare
-from atrank_lib.serve.onnx_graph import OneUser, export_onnx, inputs_of
+from atrank_lib.serve.onnx_graph import OneUser, export_onnx
 from tests.models import VARIANTS, a_log, fitting
 from tests.serve.pages import a_model, random_behaviors
 
@@ -28,6 +29,28 @@ EVERYWHERE = [way for way in VARIANTS if not fitting(VARIANTS[way])]
 def histories() -> GroupedHistories:
     """Objects that training never showed are unknown, and some have a shop that is."""
     return prepare(a_log(), "validated")[0]
+
+
+def inputs_of(batch: Batch) -> dict[str, Tensor]:
+    """The inputs of ``OneUser``, by name, from a batch of one sample."""
+    inputs: dict[str, Tensor] = {}
+    for name, group in batch.histories.items():
+        inputs |= _named(f"features.{name}.", group.features)
+        inputs |= {f"actions.{name}": group.actions, f"elapsed.{name}": group.elapsed}
+    return inputs | _named("candidates.", batch.candidates.features)
+
+
+def _named(prefix: str, features: Features) -> dict[str, Tensor]:
+    return {prefix + name: _filled(value) if isinstance(value, Ragged) else value for name, value in features.items()}
+
+
+def _filled(lists: Ragged) -> Tensor:
+    """Lists of tokens as a table, filled with -1; at least one column."""
+    lengths = lists.offsets.diff()
+    width = max(int(lengths.max()), 1) if len(lengths) else 1
+    table = torch.full((len(lengths), width), -1, dtype=lists.values.dtype)
+    table[torch.arange(width)[None, :] < lengths[:, None]] = lists.values
+    return table
 
 
 def compare(model: ATRank, user: OneUser, batch: Batch, n: int, atol: float, session: Any = None) -> None:
@@ -111,9 +134,3 @@ def test_a_graph_of_a_group_that_is_missing(histories: GroupedHistories, tmp_pat
     with pytest.raises(ValueError, match=r"target group: .*'shoe'.*item"):
         export_onnx(a_model("atrank", histories)[0], "shoe", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_graph_reads_one_user_at_a_time(histories: GroupedHistories) -> None:
-    samples = prepare(a_log(), "validated")[1].test["item"]
-    with pytest.raises(ValueError, match=f"a batch of {len(samples)} samples"):
-        inputs_of(build_batch(histories, samples, samples.objects[:, None]))
