@@ -19,7 +19,7 @@ from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, Encoding
 from atrank_lib.samples import build_batch
-from atrank_lib.scale.devices import moved, moved_candidates
+from atrank_lib.scale.devices import moved
 
 ROWS = 100_000  # behaviors encoded at a time while erasing, so that memory stays bounded
 
@@ -171,7 +171,7 @@ def erasure(
                 owner = packing.owner[erased]
                 some = objects[owner.cpu()]
                 again = Candidates(samples.target_group, catalog.take(some.flatten()), (len(some), some.shape[1]))
-                lead = _lead(model, model.read(s[rows], left), moved_candidates(again, s.device))
+                lead = _lead(model, model.read(s[rows], left), moved(again, s.device))
                 found.append((whole[owner] - lead).cpu().numpy())
     return np.concatenate(found)
 

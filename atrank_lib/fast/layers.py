@@ -30,7 +30,7 @@ def speed_up(model: M) -> M:
         maps = module.maps.children() if isinstance(module, GroupProjection) else iter(())
         for linear in [module.keys] if isinstance(module, SpaceAttention) else maps:
             if type(linear) is nn.Linear:
-                linear.__class__ = _both(FasterLinear, nn.Linear)
+                _become(linear, _both(FasterLinear, nn.Linear))
     return model
 
 
@@ -38,7 +38,7 @@ def plain(model: M) -> M:
     """The same model, in place, as it was before ``speed_up``."""
     for module in model.modules():
         if isinstance(module, (FasterLinear, *_FASTER.values())):
-            module.__class__ = type(module).__bases__[1]
+            _become(module, type(module).__bases__[1])
     return model
 
 
@@ -56,8 +56,12 @@ def replaced(model: M, others: Mapping[type[nn.Module], type[nn.Module]]) -> M:
     for module in model.modules():
         for kind, other in others.items():
             if isinstance(module, kind) and not isinstance(module, other):
-                module.__class__ = _both(other, type(module))
+                _become(module, _both(other, type(module)))
     return model
+
+
+def _become(module: nn.Module, kind: type[nn.Module]) -> None:
+    module.__class__ = kind
 
 
 _MADE: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}

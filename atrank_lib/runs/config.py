@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
-from atrank_lib.competitors.bpr_mf import BPRMF
-from atrank_lib.competitors.models import BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
+from atrank_lib.competitors.models import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.sharded import ShardedLog

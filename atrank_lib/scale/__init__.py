@@ -1,6 +1,6 @@
 """Beyond one process and one memory: devices, processes, shards."""
 
-from atrank_lib.scale.devices import Device, Execution, Placed, Precision, moved, moved_candidates
+from atrank_lib.scale.devices import Device, Execution, Placed, Precision, moved
 from atrank_lib.scale.processes import ALONE, PeerError, Processes, ScaledSteps, joined
 from atrank_lib.scale.shards import Shards
 
@@ -16,5 +16,4 @@ __all__ = [
     "Shards",
     "joined",
     "moved",
-    "moved_candidates",
 ]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Literal
+from dataclasses import fields, is_dataclass, replace
+from typing import Literal, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged
+from atrank_lib.batches import Batch, Candidates
 from atrank_lib.ranking import Model, Read, Scores
 
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
+Moved = TypeVar("Moved")
 
 logger = logging.getLogger(__name__)
 
@@ -64,28 +66,16 @@ class Execution(BaseModel):
         return Scores(output.scores.float(), output.targets.float(), output.users.float())
 
 
-def moved_features(features: Features, device: torch.device) -> Features:
-    """The same features on another device."""
-    return {
-        name: Ragged(f.values.to(device), f.offsets.to(device)) if isinstance(f, Ragged) else f.to(device)
-        for name, f in features.items()
-    }
-
-
-def moved(batch: Batch, device: torch.device) -> Batch:
-    """The same batch on another device; positions in the log stay where they are."""
-    p, c = batch.packing, batch.candidates
-    histories = {}
-    for name, g in batch.histories.items():
-        features = moved_features(g.features, device)
-        histories[name] = GroupBatch(features, g.actions.to(device), g.elapsed.to(device), g.positions)
-    packing = Packing(p.owner.to(device), p.place.to(device), p.lengths.to(device), p.longest)
-    return Batch(histories, packing, batch.users.to(device), moved_candidates(c, device))
-
-
-def moved_candidates(candidates: Candidates, device: torch.device) -> Candidates:
-    """The same candidates on another device."""
-    return Candidates(candidates.group, moved_features(candidates.features, device), candidates.shape)
+def moved(what: Moved, device: torch.device) -> Moved:
+    """The same batch, or part of one, on another device; positions in the log stay where they are."""
+    if isinstance(what, Tensor):
+        return cast(Moved, what.to(device))
+    if isinstance(what, dict):
+        return cast(Moved, {name: moved(value, device) for name, value in what.items()})
+    if is_dataclass(what) and not isinstance(what, type):
+        parts = {field.name: getattr(what, field.name) for field in fields(what) if field.name != "positions"}
+        return replace(what, **moved(parts, device))
+    return what
 
 
 class Placed(Model[Read]):
@@ -100,7 +90,7 @@ class Placed(Model[Read]):
         return self.model.encode(moved(batch, self.device))
 
     def score(self, encoding: Read, candidates: Candidates) -> Scores:
-        found = self.model.score(encoding, moved_candidates(candidates, self.device))
+        found = self.model.score(encoding, moved(candidates, self.device))
         return Scores(found.scores.cpu(), found.targets.cpu(), found.users.cpu())
 
 

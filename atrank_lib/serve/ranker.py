@@ -21,7 +21,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank
 from atrank_lib.ranking import Model, Targets
 from atrank_lib.samples import build_batch, ends_before, history_lengths
-from atrank_lib.scale.devices import moved, moved_candidates
+from atrank_lib.scale.devices import moved
 
 # behaviors encoded at a time, as a multiple of the pairs scored at a time
 LONGEST = 8
@@ -185,7 +185,7 @@ class Ranker:
 
     def _candidates(self, rows: Int[Tensor, "b c"]) -> Candidates:
         candidates = Candidates(self.group, self.catalog.take(rows.flatten()), (rows.shape[0], rows.shape[1]))
-        return moved_candidates(candidates, self.device)
+        return moved(candidates, self.device)
 
 
 def _each(change: Callable[..., Tensor], *parts: Targets) -> Targets:
