@@ -19,22 +19,20 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from atrank_lib.attention import SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.embedding import BehaviorEmbedding, shared_tables
-from atrank_lib.log.schema import Schema, key
+from atrank_lib.log.schema import Schema, Settings, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import DotProduct, Model, Read, Scores, Targets
 
 
-class BehaviorConfig(BaseModel):
+class BehaviorConfig(Settings):
     """Sizes that every model of behaviors has; the defaults are the paper's, which names no dropout."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
     hidden: int = Field(128, ge=1, description="s_all, the sum of the spaces' sizes")

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -18,19 +18,18 @@ from tqdm import tqdm
 from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.log.schema import Settings
 from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
 from atrank_lib.ranking import LOSSES, Loss, Model, Scores
 from atrank_lib.samples import Split, batches
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """How to train: optimizer, learning rate and its decay, batch size, regularization.
 
     >>> RECIPES["modern"].model_copy(update={"epochs": 3}).epochs
     3
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)

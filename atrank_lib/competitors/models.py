@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -16,7 +16,7 @@ from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor
 from atrank_lib.embedding import ObjectEmbedding, shared_tables
-from atrank_lib.log.schema import Schema, key
+from atrank_lib.log.schema import Schema, Settings, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import Encoding
 from atrank_lib.ranking import Model, Scores
@@ -26,10 +26,8 @@ WIDTHS, MAPS = range(1, 11), 32  # of the CNN: "ten kinds of window sizes from o
 HEADS = 8  # of BST
 
 
-class BPRMFConfig(BaseModel):
+class BPRMFConfig(Settings):
     """Sizes and regularization of BPR-MF."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
     embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on user and object vectors")

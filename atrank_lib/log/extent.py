@@ -66,11 +66,7 @@ def near(extent: Extent, unit: str) -> tuple[int, int]:
 
 
 def check_moment(moment: int, schema: Schema, extent: Extent) -> None:
-    """Refuse a moment of ranking that lies so far from a log that its unit must be another.
-
-    Args:
-        moment: in the schema's timestamp_unit.
-        extent: of the log's behaviors.
+    """Refuse a moment of ranking, in the schema's timestamp_unit, so far from a log that its unit must be another.
 
     Raises:
         ValueError: it lies more than 10 years before the first behavior, or 100 years after the last one.

@@ -65,11 +65,13 @@ class EventLogError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-class _Model(BaseModel):
+class Settings(BaseModel):
+    """Fields that are checked when they are given, stay as they are, and have no others beside them."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Feature(_Model):
+class Feature(Settings):
     """A column of a group's objects table.
 
     kind: `categorical` (one text value), `tokens` (a list of text values) or `continuous` (one number).
@@ -92,7 +94,7 @@ class Feature(_Model):
         return self
 
 
-class TimeScale(_Model):
+class TimeScale(Settings):
     """How the time elapsed since a behavior falls into buckets.
 
     Elapsed time counts in ``unit``. The exponential scale has the buckets [0,1), [1,2), [2,4), ..., [2^k, 2^(k+1)), the
@@ -133,7 +135,7 @@ class TimeScale(_Model):
         return edges
 
 
-class Group(_Model):
+class Group(Settings):
     """A group of behaviors that share actions, features and time scale (the paper's behavior group).
 
     >>> group = Group(actions=("browse", "buy"), features={"object_id": Feature(kind="categorical")})
@@ -161,7 +163,7 @@ class Group(_Model):
         return features
 
 
-class Schema(_Model):
+class Schema(Settings):
     """What `schema.yaml` says: the log's name, the unit of its timestamps, and its groups of behaviors.
 
     >>> features = {"object_id": {"kind": "categorical"}, "shop_id": {"kind": "categorical", "vocabulary": "shop"}}
@@ -333,7 +335,7 @@ def _readable(error: ValidationError) -> list[Problem]:
 
 
 # the model at a place such as ("groups", "item", "time"), by the length of that place
-_MODELS: dict[int, type[_Model]] = {0: Schema, 2: Group, 3: TimeScale, 4: Feature}
+_MODELS: dict[int, type[Settings]] = {0: Schema, 2: Group, 3: TimeScale, 4: Feature}
 
 
 def _shorten(text: str, length: int = 100) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, mod
 
 from atrank_lib.competitors.models import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.log.events import EventLog
-from atrank_lib.log.schema import Schema
+from atrank_lib.log.schema import Schema, Settings
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.ranking import Model
 from atrank_lib.runs.folder import RunError
@@ -81,10 +81,8 @@ class KeptRecipe(Recipe):
     model_config = ConfigDict(extra="allow")
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """``config.json``: all that is needed to build the model again and to repeat its training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = "atrank"
     options: SerializeAsAny[BaseModel]

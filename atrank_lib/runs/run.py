@@ -24,7 +24,7 @@ from atrank_lib.ranking import Model
 from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
 from atrank_lib.runs.folder import Checkpoints, RunError, load_weights, opened, save_weights
 from atrank_lib.samples import Protocol, prepare, split
-from atrank_lib.scale.devices import Execution
+from atrank_lib.scale.devices import Execution, plain_layers
 from atrank_lib.scale.processes import ALONE, Processes, ScaledSteps
 from atrank_lib.scale.shards import Shards
 from atrank_lib.training import FitResult, Part, Recipe, Training
@@ -157,7 +157,7 @@ def _follow(
             if whole:
                 checkpoints.save(training)
             checkpoints.write_metrics(training.result)
-    cast(RunSteps, training.steps).release()
+    plain_layers(cast(RunSteps, training.steps).compiled)  # before the weights of the best epoch are put in
     return training.finish()
 
 

@@ -8,10 +8,11 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Literal, TypeVar, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates
+from atrank_lib.log.schema import Settings
 from atrank_lib.ranking import Model, Read, Scores
 
 Device = Literal["cpu", "cuda", "auto"]
@@ -21,14 +22,12 @@ Moved = TypeVar("Moved")
 logger = logging.getLogger(__name__)
 
 
-class Execution(BaseModel):
+class Execution(Settings):
     """The machine's part of a training run. A run may change it from epoch to epoch: checkpoints do not depend on it.
 
     ``bfloat16`` is *autocast*: products of matrices are computed with 8 bits of mantissa, weights, their gradients and
     the loss stay float32. Evaluation is always float32.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: Device = Field("cpu", description="auto: a GPU where there is one")
     precision: Precision = "float32"

@@ -26,7 +26,7 @@ from atrank_lib.evaluation import score_candidates
 from atrank_lib.fast.kernels import ready
 from atrank_lib.fast.layers import sped_up
 from atrank_lib.ranking import Model, Scores
-from atrank_lib.scale.devices import Execution, Placed, compile_layers, first_line, plain_layers
+from atrank_lib.scale.devices import Execution, Placed, compile_layers, first_line
 from atrank_lib.training import Part, Recipe, Steps, Turn
 
 
@@ -70,11 +70,6 @@ class Processes:
     def first(self) -> bool:
         """Whether this process writes and prints for all."""
         return self.rank == 0
-
-    @property
-    def part(self) -> tuple[int, int]:
-        """What ``samples.batches`` gives to this process."""
-        return self.rank, self.world
 
     def share(self, samples: int) -> float:
         """Which part of a batch of ``samples`` is this process's: the mean loss of its samples counts this much.
@@ -196,7 +191,7 @@ class ScaledSteps(Steps):
         on: Execution | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        self.on, self.processes, self.part = on or Execution(), processes, processes.part
+        self.on, self.processes, self.part = on or Execution(), processes, (processes.rank, processes.world)
         self.device = self.on.place(processes.local_rank)
         model = model.to(self.device)
         processes.same_start(list(model.parameters()))
@@ -236,7 +231,3 @@ class ScaledSteps(Steps):
             "kernels": own,
             "processes": self.processes.world,
         }
-
-    def release(self) -> None:
-        """Undo the compilation, before the weights of the best epoch are put in."""
-        plain_layers(self.compiled)
