@@ -25,7 +25,6 @@ from atrank_lib.log import EventLogError, Problem, Schema, ShardedLog
 from atrank_lib.log.events import EVENT_COLUMNS
 from atrank_lib.log.files import table_path
 from atrank_lib.log.schema import SCHEMA_FILE
-from atrank_lib.log.sharded import SHARDS_AT_MOST
 from data_scripts._engine import connect
 from data_scripts._errors import PreparationError
 from data_scripts._options import HERE, Engine, EngineOption, Spark, SparkConfOption, SparkMasterOption
@@ -35,6 +34,7 @@ EVENTS = pa.schema([(name, pa.int64() if name == "timestamp" else pa.large_strin
 TYPES = {"user_id": "!string", "timestamp": "!int64", "action": "!string", "object_id": "!string"}
 DIGITS = "0123456789abcdef"
 HASHED = 4  # hexadecimal digits of the MD5
+SHARDS_AT_MOST = 1 << 10  # so that the 2^16 values of the hash fall evenly on the shards
 
 
 def shard_number(user_id: ir.StringColumn, shards: int) -> ir.IntegerColumn:

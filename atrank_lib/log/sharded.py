@@ -24,8 +24,6 @@ from atrank_lib.log.extent import Extent, summarize
 from atrank_lib.log.files import read_table
 from atrank_lib.log.schema import SCHEMA_FILE, EventLogError, Problem, Schema
 
-SHARDS_AT_MOST = 1 << 10  # so that the 2^16 values of the hash fall evenly on the shards
-
 
 def shard_of(user_id: str, shards: int) -> int:
     """The shard of a user: the first 16 bits of the MD5 of the id (UTF-8), modulo the number of shards.

@@ -71,6 +71,11 @@ class Processes:
         """Whether this process writes and prints for all."""
         return self.rank == 0
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """What ``samples.batches`` gives to this process."""
+        return self.rank, self.world
+
     def share(self, samples: int) -> float:
         """Which part of a batch of ``samples`` is this process's: the mean loss of its samples counts this much.
 
@@ -191,7 +196,7 @@ class ScaledSteps(Steps):
         on: Execution | None = None,
         processes: Processes = ALONE,
     ) -> None:
-        self.on, self.processes, self.part = on or Execution(), processes, (processes.rank, processes.world)
+        self.on, self.processes, self.part = on or Execution(), processes, processes.part
         self.device = self.on.place(processes.local_rank)
         model = model.to(self.device)
         processes.same_start(list(model.parameters()))

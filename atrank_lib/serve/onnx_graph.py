@@ -25,8 +25,6 @@ from atrank_lib.log.writing import writing_file
 from atrank_lib.model import ATRank
 from atrank_lib.time_encoding import TimeEncoding
 
-OPSET = 18
-
 
 class DenseAttention(SpaceAttention):
     """Attention of one user, without padding; the weights of every call, ``[k, q, n]``, are added to ``kept``."""
@@ -163,6 +161,6 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
             input_names=user.names,
             output_names=user.outputs,
             dynamic_axes=axes,
-            opset_version=OPSET,
+            opset_version=18,
             dynamo=False,
         )

@@ -16,13 +16,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from atrank_lib.log.sharded import SHARDS_AT_MOST, shard_of
+from atrank_lib.log.sharded import shard_of
 from data_scripts import _engine
 from data_scripts._engine import JAVA, connect, java_version
 from data_scripts._errors import PreparationError
 from data_scripts._options import Spark
 from data_scripts.marketplace import MarketplaceConfig
-from data_scripts.shard import shard_number
+from data_scripts.shard import SHARDS_AT_MOST, shard_number
 from data_scripts.simulate import simulate
 from tests.data_scripts import test_amazon as amazon
 from tests.data_scripts import test_completejourney as completejourney

@@ -197,9 +197,7 @@ def test_shares_add_up_to_the_gradient_of_the_batch(log: EventLog, size: int) ->
 
     def gradients(processes: Processes) -> list[tuple[list[int], Tensor]]:
         generator, found = torch.Generator().manual_seed(1), []
-        everything = batches(
-            histories, samples, {"item": drawn}, size, generator=generator, part=(processes.rank, processes.world)
-        )
+        everything = batches(histories, samples, {"item": drawn}, size, generator=generator, part=processes.part)
         for _, index, batch in everything:
             loss = processes.share(len(index)) * pairwise_loss(model(batch).scores)
             slopes = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
@@ -223,7 +221,10 @@ def test_scoring_in_turns_gives_the_same_bits(log: EventLog) -> None:
     torch.manual_seed(0)
     model = ATRank(log.schema, histories.vocabularies, CONFIG)
     whole = score_candidates(model, histories, tasks, candidates, batch_size=2)
-    parts = [score_candidates(model, histories, tasks, candidates, batch_size=2, part=(rank, 3)) for rank in range(3)]
+    parts = [
+        score_candidates(model, histories, tasks, candidates, batch_size=2, part=Processes(rank, 3).part)
+        for rank in range(3)
+    ]
     for name, scores in whole.items():
         assert torch.equal(scores, torch.stack([part[name] for part in parts]).sum(0))
 
