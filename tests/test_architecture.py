@@ -85,8 +85,8 @@ def test_the_core_can_be_read_in_an_afternoon():
 
 
 def test_the_library_stays_small():
-    # the aim is 8,000: what comes in pays with what goes
-    assert lines([*LIBRARY, *sorted((ROOT / "atrank_lib").rglob("*.[ch]"))]) <= 8190
+    # what comes in pays with what goes
+    assert lines([*LIBRARY, *sorted((ROOT / "atrank_lib").rglob("*.[ch]"))]) <= 8000
 
 
 @pytest.mark.parametrize("package", MODULES)
