@@ -76,7 +76,7 @@ def kernel_environment(folder: Path, kernels: Mapping[str, Mapping[str, str]] | 
     }
     for name, others in (kernels or {"python3": {}}).items():
         spec = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"],
             "display_name": "Python 3",
             "language": "python",
             "env": variables | dict(others),

@@ -14,8 +14,8 @@ from tools.project import ROOT
 # a problem is noted, reported or raised by these; its text is among their arguments, or was given a name before
 CALLS = {"note", "report", "Problem", "fail", "ValueError", "ConstructorError", "_wrong_kind"}
 SHORTEST = 10  # what is shorter is the name of a column, or the ending of a file
-# no fault of a log of one's own: a sharded log is chapter 12's, and a unit that a program names is no log's
-ELSEWHERE = ("a sharded log", " or a number of seconds")
+# no fault of a log of one's own: a sharded log is chapter 12's, and a unit or a group that a program names is no log's
+ELSEWHERE = ("a sharded log", " or a number of seconds", "; the log's groups are ")
 
 
 def pieces(node: ast.expr) -> list[str]:
