@@ -81,19 +81,30 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def small_book(tmp_path: Path) -> Project:
-    """A book of one page and two chapters, in a folder of its own."""
-    book = tmp_path / "book"
+@pytest.fixture(scope="session")
+def executed_book(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A book of one page and two chapters, executed once; `small_book` is a copy to change."""
+    root = tmp_path_factory.mktemp("small")
+    book = root / "book"
     for name in ("_static", "_ext"):
         shutil.copytree(ROOT / "book" / name, book / name)
     shutil.copy(ROOT / "book" / "references.bib", book)
     for name in ("_config.yml", "constraints.txt"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+        (root / name).write_bytes((ROOT / name).read_bytes())
     chapters = {"01_one": CHAPTER, "02_two": SECOND}
     for name, text in chapters.items():
         (book / f"{name}.py").write_text(text.replace("NAME", name))
     (book / "index.md").write_text("# A small book\n\nHello.\n")
     files = "".join(f"  - file: {name}\n" for name in [*chapters, "ledger"])
-    (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
+    (root / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
+    project = Project.at(root)
+    result = run_tool(project, "execute")
+    assert result.returncode == 0, result.stderr
+    return project
+
+
+@pytest.fixture
+def small_book(executed_book: Project, tmp_path: Path) -> Project:
+    """A book of one page and two executed chapters, in a folder of its own."""
+    shutil.copytree(executed_book.root, tmp_path, dirs_exist_ok=True)
     return Project.at(tmp_path)

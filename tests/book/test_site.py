@@ -82,11 +82,7 @@ def visit(browser: Browser) -> Iterator[Any]:
         context.close()
 
 
-@pytest.mark.parametrize("way", ["file", "http"])
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_loads_alone_and_shows_its_formulas(visit, addresses, way: str, name: str):
-    page, troubles = visit(f"{addresses[way]}/{name}.html", DESKTOP)
-    assert not troubles
+def shows_its_formulas(page: Page) -> None:
     assert page.locator("main h1:visible").count() >= 1
     formulas = page.locator(".math").count()
     assert page.locator(".math mjx-container").count() >= formulas
@@ -96,13 +92,32 @@ def test_a_page_loads_alone_and_shows_its_formulas(visit, addresses, way: str, n
     assert page.locator("mjx-merror").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+def theme(page: Page) -> str:
+    return page.evaluate("document.documentElement.dataset.theme")
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_on_a_phone_only_wide_things_scroll(visit, addresses, name: str, scheme: str):
-    page, troubles = visit(f"{addresses['file']}/{name}.html", PHONE, scheme)
+def test_a_page_of_the_disk_loads_alone_and_on_a_phone_only_wide_things_scroll(visit, addresses, name: str):
+    page, troubles = visit(f"{addresses['file']}/{name}.html", PHONE)
+    shows_its_formulas(page)
+    for alt, source, width in page.evaluate(
+        "[...document.querySelectorAll('article img')].map(image => [image.alt, image.src, image.naturalWidth])"
+    ):
+        assert len(alt) >= 20, source
+        assert width > 0, f"{source} does not load"
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        assert theme(page) == scheme
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert not troubles
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_a_server_loads_alone_and_dark(visit, addresses, name: str):
+    page, troubles = visit(f"{addresses['http']}/{name}.html", DESKTOP, "dark")
+    shows_its_formulas(page)
+    assert theme(page) == "dark"
+    assert not troubles
 
 
 @pytest.mark.parametrize("way", ["file", "http"])
@@ -117,15 +132,6 @@ def test_a_chapter_can_be_downloaded_as_a_notebook(visit, addresses, project: Pr
     page, _ = visit(f"{addresses['http']}/{name}.html", DESKTOP)
     link = page.locator("a[href$='.ipynb']").first.get_attribute("href")
     assert (project.html / link).read_bytes() == (project.notebooks / f"{name}.ipynb").read_bytes()
-
-
-def test_images_have_alt_texts_and_exist(project: Project, visit, addresses):
-    for name in project.toc():
-        page, _ = visit(f"{addresses['file']}/{name}.html", DESKTOP)
-        images = page.evaluate("[...document.querySelectorAll('article img')].map(i => [i.alt, i.src, i.naturalWidth])")
-        for alt, source, width in images:
-            assert len(alt) >= 20, f"{name}: {source}"
-            assert width > 0, f"{name}: {source} does not load"
 
 
 def test_no_page_names_a_script_or_style_of_another_host(project: Project):
