@@ -239,7 +239,6 @@ recipe = Recipe(
     decay_steps=steps,
     epochs=2 if profile == "fast" else 4,
 )
-untrained = {name: value.clone() for name, value in model.state_dict().items()}
 trained = []
 for run in range(runs):
     torch.manual_seed(seed + run)
@@ -333,8 +332,8 @@ known, cause_group, cause_row = (part[:limit] for part in true_causes(test))
 samples = test[torch.from_numpy(known)]
 posterior = truth.posterior(log, "item", histories.groups["item"].rows[samples.positions].numpy())
 background = claim("ch6_share_background", 1 - len(true_causes(test)[0]) / len(test), low=0.02, high=0.4)
-before = build(log.schema, histories.vocabularies, options)
-loaded = before.load_state_dict(untrained)
+torch.manual_seed(seed)
+before = build(log.schema, histories.vocabularies, options)  # with the weights that training began with
 
 # %% tags=["hide-input"]
 groups = list(log.schema.groups)

@@ -68,6 +68,8 @@ from atrank_lib.runs import load_run, train_run
 from data_scripts.drafting import Hints, draft
 from data_scripts.simulate import MarketplaceConfig, simulate
 
+home = Path.cwd()
+
 # %% [markdown]
 # ## A folder of exports
 #
@@ -76,7 +78,7 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 # by yours.
 
 # %% tags=["hide-input"]
-home, workshop = Path.cwd(), tempfile.TemporaryDirectory()
+workshop = tempfile.TemporaryDirectory()
 os.chdir(workshop.name)
 exports = Path("exports")
 exports.mkdir()
@@ -128,6 +130,7 @@ again = products.to_csv(index=False).splitlines()[4]
 text = products.astype({"price": "str"}).replace({"price": {"nan": ""}}).to_csv(index=False)
 text = text.replace(text.splitlines()[8], text.splitlines()[8].replace(",,", ",n/a,", 1))
 Path("exports/products.csv").write_text(text + again + "\n")
+exported = {path.name: path.read_text().splitlines() for path in exports.iterdir()}
 for name, table in (("searches", searches), ("phrases", phrases), ("coupons", coupons)):
     table.to_csv(exports / f"{name}.csv", index=False)
 
@@ -164,7 +167,7 @@ print(f"{customer} {event} {sku} at {wall} on the wall: t = {t}")
 # The library must find the same, from a table of this one row:
 
 # %%
-Path("one").mkdir()
+Path("one").mkdir(exist_ok=True)
 Path("one/orders.csv").write_text("\n".join(lines[:2]) + "\n")
 one = draft("one", Hints(time_zone="Asia/Shanghai")).log.events["item"]
 assert one.values.tolist() == [[customer, t, event, sku]]
@@ -215,16 +218,16 @@ atrank("init exports --events orders.csv --time-zone Asia/Shanghai --out my_shop
 # %%
 def mend(table, changes):
     """Replace whole lines of a CSV file; None takes a line out, once."""
-    lines = Path(table).read_text().splitlines()
+    lines = exported[table].copy()
     for old, new in changes.items():
         place = len(lines) - 1 - lines[::-1].index(old)  # the last such line
         lines[place : place + 1] = [] if new is None else [new]
-    Path(table).write_text("\n".join(lines) + "\n")
+    (exports / table).write_text("\n".join(lines) + "\n")
 
 
-unknown = next(line for line in Path("exports/products.csv").read_text().splitlines() if ",n/a," in line)
-mend("exports/orders.csv", dict.fromkeys(accidents))
-mend("exports/products.csv", {again: None, unknown: unknown.replace("n/a", "")})
+unknown = next(line for line in exported["products.csv"] if ",n/a," in line)
+mend("orders.csv", dict.fromkeys(accidents))
+mend("products.csv", {again: None, unknown: unknown.replace("n/a", "")})
 atrank("init exports --events orders.csv --time-zone Asia/Shanghai --out my_shop --name 'hiking gear'")
 
 # %% [markdown]
@@ -626,7 +629,8 @@ recipe = Recipe(
     epochs=3 if profile == "fast" else 8,
     max_length=8 if profile == "fast" else None,
 )
-fitted = train_run(log, Path("my_run"), options=options, targets=["item"], recipe=recipe, seed=seed, progress=False)
+choices = {"options": options, "targets": ["item"], "recipe": recipe, "seed": seed}
+fitted = train_run(log, Path("my_run"), **choices, resume=True, progress=False)  # goes on where it was interrupted
 pd.DataFrame(fitted.epochs)[["epoch", "loss", "validation_auc"]].set_index("epoch").round(3)
 
 # %% [markdown]
