@@ -28,7 +28,7 @@
 # - compute the average user AUC by hand, and say why it is taken per user;
 # - see how far one gets without learning anything, and how far one could get.
 #
-# **Runtime** (`fast`): about 30 seconds on one core. **Before this**: Python, pandas, a little PyTorch. The symbols are
+# **Runtime** (`fast`): about 10 seconds on one core. **Before this**: Python, pandas, a little PyTorch. The symbols are
 # listed in {doc}`notation`. **Modules**: `atrank_lib.log`, `samples`, `negatives`, `evaluation`.
 # ```
 

@@ -27,7 +27,7 @@
 # - tell which lookup tables groups share, and why the time tables are not among them,
 # - measure whether time helps, and whether the form in which it is given matters.
 #
-# **Runtime** (`fast`): about 50 seconds on one core. **Before this**: {ref}`ch-behaviors`, {ref}`ch-grouping`.
+# **Runtime** (`fast`): about 40 seconds on one core. **Before this**: {ref}`ch-behaviors`, {ref}`ch-grouping`.
 # **Modules**: `atrank_lib.time_encoding`, `embedding`. **Paper**: "Behavior Embedding Spaces".
 # ```
 

@@ -27,7 +27,7 @@
 # - show with two behaviors why one weight for each behavior must compromise,
 # - test in a controlled experiment whether several spaces help, and on which task they do not.
 #
-# **Runtime** (`fast`): about 50 seconds on one core. **Before this**: {ref}`ch-time`.
+# **Runtime** (`fast`): about 20 seconds on one core. **Before this**: {ref}`ch-time`.
 # **Modules**: `atrank_lib.projection`. **Paper**: "Latent Semantic Spaces", equations 1 and 2.
 # ```
 

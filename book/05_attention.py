@@ -27,7 +27,7 @@
 # - assemble the whole layer: several spaces, feedforward network, residual connection, layer norm;
 # - show that attention is blind to order, and find out what time encoding and self-attention each contribute.
 #
-# **Runtime** (`fast`): about a minute on one core. **Before this**: {ref}`ch-time`, {ref}`ch-projection`.
+# **Runtime** (`fast`): about 40 seconds on one core. **Before this**: {ref}`ch-time`, {ref}`ch-projection`.
 # **Modules**: `atrank_lib.attention`. **Paper**: equations 3 to 6.
 # ```
 

@@ -28,7 +28,7 @@
 # - measure whether its attention finds the behaviors that truly caused what came next;
 # - train it on a real log.
 #
-# **Runtime** (`fast`): about 50 seconds on one core. **Before this**: {ref}`ch-behaviors` for the metric,
+# **Runtime** (`fast`): about 30 seconds on one core. **Before this**: {ref}`ch-behaviors` for the metric,
 # {ref}`ch-attention`. **Modules**: `atrank_lib.ranking`, `model`, `training`. **Paper**: equations 7 and 8.
 # ```
 

@@ -29,7 +29,7 @@
 # - read the paper's Table 3 and Figure 2 beside our own;
 # - say when ATRank trains faster, and when it does not.
 #
-# **Runtime** (`fast`): about 50 seconds on one core; the tables are recorded runs. **Before this**: {ref}`ch-ranking`.
+# **Runtime** (`fast`): about 40 seconds on one core; the tables are recorded runs. **Before this**: {ref}`ch-ranking`.
 # **Modules**: `atrank_lib.competitors`; `experiments`.
 # ```
 

@@ -28,7 +28,7 @@
 # - switch the influence between groups off and see the gain go away;
 # - weigh tasks, give each a network of its own, free their gradients from conflicts, and see what is worth the trouble.
 #
-# **Runtime** (`fast`): about 40 seconds on one core; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
+# **Runtime** (`fast`): about 30 seconds on one core; the tables are recorded runs. **Before this**: {ref}`ch-ranking`,
 # {ref}`ch-competitors`. **Modules**: `atrank_lib.multitask`; `experiments`.
 # ```
 

@@ -28,7 +28,7 @@
 # - judge attention, erasure and gradients as detectors of planted causes, against rules and against the optimum;
 # - say where attention is an explanation, and where it is not.
 #
-# **Runtime** (`fast`): about a minute on one core. **Before this**: {ref}`ch-attention`, {ref}`ch-ranking`.
+# **Runtime** (`fast`): about 40 seconds on one core. **Before this**: {ref}`ch-attention`, {ref}`ch-ranking`.
 # **Modules**: `atrank_lib.interpret`. **Paper**: Figures 3 and 4, Table 4.
 # ```
 

@@ -30,7 +30,7 @@
 # - tell the spread over seeds from the interval over users;
 # - say what leaks from the future, and what a tie is worth.
 #
-# **Runtime** (`fast`): about 40 seconds on one core. **Before this**: {ref}`ch-behaviors` for samples and the metric,
+# **Runtime** (`fast`): about 20 seconds on one core. **Before this**: {ref}`ch-behaviors` for samples and the metric,
 # {ref}`ch-ranking` for training. **Modules**: `atrank_lib.evaluation`, `negatives`.
 # ```
 

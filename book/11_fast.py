@@ -29,7 +29,7 @@
 # - climb from the plain model to the fast one step by step, with what we expected, what we got, and why;
 # - read a roofline, and fit how cost grows with histories, batches, spaces and objects.
 #
-# **Runtime** (`fast`): about 20 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
+# **Runtime** (`fast`): about 10 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
 # {ref}`ch-ranking`. **Modules**: `atrank_lib.fast`, `serve`.
 # ```
 
