@@ -106,7 +106,7 @@ def test_a_page_of_the_disk_loads_alone_and_on_a_phone_only_wide_things_scroll(v
         assert len(alt) >= 20, source
         assert width > 0, f"{source} does not load"
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         assert theme(page) == scheme
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert not troubles
