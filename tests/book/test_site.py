@@ -92,10 +92,6 @@ def shows_its_formulas(page: Page) -> None:
     assert page.locator("mjx-merror").count() == 0
 
 
-def theme(page: Page) -> str:
-    return page.evaluate("document.documentElement.dataset.theme")
-
-
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_of_the_disk_loads_alone_and_on_a_phone_only_wide_things_scroll(visit, addresses, name: str):
     page, troubles = visit(f"{addresses['file']}/{name}.html", PHONE)
@@ -107,7 +103,7 @@ def test_a_page_of_the_disk_loads_alone_and_on_a_phone_only_wide_things_scroll(v
         assert width > 0, f"{source} does not load"
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        assert theme(page) == scheme
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'", timeout=10_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert not troubles
 
@@ -116,7 +112,7 @@ def test_a_page_of_the_disk_loads_alone_and_on_a_phone_only_wide_things_scroll(v
 def test_a_page_of_a_server_loads_alone_and_dark(visit, addresses, name: str):
     page, troubles = visit(f"{addresses['http']}/{name}.html", DESKTOP, "dark")
     shows_its_formulas(page)
-    assert theme(page) == "dark"
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert not troubles
 
 
