@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -174,7 +175,10 @@ def test_without_a_compiler_training_goes_on(
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
 @pytest.mark.filterwarnings("ignore")  # the compiler warns of itself
-def test_layers_are_compiled_once_for_any_number_of_rows() -> None:
+def test_layers_are_compiled_once_for_any_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    # what was compiled for one kind of instructions is wrong for another, and torch's cache takes it all the same
+    kind = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-tests-{kind}")
     counters.clear()
     plain = FeedForward(8)
     compiled = copy.deepcopy(plain)
