@@ -329,8 +329,7 @@ _ = axes[0].set(ylabel="AUC", ylim=(0.68, 1.02))
 # {glue:text}`ch4_auc_two_spaces:.3f`, a gain of {glue:text}`ch4_gain_two_spaces:.3f` at the same number of parameters. Four
 # ({glue:text}`ch4_auc_four_spaces:.3f`) and eight ({glue:text}`ch4_auc_eight_spaces:.3f`) add little: the task has two
 # semantics. Is one space merely too small? Twice as wide, with {glue:text}`ch4_wide_parameters:.1f` times the parameters, it
-# reaches {glue:text}`ch4_auc_one_space_wide:.3f`: size helps, and still leaves it {glue:text}`ch4_wide_behind_two_spaces:.3f` behind two
-# narrow spaces.
+# reaches {glue:text}`ch4_auc_one_space_wide:.3f`, {glue:text}`ch4_wide_behind_two_spaces:.3f` less than two narrow spaces.
 #
 # Is one space then at the mercy of its single mean? Not entirely. A scorer that sees color or kind alone wins against one of the two wrong offers
 # and ties with the other: three quarters. One space gets above that, since the layer after the mean is not linear and can

@@ -31,7 +31,7 @@ SparkConfOption = Annotated[
 class Spark:
     """Where Spark runs, and what is set beside or instead of `settings`.
 
-    >>> Spark.of("local[2]", ["spark.driver.memory=8g"]).settings(Path("/tmp/x"))["spark.driver.memory"]
+    >>> Spark.of("local[2]", ["spark.driver.memory=8g"]).settings(Path("scratch"))["spark.driver.memory"]
     '8g'
     """
 

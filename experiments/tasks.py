@@ -103,6 +103,8 @@ class TaskSteps(Steps):
 class TaskRunSteps(RunSteps, TaskSteps):
     """The same in a run: ``train_run(..., recipe=TaskRecipe(...), steps=TaskRunSteps)``."""
 
+    settings = TaskRecipe
+
     def gradients(self, losses: list[Tensor], generator: torch.Generator) -> None:
         if self.recipe.task_steps == "pcgrad":  # sums every task's gradient over the processes before they are compared
             TaskSteps.gradients(self, losses, generator)

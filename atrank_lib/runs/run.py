@@ -80,6 +80,8 @@ def _build(config: RunConfig, vocabularies: Vocabularies) -> Model:
 class RunSteps(ScaledSteps, RowSteps):
     """All that steps can be: on a device, with other processes, and of a batch's rows alone."""
 
+    settings: type[Recipe] = Recipe  # which they know
+
 
 def train_run(
     log: EventLog | ShardedLog,
@@ -117,9 +119,9 @@ def train_run(
     """
     with opened(out, resume) if processes.first else nullcontext(True) as fresh:
         config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
-        more = [name for name in config.recipe.model_extra or () if f"recipe.{name}" in config.settings()]
-        if more and steps is RunSteps:
-            raise RunError(f"RunSteps know no {', '.join(more)}; hand in steps that do, or another recipe")
+        chosen, known = config.settings(), steps.settings.model_fields
+        if more := [x for x in config.recipe.model_extra or () if f"recipe.{x}" in chosen and x not in known]:
+            raise RunError(f"{steps.__name__} know no {', '.join(more)}; hand in steps that do, or another recipe")
         if not fresh:
             check_same(out, config, Checkpoints(out).latest())
         if isinstance(log, ShardedLog):
