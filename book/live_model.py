@@ -35,13 +35,10 @@ import torch
 from IPython.display import HTML, display
 
 from atrank_book.figures import group_color, heatmap, space_color
-from atrank_book.live import batch_of, rounded
-from atrank_lib import Recipe, build_batch, evaluate, fit
-from atrank_lib.fast import plain, speed_up
+from atrank_book.live import SIZES, batch_of, caused_examples, planted, train
+from atrank_lib import build_batch, evaluate
 from atrank_lib.interpret import explain
-from atrank_lib.samples import prepare
-from atrank_lib.serve.browser import browser_document, document_text, examples_of
-from atrank_lib.variants import ATRankOptions, build
+from atrank_lib.serve.browser import browser_document, document_text
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]
@@ -49,20 +46,8 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 # rank items, queries and coupons. As in {ref}`ch-ranking`, eq. 1 goes without its relu.
 
 # %% tags=["hide-input"]
-market = simulate(
-    MarketplaceConfig(
-        users=1700, behaviors=24, items=240, queries=80, coupons=40, categories=12, brands=16, shops=12, seed=seed
-    )
-)
-histories, parts = prepare(market.log, "validated")
-options = ATRankOptions(embedding_size=16, hidden=32, spaces=4, embedding_dropout=0.1, linear_projection=True)
-model = speed_up(build(histories.schema, histories.vocabularies, options))
-epochs = 5 if profile == "fast" else 20
-recipe = Recipe(
-    loss="pairwise", negatives=4, batch_size=64, learning_rate=3e-3, epochs=epochs, average=0.98, patience=None
-)
-_ = fit(model, histories, parts, recipe, seed=seed, progress=False)
-model = rounded(plain(model))  # 16 bits a weight: what the page computes with
+market = simulate(MarketplaceConfig(**SIZES, seed=seed))
+histories, parts, model = train(market.log, profile, seed)  # 16 bits a weight: what the page computes with
 
 # %% [markdown]
 # The users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
@@ -70,48 +55,7 @@ model = rounded(plain(model))  # 16 bits a weight: what the page computes with
 # latest behaviors.
 
 # %% tags=["hide-input"]
-LATEST = 12
-PAIRS = [
-    ("coupon", "item"),
-    ("query", "item"),
-    ("item", "item"),
-    ("item", "query"),
-    ("item", "coupon"),
-    ("coupon", "coupon"),
-]
-
-
-def planted(task):
-    """Of each test sample of a group: the group of its true cause ("": none), and its place in that group's block."""
-    samples = parts.test[task]
-    causes = market.truth.causes[task].iloc[histories.groups[task].rows[samples.positions].numpy()]
-    groups = np.asarray(causes["cause_group"].astype(str))
-    place = np.full(len(samples), -1)
-    for name, group in histories.groups.items():
-        back = np.argsort(group.rows.numpy())  # from a row of the log to a place
-        mine = groups == name
-        place[mine] = back[causes["cause_row"].to_numpy()[mine]]
-    return groups, torch.from_numpy(place)
-
-
-def example(cause, task, taken):
-    """The first test user whose next ``task`` was caused by one of the latest behaviors, of group ``cause``."""
-    samples, (groups, place) = parts.test[task], planted(task)
-    for number in np.flatnonzero(groups == cause):
-        one = samples[torch.tensor([number])]
-        user = histories.user_ids[int(one.users)]
-        (found,) = examples_of(histories, one, model.histories, LATEST)
-        group = histories.groups[cause]
-        age = int(one.times) - int(group.timestamps[place[number]])
-        row = [list(histories.groups).index(cause), int(group.actions[place[number]])]
-        if user not in taken and [*row, int(group.objects[place[number]]), age] in found["behaviors"]:
-            taken.add(user)
-            return {**found, "label": f"{user}: {cause} leads to {task}"}
-    raise ValueError(f"no {task} was caused by a {cause}")
-
-
-taken = set()
-examples = [example(*pair, taken) for pair in PAIRS]
+examples = caused_examples(model, histories, parts.test, market.truth.causes)
 
 # %% [markdown]
 # ## Try this
@@ -162,7 +106,7 @@ table.round(3)
 # %%
 def falls(cause, change, actions=None):
     """How often changing the true cause lowers the target's score, and in how many cases."""
-    groups, place = planted("item")
+    groups, place = planted(market.truth.causes, histories, parts.test["item"])
     chosen = torch.from_numpy(groups == cause)
     if actions is not None:
         done = histories.groups[cause].actions[place]
