@@ -52,7 +52,16 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import FAINT, INK, direct_label, group_color
-from atrank_lib import EventLog, GroupedHistories, Samples, Schema, Vocabularies, batches, build_batch, split
+from atrank_lib import (
+    EventLog,
+    GroupedHistories,
+    Samples,
+    Schema,
+    Vocabularies,
+    batches,
+    build_batch,
+    split,
+)
 from atrank_lib.batches import Ragged, ranges
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.samples import history_lengths
@@ -67,15 +76,28 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 config = MarketplaceConfig(users=1000 if profile == "fast" else 10_000, seed=seed)
 log = EventLog.read(data) if data else simulate(config).log
 
-features = {group: [f for f in spec.features if f != "object_id"] for group, spec in log.schema.groups.items()}
+features = {
+    group: [f for f in spec.features if f != "object_id"]
+    for group, spec in log.schema.groups.items()
+}
 columns = list(dict.fromkeys(f for names in features.values() for f in names))
 sizes = {group: len(table) for group, table in log.events.items()}
 filled = sum(sizes[group] * len(names) for group, names in features.items())
-claim("ch2_empty_cells", 1 - filled / (sum(sizes.values()) * len(columns)), low=0.4, high=0.6)
-pd.DataFrame({group: ["yes" if f in names else "" for f in columns] for group, names in features.items()}, columns)
+pd.DataFrame(
+    {
+        group: ["yes" if f in names else "" for f in columns]
+        for group, names in features.items()
+    },
+    columns,
+)
+
+# %% tags=["remove-cell"]
+claim(
+    empty_cells=(1 - filled / (sum(sizes.values()) * len(columns)), 0.4, 0.6),
+)
 
 # %% [markdown]
-# The share of cells that can hold nothing is {glue:text}`ch2_empty_cells:.2f`. An empty price in the row of a search
+# The share of cells that can hold nothing is {glue:text}`empty_cells:.2f`. An empty price in the row of a search
 # does not mean that the price is unknown; it means that the question makes no sense. The paper's way out is to
 # **group** behaviors by the type of their object {cite:p}`zhou2018atrank`. The behaviors $U$ of a user are split into
 # groups $bg_1, \dots, bg_G$ with
@@ -106,10 +128,15 @@ schema = Schema.model_validate(
                     "shop_id": {"kind": "categorical", "vocabulary": "shop"},
                 },
             },
-            "query": {"actions": ["search"], "features": {"words": {"kind": "tokens"}}},
+            "query": {
+                "actions": ["search"],
+                "features": {"words": {"kind": "tokens"}},
+            },
             "coupon": {
                 "actions": ["receive"],
-                "features": {"shop_id": {"kind": "categorical", "vocabulary": "shop"}},
+                "features": {
+                    "shop_id": {"kind": "categorical", "vocabulary": "shop"}
+                },
             },
         },
     }
@@ -119,7 +146,12 @@ schema = Schema.model_validate(
 # The times are whole days. The rows lie as they came in, not sorted by user. The tables of objects are folded away.
 
 # %%
-item_events = [("ana", 1, "browse", "i1"), ("ben", 4, "browse", "i3"), ("ana", 3, "buy", "i2"), ("ana", 6, "buy", "i3")]
+item_events = [
+    ("ana", 1, "browse", "i1"),
+    ("ben", 4, "browse", "i3"),
+    ("ana", 3, "buy", "i2"),
+    ("ana", 6, "buy", "i3"),
+]
 query_events = [
     ("ana", 2, "search", "q1"),
     ("ben", 2, "search", "q2"),
@@ -130,14 +162,29 @@ coupon_events = [("ana", 5, "receive", "c1")]
 
 # %% tags=["hide-input"]
 events = {
-    group: pd.DataFrame(rows, columns=["user_id", "timestamp", "action", "object_id"])
-    for group, rows in {"item": item_events, "query": query_events, "coupon": coupon_events}.items()
+    group: pd.DataFrame(
+        rows, columns=["user_id", "timestamp", "action", "object_id"]
+    )
+    for group, rows in {
+        "item": item_events,
+        "query": query_events,
+        "coupon": coupon_events,
+    }.items()
 }
 objects = {
     "item": pd.DataFrame(
-        {"object_id": ["i1", "i2", "i3"], "category_id": ["shoes", "shoes", "socks"], "shop_id": ["s1", "s2", "s1"]}
+        {
+            "object_id": ["i1", "i2", "i3"],
+            "category_id": ["shoes", "shoes", "socks"],
+            "shop_id": ["s1", "s2", "s1"],
+        }
     ),
-    "query": pd.DataFrame({"object_id": ["q1", "q2", "q3"], "words": [["socks"], ["trail", "shoes"], []]}),
+    "query": pd.DataFrame(
+        {
+            "object_id": ["q1", "q2", "q3"],
+            "words": [["socks"], ["trail", "shoes"], []],
+        }
+    ),
     "coupon": pd.DataFrame({"object_id": ["c1"], "shop_id": ["s2"]}),
 }
 tiny = EventLog.from_tables(schema, events, objects)
@@ -156,13 +203,18 @@ time = torch.tensor([1, 4, 3, 6])
 # by user, then time; a stable sort, so row order breaks ties
 order = torch.from_numpy(np.lexsort((time, user)))
 counts = torch.bincount(user, minlength=3)  # [3, 1, 0]
-offsets = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])  # [0, 3, 4, 4]
+offsets = torch.cat(
+    [torch.zeros(1, dtype=torch.long), counts.cumsum(0)]
+)  # [0, 3, 4, 4]
 
 grouped = GroupedHistories.from_log(tiny)
 item = grouped.groups["item"]
 assert offsets.equal(item.offsets)
 assert time[order].equal(item.timestamps)
-{name: item.timestamps[item.offsets[u] : item.offsets[u + 1]].tolist() for u, name in enumerate(grouped.user_ids)}
+{
+    name: item.timestamps[item.offsets[u] : item.offsets[u + 1]].tolist()
+    for u, name in enumerate(grouped.user_ids)
+}
 
 # %% [markdown]
 # Nobody needs a case of their own: Cleo's list is the empty range from 4 to 4. The library does this for every group,
@@ -172,9 +224,13 @@ assert time[order].equal(item.timestamps)
 # %%
 histories = GroupedHistories.from_log(log)
 for group, flat in histories.groups.items():
-    assert flat.rows.sort().values.equal(torch.arange(sizes[group], dtype=torch.int32))  # each once
+    assert flat.rows.sort().values.equal(
+        torch.arange(sizes[group], dtype=torch.int32)
+    )  # each once
     owner = histories.user_ids.take(flat.users().numpy())
-    assert (owner == log.events[group]["user_id"].to_numpy()[flat.rows.numpy()]).all()
+    assert (
+        owner == log.events[group]["user_id"].to_numpy()[flat.rows.numpy()]
+    ).all()
 histories
 
 # %% [markdown]
@@ -206,7 +262,10 @@ assert tokens.offsets.tolist() == [0, 1, 3, 3]
 rows = torch.tensor([1, 2, 0])  # the words of q2, q3, q1, in that order
 taken = tokens.take(rows)
 assert taken.offsets.tolist() == [0, 2, 2, 3]
-assert taken.values.tolist() == [*tokens.values[1:3].tolist(), *tokens.values[0:1].tolist()]
+assert taken.values.tolist() == [
+    *tokens.values[1:3].tolist(),
+    *tokens.values[0:1].tolist(),
+]
 
 # %% [markdown]
 # Where is the index for padding? There is none. Padding is not a word, it is *no word*: it is written down as a mask,
@@ -227,7 +286,9 @@ samples = Samples(
     target_group="item",
     users=torch.tensor([0, 1]),
     times=item.timestamps[targets],
-    ends=torch.tensor([[2, 1, 1], [3, 3, 1]]),  # [sample, group]: item, query, coupon
+    ends=torch.tensor(
+        [[2, 1, 1], [3, 3, 1]]
+    ),  # [sample, group]: item, query, coupon
     objects=item.objects[targets].long(),
     positions=targets,
 )
@@ -254,10 +315,14 @@ assert found.ends.equal(samples.ends[:1])
 # %%
 def ranges_by_loop(starts, lengths):
     positions, owner = [], []
-    for i, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+    for i, (start, length) in enumerate(
+        zip(starts.tolist(), lengths.tolist(), strict=True)
+    ):
         positions += range(start, start + length)
         owner += [i] * length
-    return torch.tensor(positions, dtype=torch.long), torch.tensor(owner, dtype=torch.long)
+    return torch.tensor(positions, dtype=torch.long), torch.tensor(
+        owner, dtype=torch.long
+    )
 
 
 starts = grouped.groups["query"].offsets[samples.users]  # [0, 1]
@@ -276,7 +341,10 @@ begins = lengths.cumsum(0) - lengths  # [0, 1]: where each sample starts in the 
 positions = torch.arange(len(owner)) + (starts - begins)[owner]  # [0, 1, 2]
 
 for by_hand, by_loop, by_library in zip(
-    (positions, owner), ranges_by_loop(starts, lengths), ranges(starts, lengths), strict=True
+    (positions, owner),
+    ranges_by_loop(starts, lengths),
+    ranges(starts, lengths),
+    strict=True,
 ):
     assert by_hand.equal(by_loop)
     assert by_hand.equal(by_library)
@@ -302,18 +370,33 @@ fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 4), height_ratios=[3, 2])
 
 
 def cell(ax, x, y, text, color, alpha=1.0, **style):
-    ax.add_patch(plt.Rectangle((x, y), 0.94, 0.8, facecolor=color, alpha=alpha, **style))
-    ax.text(x + 0.47, y + 0.4, text, ha="center", va="center", color="white" if alpha == 1 else INK)
+    ax.add_patch(
+        plt.Rectangle((x, y), 0.94, 0.8, facecolor=color, alpha=alpha, **style)
+    )
+    ax.text(
+        x + 0.47,
+        y + 0.4,
+        text,
+        ha="center",
+        va="center",
+        color="white" if alpha == 1 else INK,
+    )
 
 
 for line, (group, flat) in enumerate(grouped.groups.items()):
     used = set(batch.histories[group].positions.tolist())
     for p, thing in enumerate(flat.objects.tolist()):
         name = grouped.catalogs[group].object_ids[thing]
-        cell(top, p, -line, f"{name}", group_color(group), 1.0 if p in used else 0.25)
+        cell(
+            top, p, -line, f"{name}", group_color(group), 1.0 if p in used else 0.25
+        )
     for border in flat.offsets.tolist():
-        top.plot([border - 0.03] * 2, [-line - 0.08, -line + 0.88], color=INK, lw=1.6)
-    top.text(-0.2, -line + 0.4, group, color=group_color(group), ha="right", va="center")
+        top.plot(
+            [border - 0.03] * 2, [-line - 0.08, -line + 0.88], color=INK, lw=1.6
+        )
+    top.text(
+        -0.2, -line + 0.4, group, color=group_color(group), ha="right", va="center"
+    )
     top.text(4.4, -line + 0.4, f"offsets {flat.offsets.tolist()}", va="center")
 names = [
     (grouped.catalogs[group].object_ids[grouped.groups[group].objects[p]], group)
@@ -322,7 +405,9 @@ names = [
 ]
 for y, x in (~packing.mask).nonzero().tolist():
     cell(bottom, x, -y, "", "none", edgecolor=FAINT, hatch="//")
-for (name, group), y, x in zip(names, packing.owner.tolist(), packing.place.tolist(), strict=True):
+for (name, group), y, x in zip(
+    names, packing.owner.tolist(), packing.place.tolist(), strict=True
+):
     cell(bottom, x, -y, name, group_color(group))
 for line, who in enumerate(["Ana", "Ben"]):
     bottom.text(-0.2, -line + 0.4, who, ha="right", va="center")
@@ -335,25 +420,34 @@ for ax, lines in ((top, 3), (bottom, 2)):
 # purpose. In ATRank, a behavior carries its age with it ({ref}`ch-time`), and attention does not look at the order of
 # its inputs ({ref}`ch-attention`).
 #
-# Does the same hold on the large log? Plain loops over {glue:text}`ch2_checked` random samples, against the library:
+# Does the same hold on the large log? Plain loops over {glue:text}`checked` random samples, against the library:
 
 # %%
 main = next(iter(log.schema.groups))  # the first group of the schema: items
 train = split(histories, "validated", [main]).train[main]
-pick = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:256]]
-claim("ch2_checked", len(pick), low=256)
+pick = train[
+    torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:256]
+]
 batch = build_batch(histories, pick, candidates=pick.objects[:, None])
 for number, (group, flat) in enumerate(histories.groups.items()):
     age, things = [], []
-    for user, time, ends in zip(pick.users.tolist(), pick.times.tolist(), pick.ends.tolist(), strict=True):
+    for user, time, ends in zip(
+        pick.users.tolist(), pick.times.tolist(), pick.ends.tolist(), strict=True
+    ):
         for p in range(int(flat.offsets[user]), ends[number]):
             age.append(time - int(flat.timestamps[p]))
             things.append(int(flat.objects[p]))
     assert batch.histories[group].elapsed.tolist() == age
     expected = histories.catalogs[group].take(torch.tensor(things, dtype=torch.long))
     for feature, value in batch.histories[group].features.items():
-        left, right = (v.values if isinstance(v, Ragged) else v for v in (value, expected[feature]))
+        left, right = (
+            v.values if isinstance(v, Ragged) else v
+            for v in (value, expected[feature])
+        )
         assert left.equal(right)
+
+# %% tags=["remove-cell"]
+claim(checked=(len(pick), 256))
 
 # %% [markdown]
 # ## The future cannot leak
@@ -366,19 +460,27 @@ for number, (group, flat) in enumerate(histories.groups.items()):
 sample = train[train.positions == train.positions.max()]  # one sample
 user, changed = int(sample.users), {}
 for number, (group, flat) in enumerate(histories.groups.items()):
-    future = flat.rows[int(sample.ends[0, number]) : int(flat.offsets[user + 1])].numpy()
+    future = flat.rows[
+        int(sample.ends[0, number]) : int(flat.offsets[user + 1])
+    ].numpy()
     table = log.events[group].copy()
     table.loc[future, "object_id"] = log.objects[group]["object_id"].iloc[0]
     changed[group] = table
-other = GroupedHistories.from_log(EventLog.from_tables(log.schema, changed, log.objects))
+other = GroupedHistories.from_log(
+    EventLog.from_tables(log.schema, changed, log.objects)
+)
 
-before, after = (build_batch(h, sample, candidates=sample.objects[:, None]) for h in (histories, other))
+before, after = (
+    build_batch(h, sample, candidates=sample.objects[:, None])
+    for h in (histories, other)
+)
 assert before.packing.place.equal(after.packing.place)
 for group, part in before.histories.items():
     assert part.elapsed.equal(after.histories[group].elapsed)
     for feature, value in part.features.items():
         left, right = (
-            v.values if isinstance(v, Ragged) else v for v in (value, after.histories[group].features[feature])
+            v.values if isinstance(v, Ragged) else v
+            for v in (value, after.histories[group].features[feature])
         )
         assert left.equal(right)
 
@@ -403,23 +505,56 @@ def bytes_of(tensors):
 
 def three_ways(lengths):
     """Bytes for all samples of users with these many behaviors, stored in three ways."""
-    n, types = int(lengths.sum()), (torch.int64, torch.int16, torch.int32)  # time, action, object
+    n, types = (
+        int(lengths.sum()),
+        (torch.int64, torch.int16, torch.int32),
+    )  # time, action, object
     flat = [torch.zeros(n, dtype=t) for t in types]
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    positions, owner = ranges(offsets[:-1] + 1, lengths - 1)  # every behavior but a user's first is a target
-    samples = Samples("all", owner, flat[0][positions], positions[:, None], flat[2][positions], positions)
+    positions, owner = ranges(
+        offsets[:-1] + 1, lengths - 1
+    )  # every behavior but a user's first is a target
+    samples = Samples(
+        "all",
+        owner,
+        flat[0][positions],
+        positions[:, None],
+        flat[2][positions],
+        positions,
+    )
     copied_from, _ = ranges(offsets[owner], positions - offsets[owner])
     copies = [column[copied_from] for column in flat]
     width = int((positions - offsets[owner]).max())
     padded = [torch.zeros(len(positions), width, dtype=t) for t in types]
-    fields = [samples.users, samples.times, samples.ends, samples.objects, samples.positions]
-    return {"cuts": bytes_of([*flat, offsets, *fields]), "copied lists": bytes_of(copies), "padded": bytes_of(padded)}
+    fields = [
+        samples.users,
+        samples.times,
+        samples.ends,
+        samples.objects,
+        samples.positions,
+    ]
+    return {
+        "cuts": bytes_of([*flat, offsets, *fields]),
+        "copied lists": bytes_of(copies),
+        "padded": bytes_of(padded),
+    }
 
 
 # %% tags=["hide-input"]
-many = log if data else simulate(MarketplaceConfig(users=200, behaviors=150, seed=seed)).log
-lives = pd.concat([table["user_id"] for table in many.events.values()]).value_counts().sort_index().to_numpy()
-long = torch.tensor(np.sort(lives)[-200:][:150].copy())  # the last fifty are rare giants
+many = (
+    log
+    if data
+    else simulate(MarketplaceConfig(users=200, behaviors=150, seed=seed)).log
+)
+lives = (
+    pd.concat([table["user_id"] for table in many.events.values()])
+    .value_counts()
+    .sort_index()
+    .to_numpy()
+)
+long = torch.tensor(
+    np.sort(lives)[-200:][:150].copy()
+)  # the last fifty are rare giants
 ceilings = [m for m in (5, 10, 20, 40, 80, 160) if m <= int(long.max())]
 memory = pd.DataFrame({m: three_ways(long.clamp(max=m)) for m in ceilings}).T
 memory.index = [long.clamp(max=m).double().mean().item() for m in ceilings]
@@ -433,20 +568,34 @@ ax.set(xlabel="mean number of behaviors of a user", ylabel="mebibytes")
 _ = ax.margins(x=0.25)
 
 # %% tags=["hide-input"]
-slope = {name: np.polyfit(np.log(memory.index), np.log(column.astype(float)), 1)[0] for name, column in memory.items()}
-claim("ch2_slope_cuts", slope["cuts"], low=0.9, high=1.1)
-claim("ch2_slope_copied", slope["copied lists"], low=1.6, high=2.3)
-claim("ch2_longest", memory.index[-1])
-claim("ch2_copied_over_cuts", memory["copied lists"].iloc[-1] / memory["cuts"].iloc[-1], low=10)
-claim("ch2_padded_over_copied", memory["padded"].iloc[-1] / memory["copied lists"].iloc[-1], low=2)
-_ = claim("ch2_short_copied_over_cuts", memory["copied lists"].iloc[0] / memory["cuts"].iloc[0], high=1)
+slope = {
+    name: np.polyfit(np.log(memory.index), np.log(column.astype(float)), 1)[0]
+    for name, column in memory.items()
+}
+
+# %% tags=["remove-cell"]
+claim(
+    slope_cuts=(slope["cuts"], 0.9, 1.1),
+    slope_copied=(slope["copied lists"], 1.6, 2.3),
+    longest=memory.index[-1],
+    copied_over_cuts=(memory["copied lists"].iloc[-1] / memory["cuts"].iloc[-1], 10),
+    padded_over_copied=(
+        memory["padded"].iloc[-1] / memory["copied lists"].iloc[-1],
+        2,
+    ),
+    short_copied_over_cuts=(
+        memory["copied lists"].iloc[0] / memory["cuts"].iloc[0],
+        None,
+        1,
+    ),
+)
 
 # %% [markdown]
-# The measured slopes are {glue:text}`ch2_slope_cuts:.2f` for cuts and {glue:text}`ch2_slope_copied:.2f` for copied
-# lists. With {glue:text}`ch2_longest:.0f` behaviors a user, copies take {glue:text}`ch2_copied_over_cuts:.0f` times
-# the memory of cuts, and padding takes {glue:text}`ch2_padded_over_copied:.1f` times that of copies. For very short
+# The measured slopes are {glue:text}`slope_cuts:.2f` for cuts and {glue:text}`slope_copied:.2f` for copied
+# lists. With {glue:text}`longest:.0f` behaviors a user, copies take {glue:text}`copied_over_cuts:.0f` times
+# the memory of cuts, and padding takes {glue:text}`padded_over_copied:.1f` times that of copies. For very short
 # histories the picture is another one: at the left end, the ratio of copies to cuts is
-# {glue:text}`ch2_short_copied_over_cuts:.2f`, so there the copies are the smaller ones. A cut, a user, a time and a
+# {glue:text}`short_copied_over_cuts:.2f`, so there the copies are the smaller ones. A cut, a user, a time and a
 # target take room as well. Whoever has five behaviors a user may copy them without regret.
 #
 # ## How much of a batch is padding?
@@ -457,13 +606,22 @@ _ = claim("ch2_short_copied_over_cuts", memory["copied lists"].iloc[0] / memory[
 # beside a batch of 32 similar ones.
 
 # %%
-small = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:4000]]  # 125 batches of 32
+small = train[
+    torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:4000]
+]  # 125 batches of 32
 
 
 def epoch(batch_size, pool, seed):
     """One epoch over `small`: the numbers of the samples and the batch, for every batch."""
     dice = torch.Generator().manual_seed(seed)
-    plan = batches(histories, {main: small}, {main: small.objects[:, None]}, batch_size, generator=dice, pool=pool)
+    plan = batches(
+        histories,
+        {main: small},
+        {main: small.objects[:, None]},
+        batch_size,
+        generator=dice,
+        pool=pool,
+    )
     return [(index, batch) for _, index, batch in plan]
 
 
@@ -480,22 +638,39 @@ def padding(plan):
 
 # %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample: colored is history, by group, gray is padding. Left, samples drawn at random; right, from a pool sorted by length. The area in color is all that carries information.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is gray; on the right all bars have nearly the same length and almost no gray is left."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharex=True, sharey=True)
-for ax, (title, pool) in zip(axes, {"at random": 1, "sorted in pools": 50}.items(), strict=True):
+for ax, (title, pool) in zip(
+    axes, {"at random": 1, "sorted in pools": 50}.items(), strict=True
+):
     plan = epoch(32, pool, seed)
     widths = [batch.packing.longest for _, batch in plan]
-    batch = plan[sorted(range(len(plan)), key=lambda i: (widths[i], i))[len(plan) // 2]][1]  # of median width
+    batch = plan[
+        sorted(range(len(plan)), key=lambda i: (widths[i], i))[len(plan) // 2]
+    ][1]  # of median width
     left = torch.zeros(batch.size)
     ax.barh(range(batch.size), batch.packing.longest, height=1.0, color=FAINT)
     sample_of, done = batch.packing.owner, 0
     for group, part in batch.histories.items():
-        mine = torch.bincount(sample_of[done : done + len(part.positions)], minlength=batch.size)
+        mine = torch.bincount(
+            sample_of[done : done + len(part.positions)], minlength=batch.size
+        )
         done += len(part.positions)
-        ax.barh(range(batch.size), mine, left=left, height=0.8, color=group_color(group), label=group)
+        ax.barh(
+            range(batch.size),
+            mine,
+            left=left,
+            height=0.8,
+            color=group_color(group),
+            label=group,
+        )
         left += mine
     ax.set(title=title, xlabel="behaviors")
     ax.grid(visible=False)
 axes[0].set_ylabel("samples")
-_ = fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(histories.groups))
+_ = fig.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside upper right",
+    ncols=len(histories.groups),
+)
 
 # %% [markdown]
 # How does that depend on the size of a batch? We count over a whole epoch, for both orders and several batch sizes,
@@ -506,7 +681,9 @@ orders = {"random": 1, "pools of 50": 50}
 batch_sizes = [8, 32, 128, 512]
 seeds = range(seed, seed + 3)
 share = {
-    name: np.array([[padding(epoch(size, pool, s)) for size in batch_sizes] for s in seeds])
+    name: np.array(
+        [[padding(epoch(size, pool, s)) for size in batch_sizes] for s in seeds]
+    )
     for name, pool in orders.items()
 }
 
@@ -523,14 +700,18 @@ _ = ax.margins(x=0.28)
 
 # %% tags=["hide-input"]
 at = batch_sizes.index(128)
-claim("ch2_padding_random", share["random"].mean(0)[at], low=0.5, high=0.9)
-claim("ch2_padding_pools", share["pools of 50"].mean(0)[at], low=0.0, high=0.2)
-claim("ch2_padding_saved", (share["random"] - share["pools of 50"]).min(), low=0.2)
-_ = claim("ch2_padding_growth", (share["random"][:, -1] - share["random"][:, 0]).min(), low=0.1)
+
+# %% tags=["remove-cell"]
+claim(
+    padding_random=(share["random"].mean(0)[at], 0.5, 0.9),
+    padding_pools=(share["pools of 50"].mean(0)[at], 0.0, 0.2),
+    padding_saved=((share["random"] - share["pools of 50"]).min(), 0.2),
+    padding_growth=((share["random"][:, -1] - share["random"][:, 0]).min(), 0.1),
+)
 
 # %% [markdown]
-# With 128 samples in a batch, the share of padding is {glue:text}`ch2_padding_random:.2f` in random order and
-# {glue:text}`ch2_padding_pools:.2f` in pools. The cost of an attention layer grows even faster than that, with the
+# With 128 samples in a batch, the share of padding is {glue:text}`padding_random:.2f` in random order and
+# {glue:text}`padding_pools:.2f` in pools. The cost of an attention layer grows even faster than that, with the
 # *square* of the width.
 #
 # ### What is the price?
@@ -549,7 +730,10 @@ def meet_again(batch_size, pool, seed):
         for b, (index, _) in enumerate(epoch(batch_size, pool, 2 * seed + turn)):
             number[turn, index] = b
     both = number[0] * len(small) + number[1]
-    pairs = [sum(comb(int(c), 2) for c in torch.unique(ids, return_counts=True)[1]) for ids in (number[0], both)]
+    pairs = [
+        sum(comb(int(c), 2) for c in torch.unique(ids, return_counts=True)[1])
+        for ids in (number[0], both)
+    ]
     return pairs[1] / pairs[0]
 
 
@@ -570,16 +754,28 @@ _ = ax.margins(x=0.22)
 
 # %% tags=["hide-input"]
 eight = pools.index(8)
-claim("ch2_meet_random", price.mean(0)[0], low=0.0, high=0.02)
-claim("ch2_meet_sorted", price.mean(0)[-1], low=0.1, high=1.0)
-claim("ch2_saved_by_8", ((waste[:, 0] - waste[:, eight]) / (waste[:, 0] - waste[:, -1])).mean(), low=0.4, high=0.8)
-_ = claim("ch2_paid_by_8", ((price[:, eight] - price[:, 0]) / (price[:, -1] - price[:, 0])).mean(), high=0.25)
+
+# %% tags=["remove-cell"]
+claim(
+    meet_random=(price.mean(0)[0], 0.0, 0.02),
+    meet_sorted=(price.mean(0)[-1], 0.1, 1.0),
+    saved_by_8=(
+        ((waste[:, 0] - waste[:, eight]) / (waste[:, 0] - waste[:, -1])).mean(),
+        0.4,
+        0.8,
+    ),
+    paid_by_8=(
+        ((price[:, eight] - price[:, 0]) / (price[:, -1] - price[:, 0])).mean(),
+        None,
+        0.25,
+    ),
+)
 
 # %% [markdown]
-# In random order {glue:text}`ch2_meet_random:.3f` of the pairs meet again, fully sorted
-# {glue:text}`ch2_meet_sorted:.2f`. (Not all of them, because many samples have the same length, and the shuffle
+# In random order {glue:text}`meet_random:.3f` of the pairs meet again, fully sorted
+# {glue:text}`meet_sorted:.2f`. (Not all of them, because many samples have the same length, and the shuffle
 # decides among those.) The two curves do not move together, and that is the good news: pools of 8 batches bring
-# {glue:text}`ch2_saved_by_8:.2f` of all the saving for {glue:text}`ch2_paid_by_8:.2f` of the price. Whether the price
+# {glue:text}`saved_by_8:.2f` of all the saving for {glue:text}`paid_by_8:.2f` of the price. Whether the price
 # is paid in AUC at all is another question, and one that needs a model; with {ref}`ch-ranking` behind you, you can
 # answer it.
 #
@@ -713,7 +909,9 @@ embeddings = torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))
 alone = torch.tensor([[2]])
 # Cleo's list is filled up with index 0
 with_ana = torch.tensor([[2, UNKNOWN, UNKNOWN], [1, 1, 2]])
-assert not torch.allclose(embeddings[alone].mean(1)[0], embeddings[with_ana].mean(1)[0])
+assert not torch.allclose(
+    embeddings[alone].mean(1)[0], embeddings[with_ana].mean(1)[0]
+)
 
 # %% [markdown]
 # Cleo's description depends on who shares her batch. Repair it: `ids` has shape `[samples, length]`, `mask` is True
@@ -767,13 +965,17 @@ verdict
 
 
 # %%
-lengths = torch.stack([history_lengths(small, histories, [group]) for group in histories.groups])  # [groups, samples]
+lengths = torch.stack(
+    [history_lengths(small, histories, [group]) for group in histories.groups]
+)  # [groups, samples]
 
 
 def own_rectangles(order):
     """Share of padding if every group of every batch of 32 has a rectangle of its own."""
     parts = lengths[:, order].split(32, dim=1)
-    return 1 - int(lengths.sum()) / sum(part.shape[1] * int(part.amax(1).sum()) for part in parts)
+    return 1 - int(lengths.sum()) / sum(
+        part.shape[1] * int(part.amax(1).sum()) for part in parts
+    )
 
 
 orders = {
@@ -782,14 +984,21 @@ orders = {
     "longest": lengths.amax(0).argsort(stable=True),
     "one group after the other": torch.from_numpy(np.lexsort(lengths.numpy()[::-1])),
 }
-by_order = pd.Series({name: own_rectangles(order) for name, order in orders.items()}, name="share of padding")
-claim("ch2_own_sum_saves", by_order["random"] - by_order["sum"], low=0.1)
-_ = claim("ch2_own_sum_wastes", by_order["sum"] - waste.mean(0)[-1], low=0.05)
+by_order = pd.Series(
+    {name: own_rectangles(order) for name, order in orders.items()},
+    name="share of padding",
+)
 by_order.round(2)
 
+# %% tags=["remove-cell"]
+claim(
+    own_sum_saves=(by_order["random"] - by_order["sum"], 0.1),
+    own_sum_wastes=(by_order["sum"] - waste.mean(0)[-1], 0.05),
+)
+
 # %% [markdown]
-# Every order saves something, by the sum {glue:text}`ch2_own_sum_saves:.2f` against random order. None comes near the
-# single rectangle: {glue:text}`ch2_own_sum_wastes:.2f` more is padding even when everything is sorted. In
+# Every order saves something, by the sum {glue:text}`own_sum_saves:.2f` against random order. None comes near the
+# single rectangle: {glue:text}`own_sum_wastes:.2f` more is padding even when everything is sorted. In
 # {numref}`fig-two-batches` the bars of a sorted batch are equally long, but their *colors* are not: two users with
 # thirty behaviors each may have ten searches or none, and one number cannot put three lengths in order.
 #

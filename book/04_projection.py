@@ -112,14 +112,25 @@ torch.testing.assert_close(projection({"item": item, "query": query}), S)
 # that respect and no other. {numref}`fig-colors` does it with the colors that the groups have in this book.
 
 # %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color of this book, split into its shares of red, green and blue. Item and coupon share some blue and green, item and query share nothing but a little green: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, one for item, query and coupon. On the left a patch in the composite color of the group; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.2), width_ratios=[1, 1, 1, 1], sharey=True)
+fig, axes = plt.subplots(
+    1, 4, figsize=(7.2, 2.2), width_ratios=[1, 1, 1, 1], sharey=True
+)
 groups = ("coupon", "query", "item")
 axes[0].barh(groups, [1] * 3, color=[group_color(g) for g in groups])
 axes[0].set(title="composite", xticks=[], xlim=(0, 1.05))
 for ax, name, shade, part in zip(
-    axes[1:], ("red", "green", "blue"), ("#c0392b", "#2e8b57", "#2c5fa8"), range(3), strict=True
+    axes[1:],
+    ("red", "green", "blue"),
+    ("#c0392b", "#2e8b57", "#2c5fa8"),
+    range(3),
+    strict=True,
 ):
-    ax.barh(groups, [to_rgb(group_color(g))[part] for g in groups], color=shade, height=0.5)
+    ax.barh(
+        groups,
+        [to_rgb(group_color(g))[part] for g in groups],
+        color=shade,
+        height=0.5,
+    )
     ax.set(title=name, xlim=(0, 1.05), xticks=[0, 1])
 for ax in axes:
     ax.grid(False)
@@ -136,7 +147,10 @@ for ax in axes:
 # for our three behaviors:
 
 # %%
-P = [torch.tensor([[1.0, -1.0]]), torch.tensor([[0.0, 1.0]])]  # each [s_k = 1, d = 2]
+P = [
+    torch.tensor([[1.0, -1.0]]),
+    torch.tensor([[0.0, 1.0]]),
+]  # each [s_k = 1, d = 2]
 S_1, S_2 = ((S @ P_k.T).relu() for P_k in P)
 S_1.T, S_2.T
 
@@ -158,7 +172,12 @@ for ours, theirs in zip((S_1, S_2), spaces.spaces(S), strict=True):
 # Does a larger $K$ cost more? No. The blocks share the same $d$ rows among more spaces:
 
 # %%
-sizes = {K: sum(p.numel() for p in SemanticProjection(32, space_sizes(32, K)).parameters()) for K in (1, 2, 4, 8)}
+sizes = {
+    K: sum(
+        p.numel() for p in SemanticProjection(32, space_sizes(32, K)).parameters()
+    )
+    for K in (1, 2, 4, 8)
+}
 assert len(set(sizes.values())) == 1
 sizes
 
@@ -183,9 +202,11 @@ wanted = torch.tensor([1.0, 0.0, 0.0, 1.0])  # the red of one, the bag of the ot
 a = torch.linspace(0, 1, 101)[:, None]
 C = a * sneakers + (1 - a) * backpack  # [101, 4]
 distance = (C - wanted).norm(dim=1)
-_ = claim("ch4_best_scalar_distance", distance.min().item(), low=0.99, high=1.01)
+
+# %% tags=["remove-cell"]
+claim(best_scalar_distance=(distance.min(), 0.99, 1.01))
 # %% [markdown]
-# No weight comes closer than {glue:text}`ch4_best_scalar_distance:.1f`. It is worse than that: look at the *match*, the inner product of $C$ with
+# No weight comes closer than {glue:text}`best_scalar_distance:.1f`. It is worse than that: look at the *match*, the inner product of $C$ with
 # what is wanted. It is $a$ for the color plus $1 - a$ for the kind, always exactly one. A backpack that matches only in kind gets as much with $a = 0$.
 # To this mean, the perfect offer and the half-matching one look the same. With a weight of its own in each space nothing has to give:
 
@@ -199,9 +220,25 @@ torch.testing.assert_close(torch.cat([color_space, kind_space]), wanted)
 # %% mystnb={"figure": {"caption": "What a weighted mean keeps of the sneakers' color and of the backpack's kind. One weight for each behavior can only move along the line; two spaces reach the corner.", "name": "fig-compromise"}, "image": {"alt": "A square with the kept color on the horizontal axis and the kept kind on the vertical axis. A straight falling diagonal from the top left to the bottom right is labeled one space. A point at the top right corner is labeled two spaces."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(3.6, 3.4))
 ax.plot(C[:, 0], C[:, 3], color=space_color(0), linewidth=3)
-ax.text(0.28, 0.32, "one space", color=space_color(0), rotation=-45, ha="center", va="center")
+ax.text(
+    0.28,
+    0.32,
+    "one space",
+    color=space_color(0),
+    rotation=-45,
+    ha="center",
+    va="center",
+)
 ax.plot(1, 1, "*", color=space_color(3), markersize=16, clip_on=False)
-ax.annotate("two spaces", (1, 1), xytext=(-10, -2), textcoords="offset points", ha="right", va="center", color=INK)
+ax.annotate(
+    "two spaces",
+    (1, 1),
+    xytext=(-10, -2),
+    textcoords="offset points",
+    ha="right",
+    va="center",
+    color=INK,
+)
 _ = ax.set(
     xlabel="red kept, of the sneakers",
     ylabel="bag kept, of the backpack",
@@ -230,14 +267,29 @@ VALUES, LENGTH = 10, 4
 
 def draw(task, users, generator):
     """Histories [users, 4, 2] of (color, kind), and offers [users, 3, 2]: the right one first."""
-    order = torch.rand(users, 2, VALUES, generator=generator).argsort(dim=2)  # two shuffled decks a user
+    order = torch.rand(users, 2, VALUES, generator=generator).argsort(
+        dim=2
+    )  # two shuffled decks a user
     history = order[:, :, :LENGTH].transpose(1, 2)
-    color, kind = order[:, 0], order[:, 1]  # places 0 to 3 are in the history, place 4 is not
+    color, kind = (
+        order[:, 0],
+        order[:, 1],
+    )  # places 0 to 3 are in the history, place 4 is not
     if task == "two behaviors":
-        pairs = [(color[:, 0], kind[:, 1]), (color[:, 0], kind[:, 4]), (color[:, 4], kind[:, 1])]
+        pairs = [
+            (color[:, 0], kind[:, 1]),
+            (color[:, 0], kind[:, 4]),
+            (color[:, 4], kind[:, 1]),
+        ]
     else:
-        pairs = [(color[:, 0], kind[:, 0]), (color[:, 0], kind[:, 1]), (color[:, 1], kind[:, 0])]
-    place = torch.rand(users, LENGTH, generator=generator).argsort(dim=1)  # in no particular order
+        pairs = [
+            (color[:, 0], kind[:, 0]),
+            (color[:, 0], kind[:, 1]),
+            (color[:, 1], kind[:, 0]),
+        ]
+    place = torch.rand(users, LENGTH, generator=generator).argsort(
+        dim=1
+    )  # in no particular order
     history = history.gather(1, place[:, :, None].expand(-1, -1, 2))
     return history, torch.stack([torch.stack(pair, dim=1) for pair in pairs], dim=1)
 
@@ -253,16 +305,28 @@ def draw(task, users, generator):
 class Matcher(nn.Module):
     def __init__(self, K, hidden=32, size=8):
         super().__init__()
-        self.color, self.kind = nn.Embedding(VALUES, size), nn.Embedding(VALUES, size)
+        self.color, self.kind = (
+            nn.Embedding(VALUES, size),
+            nn.Embedding(VALUES, size),
+        )
         self.project = Perceptron(2 * size, hidden)
-        self.attend = TargetAttention(hidden, SpaceAttention(hidden, space_sizes(hidden, K)))
+        self.attend = TargetAttention(
+            hidden, SpaceAttention(hidden, space_sizes(hidden, K))
+        )
 
     def embed(self, things):  # [..., 2] -> [..., d]
-        return self.project(torch.cat([self.color(things[..., 0]), self.kind(things[..., 1])], dim=-1))
+        return self.project(
+            torch.cat(
+                [self.color(things[..., 0]), self.kind(things[..., 1])], dim=-1
+            )
+        )
 
     def forward(self, history, offers):
         users, n, _ = history.shape
-        owner, place = torch.arange(users).repeat_interleave(n), torch.arange(n).repeat(users)
+        owner, place = (
+            torch.arange(users).repeat_interleave(n),
+            torch.arange(n).repeat(users),
+        )
         packing = Packing.of(owner, place, users)
         keys, values = self.attend.read(self.embed(history).flatten(0, 1))
         h = self.embed(offers)  # [users, 3, d]
@@ -286,57 +350,85 @@ def run(task, K, number, hidden=32):
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        scores = model(*draw(task, 4_000, torch.Generator().manual_seed(1_000 + seed)))
+        scores = model(
+            *draw(task, 4_000, torch.Generator().manual_seed(1_000 + seed))
+        )
     right, wrong = scores[:, :1], scores[:, 1:]
     return ((right > wrong).float() + 0.5 * (right == wrong).float()).mean().item()
 
 
 # %%
 seeds = range(seed, seed + 4)
-two = pd.DataFrame({K: [run("two behaviors", K, number) for number in seeds] for K in (1, 2, 4, 8)}, index=seeds)
-one = pd.DataFrame({K: [run("one behavior", K, number) for number in seeds[:3]] for K in (1, 8)}, index=seeds[:3])
+two = pd.DataFrame(
+    {K: [run("two behaviors", K, number) for number in seeds] for K in (1, 2, 4, 8)},
+    index=seeds,
+)
+one = pd.DataFrame(
+    {K: [run("one behavior", K, number) for number in seeds[:3]] for K in (1, 8)},
+    index=seeds[:3],
+)
 wide = [run("two behaviors", 1, number, hidden=64) for number in seeds[:3]]
-summary = pd.concat({"two behaviors": two.agg(["mean", "std"]), "one behavior": one.agg(["mean", "std"])})
+summary = pd.concat(
+    {
+        "two behaviors": two.agg(["mean", "std"]),
+        "one behavior": one.agg(["mean", "std"]),
+    }
+)
 summary.map("{:.3f}".format).replace("nan", "")  # empty: not trained
 
 # %% tags=["hide-input"]
-claim("ch4_auc_one_space", two[1].mean(), low=0.75, high=0.88)
-claim("ch4_auc_two_spaces", two[2].mean(), low=0.88)
-claim("ch4_auc_four_spaces", two[4].mean(), low=0.88)
-claim("ch4_auc_eight_spaces", two[8].mean(), low=0.88)
-claim("ch4_gain_two_spaces", two[2].mean() - two[1].mean(), low=0.05)
-claim("ch4_gap_between_seeds", two[2].min() - two[1].max(), low=-0.1)
-claim("ch4_auc_one_space_wide", np.mean(wide), low=0.70, high=0.92)
-claim("ch4_wide_behind_two_spaces", two[2].mean() - np.mean(wide), low=0.0)
-narrow, broad = (sum(p.numel() for p in Matcher(1, hidden).parameters()) for hidden in (32, 64))
-claim("ch4_wide_parameters", broad / narrow, low=3.0)
-claim("ch4_control_one_space", one[1].mean(), low=0.95)
-_ = claim("ch4_control_gain_eight_spaces", one[8].mean() - one[1].mean(), low=-0.1, high=0.02)
+narrow, broad = (
+    sum(p.numel() for p in Matcher(1, hidden).parameters()) for hidden in (32, 64)
+)
+
+# %% tags=["remove-cell"]
+claim(
+    auc_one_space=(two[1].mean(), 0.75, 0.88),
+    auc_two_spaces=(two[2].mean(), 0.88),
+    auc_four_spaces=(two[4].mean(), 0.88),
+    auc_eight_spaces=(two[8].mean(), 0.88),
+    gain_two_spaces=(two[2].mean() - two[1].mean(), 0.05),
+    gap_between_seeds=(two[2].min() - two[1].max(), -0.1),
+    auc_one_space_wide=(np.mean(wide), 0.70, 0.92),
+    wide_behind_two_spaces=(two[2].mean() - np.mean(wide), 0.0),
+    wide_parameters=(broad / narrow, 3.0),
+    control_one_space=(one[1].mean(), 0.95),
+    control_gain_eight_spaces=(one[8].mean() - one[1].mean(), -0.1, 0.02),
+)
 # %% mystnb={"figure": {"caption": "AUC for one to eight spaces with the same number of parameters, a dot for each seed, a line through the means. Left: two behaviors have to be combined, and several spaces help; the dashed line is what color or kind alone can reach. Right: the control, where one behavior holds everything, and several spaces help nothing.", "name": "fig-spaces"}, "image": {"alt": "Two panels with the number of spaces on the horizontal axis and AUC on the vertical axis. Left, one space lies clearly below two, four and eight spaces, which lie close together near the top, all above a dashed line at three quarters. Right, one space and eight spaces both lie at the top."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
-for ax, table, title in ((axes[0], two, "two behaviors"), (axes[1], one, "one behavior (control)")):
+for ax, table, title in (
+    (axes[0], two, "two behaviors"),
+    (axes[1], one, "one behavior (control)"),
+):
     x = np.log2(table.columns.to_numpy(float))
     ax.plot(x, table.mean(), color=INK)
     for _, row in table.iterrows():
         ax.plot(x, row, "o", color=INK, alpha=0.45, markersize=6, markeredgewidth=0)
-    ax.set(title=title, xlabel="semantic spaces K", xticks=range(4), xticklabels=[1, 2, 4, 8], xlim=(-0.3, 3.3))
+    ax.set(
+        title=title,
+        xlabel="semantic spaces K",
+        xticks=range(4),
+        xticklabels=[1, 2, 4, 8],
+        xlim=(-0.3, 3.3),
+    )
 axes[0].axhline(0.75, color=INK, linestyle="--", linewidth=1)
 axes[0].text(3.3, 0.745, "color or kind alone", ha="right", va="top", fontsize=9)
 _ = axes[0].set(ylabel="AUC", ylim=(0.68, 1.02))
 
 # %% [markdown]
-# On the left of {numref}`fig-spaces` one space reaches {glue:text}`ch4_auc_one_space:.3f`, two reach
-# {glue:text}`ch4_auc_two_spaces:.3f`, a gain of {glue:text}`ch4_gain_two_spaces:.3f` at the same number of parameters. Four
-# ({glue:text}`ch4_auc_four_spaces:.3f`) and eight ({glue:text}`ch4_auc_eight_spaces:.3f`) add little: the task has two
-# semantics. Is one space merely too small? Twice as wide, with {glue:text}`ch4_wide_parameters:.1f` times the parameters, it
-# reaches {glue:text}`ch4_auc_one_space_wide:.3f`, {glue:text}`ch4_wide_behind_two_spaces:.3f` less than two narrow spaces.
+# On the left of {numref}`fig-spaces` one space reaches {glue:text}`auc_one_space:.3f`, two reach
+# {glue:text}`auc_two_spaces:.3f`, a gain of {glue:text}`gain_two_spaces:.3f` at the same number of parameters. Four
+# ({glue:text}`auc_four_spaces:.3f`) and eight ({glue:text}`auc_eight_spaces:.3f`) add little: the task has two
+# semantics. Is one space merely too small? Twice as wide, with {glue:text}`wide_parameters:.1f` times the parameters, it
+# reaches {glue:text}`auc_one_space_wide:.3f`, {glue:text}`wide_behind_two_spaces:.3f` less than two narrow spaces.
 #
 # Is one space then at the mercy of its single mean? Not entirely. A scorer that sees color or kind alone wins against one of the two wrong offers
 # and ties with the other: three quarters. One space gets above that, since the layer after the mean is not linear and can
 # bend a compromise into something useful. It compensates in part, as a skeptic would have guessed.
 #
-# The control on the right came out as it should have: with one behavior to match, one space reaches {glue:text}`ch4_control_one_space:.3f`,
-# and eight change that by {glue:text}`ch4_control_gain_eight_spaces:+.3f`. Several spaces are no free lunch and no magic. They help where
+# The control on the right came out as it should have: with one behavior to match, one space reaches {glue:text}`control_one_space:.3f`,
+# and eight change that by {glue:text}`control_gain_eight_spaces:+.3f`. Several spaces are no free lunch and no magic. They help where
 # *different behaviors matter in different respects*. Whether a marketplace is like that is a question for data, not for algebra.
 #
 # ## What we learned
@@ -406,7 +498,9 @@ check.projection.project(project)
 
 # %%
 def project(groups, maps):
-    parts = [(u @ maps[name][0].T + maps[name][1]).relu() for name, u in groups.items()]  # each [n_i, d]
+    parts = [
+        (u @ maps[name][0].T + maps[name][1]).relu() for name, u in groups.items()
+    ]  # each [n_i, d]
     return torch.cat(parts, dim=0)
 
 

@@ -68,7 +68,15 @@ from experiments.tasks import TaskWeights, remix, turns, without_conflicts
 
 # %%
 users = 1_000 if profile == "fast" else 6_000
-small = {"items": 150, "queries": 80, "coupons": 60, "behaviors": 24, "categories": 12, "brands": 20, "shops": 15}
+small = {
+    "items": 150,
+    "queries": 80,
+    "coupons": 60,
+    "behaviors": 24,
+    "categories": 12,
+    "brands": 20,
+    "shops": 15,
+}
 market = simulate(MarketplaceConfig(users=users, seed=seed, **small))
 log, truth = market.log, market.truth
 listed = pd.DataFrame([vars(mode) for mode in modes(log.schema)]).set_index("name")
@@ -97,14 +105,17 @@ rooms["room"] = rooms["all groups"] - rooms["its own group"]
 rooms.round(3)
 
 # %% tags=["hide-input"]
-for g in groups:
-    claim(f"ch8_room_{g}", float(rooms.loc[g, "room"]), low=0.02, high=0.2)
-largest = claim("ch8_largest_room", str(rooms["room"].idxmax()))
+largest = str(rooms["room"].idxmax())
 assert largest == "coupon"
 
+# %% tags=["remove-cell"]
+for g in groups:
+    claim(f"room_{g}", rooms.loc[g, "room"], low=0.02, high=0.2)
+claim(largest_room=largest)
+
 # %% [markdown]
-# Reading all groups can lift the AUC of items by at most {glue:text}`ch8_room_item:.3f`, of queries by
-# {glue:text}`ch8_room_query:.3f`, of coupons by {glue:text}`ch8_room_coupon:.3f`. The smallest group has most to gain:
+# Reading all groups can lift the AUC of items by at most {glue:text}`room_item:.3f`, of queries by
+# {glue:text}`room_query:.3f`, of coupons by {glue:text}`room_coupon:.3f`. The smallest group has most to gain:
 # there are few coupons in a history, and what leads to a coupon is often something else, an item of the same shop. So
 # *all2one* has room on this log. That a trained model finds it is another matter: the longer history is also a larger
 # haystack.
@@ -121,10 +132,14 @@ assert largest == "coupon"
 histories, parts = prepare(log, "validated")
 counts = {g: len(parts.train[g]) for g in groups}
 size = 64
-plan = [g for g in groups for _ in range(-(-counts[g] // size))]  # one entry a batch: its task
+plan = [
+    g for g in groups for _ in range(-(-counts[g] // size))
+]  # one entry a batch: its task
 order = torch.randperm(len(plan), generator=torch.Generator().manual_seed(seed))
 shuffled = [plan[i] for i in order]
-pd.Series(counts, name="samples").to_frame().assign(batches=[plan.count(g) for g in groups])
+pd.Series(counts, name="samples").to_frame().assign(
+    batches=[plan.count(g) for g in groups]
+)
 
 # %% [markdown]
 # `batches` of the library does the same, and hands out the histories along with it. A batch holds one task, for its
@@ -133,7 +148,9 @@ pd.Series(counts, name="samples").to_frame().assign(batches=[plan.count(g) for g
 # %%
 samplers = {g: NegativeSampler(histories, g) for g in groups}
 draw = torch.Generator().manual_seed(seed)
-candidates = {g: draw_candidates(parts.train[g], samplers[g], 4, draw) for g in groups}
+candidates = {
+    g: draw_candidates(parts.train[g], samplers[g], 4, draw) for g in groups
+}
 made = list(batches(histories, parts.train, candidates, size, generator=draw))
 assert sorted(name for name, _, _ in made) == sorted(shuffled)
 assert all(batch.candidates.group == name for name, _, batch in made)
@@ -143,13 +160,22 @@ assert sum(len(index) for _, index, _ in made) == sum(counts.values())
 fig, ax = plt.subplots(figsize=(8, 2.6))
 uniform = remix(parts.train, "uniform", torch.Generator().manual_seed(seed))
 even = [g for g in groups for _ in range(-(-len(uniform[g]) // size))]
-even = [even[i] for i in torch.randperm(len(even), generator=torch.Generator().manual_seed(seed))]
+even = [
+    even[i]
+    for i in torch.randperm(len(even), generator=torch.Generator().manual_seed(seed))
+]
 joint = turns({g: plan.count(g) for g in groups})
 for y, row in ((2, [[g] for g in shuffled]), (1, [[g] for g in even]), (0, joint)):
     for step, tasks in enumerate(row[:60]):
         for g in tasks:
             place = groups.index(g) if len(row) == len(joint) else 1
-            ax.plot(step, y + 0.22 * (1 - place), "s", markersize=4.6, color=group_color(g))
+            ax.plot(
+                step,
+                y + 0.22 * (1 - place),
+                "s",
+                markersize=4.6,
+                color=group_color(g),
+            )
 for x, g in zip((16, 26, 36), groups, strict=True):
     ax.text(x, 2.5, g, color=group_color(g), ha="center")
 ax.set_yticks([2, 1, 0], ["shuffled", "uniform", "joint"])
@@ -170,12 +196,22 @@ def train(mode, epochs, seed):
     histories, parts = prepare(log, "validated", mode.targets)
     torch.manual_seed(seed)
     config = ATRankConfig(embedding_size=16, hidden=32, spaces=4, id_dropout=0.3)
-    model = speed_up(ATRank(log.schema, histories.vocabularies, config, mode.histories))
+    model = speed_up(
+        ATRank(log.schema, histories.vocabularies, config, mode.histories)
+    )
     recipe = Recipe(
-        loss="pairwise", negatives=4, batch_size=64, learning_rate=5e-3, average=0.99, epochs=epochs, patience=4
+        loss="pairwise",
+        negatives=4,
+        batch_size=64,
+        learning_rate=5e-3,
+        average=0.99,
+        epochs=epochs,
+        patience=4,
     )
     fit(model, histories, parts, recipe, seed=seed, progress=False)
-    return evaluate(model, histories, {"coupon": parts.test["coupon"]}, negatives=20).average_user_auc
+    return evaluate(
+        model, histories, {"coupon": parts.test["coupon"]}, negatives=20
+    ).average_user_auc
 
 
 by_name = {mode.name: mode for mode in modes(log.schema)}
@@ -192,15 +228,19 @@ first.round(3)
 
 # %% tags=["hide-input"]
 mean = first.mean()
-claim("ch8_first_one", float(mean["coupon2coupon"]), low=0.65, high=0.78)
-claim("ch8_first_all", float(mean["all2coupon"]), low=0.7, high=0.84)
-claim("ch8_first_all2all", float(mean["all2all"]), low=0.7, high=0.84)
-_ = claim("ch8_first_gain", float(mean["all2coupon"] - mean["coupon2coupon"]), low=0.015)
+
+# %% tags=["remove-cell"]
+claim(
+    first_one=(mean["coupon2coupon"], 0.65, 0.78),
+    first_all=(mean["all2coupon"], 0.7, 0.84),
+    first_all2all=(mean["all2all"], 0.7, 0.84),
+    first_gain=(mean["all2coupon"] - mean["coupon2coupon"], 0.015),
+)
 
 # %% [markdown]
-# *all2coupon* gets {glue:text}`ch8_first_all:.3f` where *coupon2coupon* gets {glue:text}`ch8_first_one:.3f`, a gain of
-# {glue:text}`ch8_first_gain:.3f`. And *all2all*, which had to learn two other tasks besides, gets
-# {glue:text}`ch8_first_all2all:.3f`: only about one in six of its steps is about coupons.
+# *all2coupon* gets {glue:text}`first_all:.3f` where *coupon2coupon* gets {glue:text}`first_one:.3f`, a gain of
+# {glue:text}`first_gain:.3f`. And *all2all*, which had to learn two other tasks besides, gets
+# {glue:text}`first_all2all:.3f`: only about one in six of its steps is about coupons.
 #
 # ## Table 5, on the simulated marketplace
 #
@@ -214,7 +254,11 @@ simulated = read_table(recorded("table5/simulated_marketplace"))
 table = table5(simulated)
 paper_rows = [row for row in PAPER_TABLE_5 if (row, "item") in table.index]
 shown = table.loc[paper_rows].drop(columns="users").round(3)
-shown.insert(1, "paper", [PAPER_TABLE_5[row][groups.index(target)] for row, target in shown.index])
+shown.insert(
+    1,
+    "paper",
+    [PAPER_TABLE_5[row][groups.index(target)] for row, target in shown.index],
+)
 again = simulate(MarketplaceConfig(users=2_000, seed=0))  # the log of the records
 assert again.log.fingerprint() == simulated["all2one", "item"][0]["data_fingerprint"]
 own_best = {g: again.truth.auc(again.log, g, use_groups=[g]) for g in groups}
@@ -225,39 +269,53 @@ fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), sharey=True)
 for ax, g in zip(axes, groups, strict=True):
     for y, row in enumerate(reversed(paper_rows)):
         aucs = [run["average_user_auc"] for run in simulated[row, g]]
-        ax.plot(aucs, [y] * len(aucs), "o", color=group_color(g), markersize=4, alpha=0.6)
+        ax.plot(
+            aucs, [y] * len(aucs), "o", color=group_color(g), markersize=4, alpha=0.6
+        )
         ax.plot([np.mean(aucs)] * 2, [y - 0.3, y + 0.3], color=group_color(g))
-    ax.axvline(simulated["one2one", g][0]["best_auc"], color=INK, linestyle="--", linewidth=1)
+    ax.axvline(
+        simulated["one2one", g][0]["best_auc"],
+        color=INK,
+        linestyle="--",
+        linewidth=1,
+    )
     ax.axvline(own_best[g], color=INK, linestyle=":", linewidth=1)
     ax.set(title=g, xlabel="AUC")
 _ = axes[0].set_yticks(range(len(paper_rows)), list(reversed(paper_rows)))
 
 # %% tags=["hide-input"]
-for g in groups:
-    claim(f"ch8_gain_{g}", float(table.loc[("all2one", g), "gain"]), low=0.005)
-    claim(f"ch8_gain_{g}_low", float(table.loc[("all2one", g), "low"]), low=0.0)
-    claim(f"ch8_missing_{g}", float(table.loc[("all2one", g), "missing"]), low=0.0, high=0.15)
-    claim(f"ch8_all2all_{g}", float(table.loc[("all2all", g), "AUC"] - table.loc[("all2one", g), "AUC"]))
-claim("ch8_seeds", int(table.loc["all2one", "seeds"].min()), low=3)
-claim("ch8_users", int(table.loc["all2one", "users"].max()))
 best_one = table.loc["one2one", "missing"].mean()
-_ = claim("ch8_missing_one2one", float(best_one), low=0.0, high=0.3)
+
+# %% tags=["remove-cell"]
+for g in groups:
+    claim(f"gain_{g}", table.loc[("all2one", g), "gain"], low=0.005)
+    claim(f"gain_{g}_low", table.loc[("all2one", g), "low"], low=0.0)
+    claim(f"missing_{g}", table.loc[("all2one", g), "missing"], low=0.0, high=0.15)
+    claim(
+        f"all2all_{g}",
+        table.loc[("all2all", g), "AUC"] - table.loc[("all2one", g), "AUC"],
+    )
+claim(
+    seeds=(int(table.loc["all2one", "seeds"].min()), 3),
+    users=int(table.loc["all2one", "users"].max()),
+    missing_one2one=(best_one, 0.0, 0.3),
+)
 
 # %% [markdown]
-# On the {glue:text}`ch8_users:,` users of this log, *all2one* beats *one2one* for every task: by
-# {glue:text}`ch8_gain_item:.3f` for items, {glue:text}`ch8_gain_query:.3f` for queries,
-# {glue:text}`ch8_gain_coupon:.3f` for coupons. The lower ends of the intervals, {glue:text}`ch8_gain_item_low:.3f`,
-# {glue:text}`ch8_gain_query_low:.3f` and {glue:text}`ch8_gain_coupon_low:.3f`, are all above zero. Coupons gain most,
+# On the {glue:text}`users:,` users of this log, *all2one* beats *one2one* for every task: by
+# {glue:text}`gain_item:.3f` for items, {glue:text}`gain_query:.3f` for queries,
+# {glue:text}`gain_coupon:.3f` for coupons. The lower ends of the intervals, {glue:text}`gain_item_low:.3f`,
+# {glue:text}`gain_query_low:.3f` and {glue:text}`gain_coupon_low:.3f`, are all above zero. Coupons gain most,
 # as the *room* said, and *all2one* gets beyond what any model can reach that reads one group alone (the dotted lines)
 # for queries and coupons. In the paper's table the gains have the same sign and are smaller.
 #
-# *all2all* is {glue:text}`ch8_all2all_item:+.3f`, {glue:text}`ch8_all2all_query:+.3f` and
-# {glue:text}`ch8_all2all_coupon:+.3f` from *all2one*. In the paper, all three differences are a little below zero. One
+# *all2all* is {glue:text}`all2all_item:+.3f`, {glue:text}`all2all_query:+.3f` and
+# {glue:text}`all2all_coupon:+.3f` from *all2one*. In the paper, all three differences are a little below zero. One
 # model in place of three is a third of the work to serve; and on this log, which is small, its shared parts learn from
 # the samples of all tasks. The smallest task pays for it: the epoch that is kept is the best for the mean of the tasks.
 #
-# No mode is at the optimum: *all2one* misses {glue:text}`ch8_missing_item:.3f`, {glue:text}`ch8_missing_query:.3f` and
-# {glue:text}`ch8_missing_coupon:.3f`, *one2one* {glue:text}`ch8_missing_one2one:.3f` on average. The log is small, and
+# No mode is at the optimum: *all2one* misses {glue:text}`missing_item:.3f`, {glue:text}`missing_query:.3f` and
+# {glue:text}`missing_coupon:.3f`, *one2one* {glue:text}`missing_one2one:.3f` on average. The log is small, and
 # training stopped after eight epochs in all modes, while the validation AUC still rose.
 #
 # ## The control: no influence, no gain
@@ -269,9 +327,15 @@ _ = claim("ch8_missing_one2one", float(best_one), low=0.0, high=0.3)
 # %% tags=["hide-input"]
 controls = {}
 for factor in ("0", "0.3", "1", "3"):
-    name = "simulated_marketplace" + ("" if factor == "1" else f"_cross_influence_{factor.replace('.', '_')}")
-    controls[float(factor)] = table5(read_table(recorded(f"table5/{name}"))).loc["all2one"]
-gains = pd.concat(controls, names=["cross influence"])[["gain", "low", "high", "seeds"]]
+    name = "simulated_marketplace" + (
+        "" if factor == "1" else f"_cross_influence_{factor.replace('.', '_')}"
+    )
+    controls[float(factor)] = table5(read_table(recorded(f"table5/{name}"))).loc[
+        "all2one"
+    ]
+gains = pd.concat(controls, names=["cross influence"])[
+    ["gain", "low", "high", "seeds"]
+]
 gains.round(3)
 
 # %% mystnb={"figure": {"caption": "What all2one gains over one2one, for planted influence between groups that is switched off, weakened, left as it is and tripled. Bars are 95 % intervals over users. Without influence the intervals hold zero: there is nothing to gain.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
@@ -280,25 +344,34 @@ factors = sorted(controls)
 for offset, g in zip((-0.06, 0.0, 0.06), groups, strict=True):
     line = gains.xs(g, level="target").loc[factors]
     x = np.arange(len(factors)) + offset
-    ax.errorbar(x, line["gain"], [line["gain"] - line["low"], line["high"] - line["gain"]], color=group_color(g))
+    ax.errorbar(
+        x,
+        line["gain"],
+        [line["gain"] - line["low"], line["high"] - line["gain"]],
+        color=group_color(g),
+    )
     direct_label(ax, x[-1] + 0.05, line["gain"].iloc[-1], g, group_color(g))
 ax.axhline(0, color=INK, linewidth=1)
 ax.set_xticks(range(len(factors)), [f"{f:g}" for f in factors])
-_ = ax.set(xlabel="cross influence", ylabel="gain of all2one", xlim=(-0.3, len(factors) - 0.3))
+_ = ax.set(
+    xlabel="cross influence",
+    ylabel="gain of all2one",
+    xlim=(-0.3, len(factors) - 0.3),
+)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 off = gains.xs(0.0, level="cross influence")
 for g in groups:
-    claim(f"ch8_off_{g}", float(off.loc[g, "gain"]), low=-0.02, high=0.02)
+    claim(f"off_{g}", off.loc[g, "gain"], low=-0.02, high=0.02)
     assert off.loc[g, "low"] < 0 < off.loc[g, "high"]
     line = gains.xs(g, level="target").loc[factors, "gain"]
-    _ = claim(f"ch8_growth_{g}", float(line.iloc[-1] - line.iloc[0]), low=0.02)
+    claim(f"growth_{g}", line.iloc[-1] - line.iloc[0], low=0.02)
 
 # %% [markdown]
-# With the influence switched off, reading everything changes the AUC by {glue:text}`ch8_off_item:+.3f` for items,
-# {glue:text}`ch8_off_query:+.3f` for queries and {glue:text}`ch8_off_coupon:+.3f` for coupons, and all three intervals
-# hold zero: no gain. From no influence to a tripled one, the gain grows by {glue:text}`ch8_growth_item:.3f`,
-# {glue:text}`ch8_growth_query:.3f` and {glue:text}`ch8_growth_coupon:.3f`. So it is what the groups say about each other
+# With the influence switched off, reading everything changes the AUC by {glue:text}`off_item:+.3f` for items,
+# {glue:text}`off_query:+.3f` for queries and {glue:text}`off_coupon:+.3f` for coupons, and all three intervals
+# hold zero: no gain. From no influence to a tripled one, the gain grows by {glue:text}`growth_item:.3f`,
+# {glue:text}`growth_query:.3f` and {glue:text}`growth_coupon:.3f`. So it is what the groups say about each other
 # that *all2one* finds, not a longer history as such.
 #
 # ## Beyond the shuffle
@@ -317,11 +390,15 @@ for g in groups:
 # is at $e^{-s_t} = 1 / (2 L_t)$; let us check.
 
 # %%
-weights = TaskWeights({name: len(samples) for name, samples in parts.train.items()}, "uncertainty")
+weights = TaskWeights(
+    {name: len(samples) for name, samples in parts.train.items()}, "uncertainty"
+)
 optimizer = torch.optim.SGD(weights.parameters(), lr=0.5)
 for _ in range(200):
     optimizer.zero_grad()
-    (weights("item", torch.tensor(0.25)) + weights("coupon", torch.tensor(1.0))).backward()
+    (
+        weights("item", torch.tensor(0.25)) + weights("coupon", torch.tensor(1.0))
+    ).backward()
     optimizer.step()
 learned = weights.now()
 assert abs(learned["item"] - 1 / (2 * 0.25)) < 1e-3
@@ -343,7 +420,9 @@ coupons, items = torch.tensor([1.0, 1.0]), torch.tensor([-1.0, 0.5])
 assert coupons @ items < 0  # a step for one is a step back for the other
 freed = coupons - (coupons @ items) / (items @ items) * items
 other = items - (items @ coupons) / (coupons @ coupons) * coupons
-total, conflicts = without_conflicts([coupons, items], torch.Generator().manual_seed(seed))
+total, conflicts = without_conflicts(
+    [coupons, items], torch.Generator().manual_seed(seed)
+)
 torch.testing.assert_close(total, freed + other)
 assert (freed @ items).abs() < 1e-6
 assert conflicts == 1
@@ -357,7 +436,14 @@ for vector, color, style in (
     (other, group_color("item"), "--"),
     (total, INK, "-"),
 ):
-    arrow = {"arrowstyle": "-|>", "color": color, "linestyle": style, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
+    arrow = {
+        "arrowstyle": "-|>",
+        "color": color,
+        "linestyle": style,
+        "linewidth": 1.8,
+        "shrinkA": 0,
+        "shrinkB": 0,
+    }
     ax.annotate("", tuple(vector.tolist()), (0, 0), arrowprops=arrow)
 direct_label(ax, 1.0, 1.0, "coupons", group_color("coupon"))
 ax.text(-1.0, 0.55, "items", color=group_color("item"), ha="center", va="bottom")
@@ -371,55 +457,83 @@ _ = ax.set(xlim=(-1.4, 1.7), ylim=(-0.3, 2.4))
 # settings of the table above.
 
 # %% tags=["hide-input"]
-paper_reading = [row for row in dict.fromkeys(row for row, _ in simulated) if not row.endswith("-raw")]
+paper_reading = [
+    row
+    for row in dict.fromkeys(row for row, _ in simulated)
+    if not row.endswith("-raw")
+]
 variants = [row for row in paper_reading if row.startswith("all2all")]
-against = {row: {g: table.loc[(row, g), "AUC"] - table.loc[("all2one", g), "AUC"] for g in groups} for row in variants}
+against = {
+    row: {
+        g: table.loc[(row, g), "AUC"] - table.loc[("all2one", g), "AUC"]
+        for g in groups
+    }
+    for row in variants
+}
 gap = pd.DataFrame(against).T
 gap["mean"] = gap.mean(axis=1)
-by_seed = {row: np.array([[run["average_user_auc"] for run in simulated[row, g]] for g in groups]) for row in variants}
+by_seed = {
+    row: np.array(
+        [[run["average_user_auc"] for run in simulated[row, g]] for g in groups]
+    )
+    for row in variants
+}
 gap["sd of the mean"] = [
-    by_seed[row].mean(axis=0).std(ddof=1) if by_seed[row].shape[1] > 1 else np.nan for row in variants
+    by_seed[row].mean(axis=0).std(ddof=1) if by_seed[row].shape[1] > 1 else np.nan
+    for row in variants
 ]
 gap["seeds"] = [len(simulated[row, groups[0]]) for row in variants]
 gap.index.name = "AUC minus all2one"
 gap.sort_values("mean", ascending=False).round(4)
 
 # %% tags=["hide-input"]
-claim("ch8_variant_best", str(gap["mean"].idxmax()))
-claim("ch8_variant_best_gap", float(gap["mean"].max()), low=-0.005)
-claim("ch8_variant_plain_gap", float(gap.loc["all2all", "mean"]), low=-0.03, high=0.05)
-claim("ch8_variant_plain_sd", float(gap.loc["all2all", "sd of the mean"]), low=0.0, high=0.02)
-claim("ch8_variant_worst", str(gap["mean"].idxmin()))
-claim("ch8_variant_worst_gap", float(gap["mean"].min()), low=-0.1)
-claim("ch8_variant_joint", float(gap.loc["all2all-joint", "mean"] - gap.loc["all2all", "mean"]), low=-0.02, high=0.03)
 pcgrad = gap.loc["all2all-pcgrad", "mean"] - gap.loc["all2all-joint", "mean"]
-claim("ch8_variant_pcgrad", float(pcgrad), low=-0.01, high=0.01)
 pairs = len(groups) * (len(groups) - 1) // 2
 conflict = [
-    epoch["conflicts"] / epoch["steps"] for run in simulated["all2all-pcgrad", "item"] for epoch in run["epochs"]
+    epoch["conflicts"] / epoch["steps"]
+    for run in simulated["all2all-pcgrad", "item"]
+    for epoch in run["epochs"]
 ]
-claim("ch8_conflicts", float(np.mean(conflict)), low=0.0, high=pairs)
-claim("ch8_pairs", pairs)
-cost = pd.DataFrame(read_record(recorded("speed") / "multitask.json")["rows"]).set_index("steps")["ratio"]
-claim("ch8_cost_shuffled", float(cost["shuffled"]), low=0.5, high=1.15)
+cost = pd.DataFrame(
+    read_record(recorded("speed") / "multitask.json")["rows"]
+).set_index("steps")["ratio"]
 assert (gap["coupon"] < 0).all()
-_ = claim("ch8_cost_pcgrad", float(cost["pcgrad"]), low=0.5, high=3.0)
+
+# %% tags=["remove-cell"]
+claim(
+    variant_best=gap["mean"].idxmax(),
+    variant_best_gap=(gap["mean"].max(), -0.005),
+    variant_plain_gap=(gap.loc["all2all", "mean"], -0.03, 0.05),
+    variant_plain_sd=(gap.loc["all2all", "sd of the mean"], 0.0, 0.02),
+    variant_worst=gap["mean"].idxmin(),
+    variant_worst_gap=(gap["mean"].min(), -0.1),
+    variant_joint=(
+        gap.loc["all2all-joint", "mean"] - gap.loc["all2all", "mean"],
+        -0.02,
+        0.03,
+    ),
+    variant_pcgrad=(pcgrad, -0.01, 0.01),
+    conflicts=(np.mean(conflict), 0.0, pairs),
+    pairs=pairs,
+    cost_shuffled=(cost["shuffled"], 0.5, 1.15),
+    cost_pcgrad=(cost["pcgrad"], 0.5, 3.0),
+)
 
 # %% [markdown]
-# The plain shuffle is {glue:text}`ch8_variant_plain_gap:+.4f` from *all2one*, on average over the tasks, with a standard
-# deviation over seeds of {glue:text}`ch8_variant_plain_sd:.4f`: there is no gap to close here. The best variant is
-# {glue:text}`ch8_variant_best` with {glue:text}`ch8_variant_best_gap:+.4f`, the worst {glue:text}`ch8_variant_worst` with
-# {glue:text}`ch8_variant_worst_gap:+.4f`: what weights give to the small tasks, the largest loses.
+# The plain shuffle is {glue:text}`variant_plain_gap:+.4f` from *all2one*, on average over the tasks, with a standard
+# deviation over seeds of {glue:text}`variant_plain_sd:.4f`: there is no gap to close here. The best variant is
+# {glue:text}`variant_best` with {glue:text}`variant_best_gap:+.4f`, the worst {glue:text}`variant_worst` with
+# {glue:text}`variant_worst_gap:+.4f`: what weights give to the small tasks, the largest loses.
 #
-# Joint steps change the mean by {glue:text}`ch8_variant_joint:+.4f`, though an epoch has fewer of them; the spread over
-# seeds is as large. PCGrad on top of them changes it by {glue:text}`ch8_variant_pcgrad:+.4f`. Gradients in conflict are
-# no rare event, there are {glue:text}`ch8_conflicts:.2f` such pairs in a step, of {glue:text}`ch8_pairs`; but these tasks
+# Joint steps change the mean by {glue:text}`variant_joint:+.4f`, though an epoch has fewer of them; the spread over
+# seeds is as large. PCGrad on top of them changes it by {glue:text}`variant_pcgrad:+.4f`. Gradients in conflict are
+# no rare event, there are {glue:text}`conflicts:.2f` such pairs in a step, of {glue:text}`pairs`; but these tasks
 # share what they share without a quarrel that would be worth a settlement. What is left is the column of coupons: in
 # no variant are they as good as with a model of their own, as long as one epoch is kept for all tasks. A few seeds on
 # one log do not decide it for others. The switches are there to try on yours.
 #
-# Mixing costs no speed: an epoch of *all2all* takes {glue:text}`ch8_cost_shuffled:.2f` times the processor time of the
-# same batches trained task by task. With PCGrad it is {glue:text}`ch8_cost_pcgrad:.2f` times: more work in a step, and
+# Mixing costs no speed: an epoch of *all2all* takes {glue:text}`cost_shuffled:.2f` times the processor time of the
+# same batches trained task by task. With PCGrad it is {glue:text}`cost_pcgrad:.2f` times: more work in a step, and
 # fewer steps (`benchmarks/multitask.py`).
 #
 # ## What sharing and time are worth
@@ -434,20 +548,27 @@ for row, what in (
     ("all2one-one-time-scale", "one time scale for all groups"),
     ("all2one-no-time", "no time"),
 ):
-    pieces[what] = {g: table.loc[(row, g), "AUC"] - table.loc[("all2one", g), "AUC"] for g in groups}
+    pieces[what] = {
+        g: table.loc[(row, g), "AUC"] - table.loc[("all2one", g), "AUC"]
+        for g in groups
+    }
     pieces[what]["seeds"] = len(simulated[row, groups[0]])
 pieces = pd.DataFrame(pieces).T.astype({"seeds": int})
 pieces.round(4)
 
 # %% tags=["hide-input"]
 average = pieces[groups].mean(axis=1)
-claim("ch8_unshared", float(average["no embedding is shared"]), low=-0.015, high=0.015)
-claim("ch8_one_scale", float(average["one time scale for all groups"]), low=-0.1, high=0.03)
-_ = claim("ch8_no_time", float(average["no time"]), low=-0.2, high=0.0)
+
+# %% tags=["remove-cell"]
+claim(
+    unshared=(average["no embedding is shared"], -0.015, 0.015),
+    one_scale=(average["one time scale for all groups"], -0.1, 0.03),
+    no_time=(average["no time"], -0.2, 0.0),
+)
 
 # %% [markdown]
-# Averaged over the targets: without sharing {glue:text}`ch8_unshared:+.3f`, with one time scale
-# {glue:text}`ch8_one_scale:+.3f`, without time {glue:text}`ch8_no_time:+.3f`. *When* something happened is worth a lot.
+# Averaged over the targets: without sharing {glue:text}`unshared:+.3f`, with one time scale
+# {glue:text}`one_scale:+.3f`, without time {glue:text}`no_time:+.3f`. *When* something happened is worth a lot.
 # In which unit time is cut into buckets is not: buckets that double cover hours as well as weeks. And sharing, which
 # the paper recommends, makes no difference here. Items and coupons have the shop in common, and perhaps each group has
 # enough behaviors for every shop to learn it alone. Sharing saves data, and should pay where data are missing.
@@ -463,68 +584,87 @@ _ = claim("ch8_no_time", float(average["no time"]), low=-0.2, high=0.0)
 # %% tags=["hide-input"]
 journey = read_table(recorded("table5/the_complete_journey"))
 real = table5(journey)
-later = ("all2one-one-time-scale", "one2one-raw", "all2one-raw", "all2all-raw")  # one scale: it has no other anyway
-real[~real.index.get_level_values("row").isin(later)].drop(columns="missing").round(3)
+later = (
+    "all2one-one-time-scale",
+    "one2one-raw",
+    "all2one-raw",
+    "all2all-raw",
+)  # one scale: it has no other anyway
+real[~real.index.get_level_values("row").isin(later)].drop(columns="missing").round(
+    3
+)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 real_auc = real["AUC"]
 for g in ("product", "coupon", "campaign"):
-    claim(f"ch8_real_{g}", float(real.loc[("all2one", g), "gain"]), low=-0.08, high=0.05)
-    claim(f"ch8_real_{g}_low", float(real.loc[("all2one", g), "low"]), low=-0.1, high=0.03)
-    claim(f"ch8_real_{g}_high", float(real.loc[("all2one", g), "high"]), low=-0.07, high=0.1)
-    claim(f"ch8_real_{g}_all", float(real_auc["all2all", g] - real_auc["one2one", g]), low=-0.4, high=0.1)
+    claim(f"real_{g}", real.loc[("all2one", g), "gain"], low=-0.08, high=0.05)
+    claim(f"real_{g}_low", real.loc[("all2one", g), "low"], low=-0.1, high=0.03)
+    claim(f"real_{g}_high", real.loc[("all2one", g), "high"], low=-0.07, high=0.1)
+    claim(
+        f"real_{g}_all",
+        real_auc["all2all", g] - real_auc["one2one", g],
+        low=-0.4,
+        high=0.1,
+    )
     for end in ("gain", "low", "high"):
-        claim(f"ch8_real_{g}_lstm_{end}", float(real.loc[("bi-lstm", g), end]), low=-0.06, high=0.04)
-claim("ch8_real_campaign_sd", float(real.loc[("all2one", "campaign"), "sd"]), low=0.02, high=0.2)
+        claim(
+            f"real_{g}_lstm_{end}",
+            real.loc[("bi-lstm", g), end],
+            low=-0.06,
+            high=0.04,
+        )
 short = [run["best_epoch"] == 2 for run in journey["all2one", "campaign"]]
-reached = np.array([run["average_user_auc"] for run in journey["all2one", "campaign"]])
-claim("ch8_real_campaign_short", sum(short), low=2, high=2)
-claim("ch8_real_campaign_others", float(reached[~np.array(short)].mean()), low=0.9, high=1.0)
-claim("ch8_real_coupon_users", int(real.loc[("all2one", "coupon"), "users"]))
-claim(
-    "ch8_real_unshared",
-    float(real_auc["all2one-unshared", "coupon"] - real_auc["all2one", "coupon"]),
-    low=-0.1,
-    high=0.05,
-)
-claim(
-    "ch8_real_no_time",
-    float(real_auc["all2one-no-time", "coupon"] - real_auc["all2one", "coupon"]),
-    low=-0.1,
-    high=0.03,
+reached = np.array(
+    [run["average_user_auc"] for run in journey["all2one", "campaign"]]
 )
 mailed, own = journey["all2all", "campaign"][0], journey["one2one", "campaign"][0]
-claim("ch8_real_never", mailed["never_target"], low=0.2, high=0.5)
 assert own["known_never_target"] == 0
 assert mailed["known_never_target"] == mailed["never_target"]
-claim("ch8_real_mailed_one", float(real_auc["one2one", "campaign"]), low=0.85, high=1.0)
-_ = claim("ch8_real_mailed_all", float(real_auc["all2all", "campaign"]), low=0.4, high=0.8)
+claim(
+    real_campaign_sd=(real.loc[("all2one", "campaign"), "sd"], 0.02, 0.2),
+    real_campaign_short=(sum(short), 2, 2),
+    real_campaign_others=(reached[~np.array(short)].mean(), 0.9, 1.0),
+    real_coupon_users=int(real.loc[("all2one", "coupon"), "users"]),
+    real_unshared=(
+        real_auc["all2one-unshared", "coupon"] - real_auc["all2one", "coupon"],
+        -0.1,
+        0.05,
+    ),
+    real_no_time=(
+        real_auc["all2one-no-time", "coupon"] - real_auc["all2one", "coupon"],
+        -0.1,
+        0.03,
+    ),
+    real_never=(mailed["never_target"], 0.2, 0.5),
+    real_mailed_one=(real_auc["one2one", "campaign"], 0.85, 1.0),
+    real_mailed_all=(real_auc["all2all", "campaign"], 0.4, 0.8),
+)
 
 # %% [markdown]
-# *all2one* changes the AUC of products by {glue:text}`ch8_real_product:+.3f` ({glue:text}`ch8_real_product_low:+.3f` to
-# {glue:text}`ch8_real_product_high:+.3f`), of campaigns by {glue:text}`ch8_real_campaign:+.3f`
-# ({glue:text}`ch8_real_campaign_low:+.3f` to {glue:text}`ch8_real_campaign_high:+.3f`), and of coupons, on
-# {glue:text}`ch8_real_coupon_users` households, by {glue:text}`ch8_real_coupon:+.3f`
-# ({glue:text}`ch8_real_coupon_low:+.3f` to {glue:text}`ch8_real_coupon_high:+.3f`). This does not repeat the paper's
+# *all2one* changes the AUC of products by {glue:text}`real_product:+.3f` ({glue:text}`real_product_low:+.3f` to
+# {glue:text}`real_product_high:+.3f`), of campaigns by {glue:text}`real_campaign:+.3f`
+# ({glue:text}`real_campaign_low:+.3f` to {glue:text}`real_campaign_high:+.3f`), and of coupons, on
+# {glue:text}`real_coupon_users` households, by {glue:text}`real_coupon:+.3f`
+# ({glue:text}`real_coupon_low:+.3f` to {glue:text}`real_coupon_high:+.3f`). This does not repeat the paper's
 # result. It need not: nobody knows how much the groups of this log say about each other, and with so few redemptions a
 # longer history is first of all more to be distracted by. And look at "sd" before you believe an interval, which is
-# over users: the five seeds of *all2one* on campaigns spread by {glue:text}`ch8_real_campaign_sd:.3f`, more than the
-# loss. Of the five, {glue:text}`ch8_real_campaign_short` are best after epoch 2, long before the others, which reach
-# {glue:text}`ch8_real_campaign_others:.3f`, about what *one2one* does. For coupons, taking the shared tables apart
-# changes the mean by {glue:text}`ch8_real_unshared:+.3f`, leaving time out by {glue:text}`ch8_real_no_time:+.3f`; the
+# over users: the five seeds of *all2one* on campaigns spread by {glue:text}`real_campaign_sd:.3f`, more than the
+# loss. Of the five, {glue:text}`real_campaign_short` are best after epoch 2, long before the others, which reach
+# {glue:text}`real_campaign_others:.3f`, about what *one2one* does. For coupons, taking the shared tables apart
+# changes the mean by {glue:text}`real_unshared:+.3f`, leaving time out by {glue:text}`real_no_time:+.3f`; the
 # intervals are as wide as that.
 #
 # The competitors read what *one2one* reads, each in its own way, and that matters as much here. Against ATRank's
-# *one2one* the Bi-LSTM has {glue:text}`ch8_real_product_lstm_gain:+.3f` for products
-# ({glue:text}`ch8_real_product_lstm_low:+.3f` to {glue:text}`ch8_real_product_lstm_high:+.3f`),
-# {glue:text}`ch8_real_coupon_lstm_gain:+.3f` for coupons ({glue:text}`ch8_real_coupon_lstm_low:+.3f` to
-# {glue:text}`ch8_real_coupon_lstm_high:+.3f`) and {glue:text}`ch8_real_campaign_lstm_gain:+.3f` for campaigns
-# ({glue:text}`ch8_real_campaign_lstm_low:+.3f` to {glue:text}`ch8_real_campaign_lstm_high:+.3f`): ahead for one task,
+# *one2one* the Bi-LSTM has {glue:text}`real_product_lstm_gain:+.3f` for products
+# ({glue:text}`real_product_lstm_low:+.3f` to {glue:text}`real_product_lstm_high:+.3f`),
+# {glue:text}`real_coupon_lstm_gain:+.3f` for coupons ({glue:text}`real_coupon_lstm_low:+.3f` to
+# {glue:text}`real_coupon_lstm_high:+.3f`) and {glue:text}`real_campaign_lstm_gain:+.3f` for campaigns
+# ({glue:text}`real_campaign_lstm_low:+.3f` to {glue:text}`real_campaign_lstm_high:+.3f`): ahead for one task,
 # behind for another, and no model here is the best reader of everything.
 #
-# One number stands out. *all2all* ranks campaigns with {glue:text}`ch8_real_mailed_all:.3f` where *one2one* has
-# {glue:text}`ch8_real_mailed_one:.3f`. A household's last campaign is often one of the last of the year:
-# {glue:text}`ch8_real_never:.0%` of the tested ones are never a target in training. *one2one* knows none of these: they
+# One number stands out. *all2all* ranks campaigns with {glue:text}`real_mailed_all:.3f` where *one2one* has
+# {glue:text}`real_mailed_one:.3f`. A household's last campaign is often one of the last of the year:
+# {glue:text}`real_never:.0%` of the tested ones are never a target in training. *one2one* knows none of these: they
 # get the embedding of *unknown*, which training has met as a target, thanks to the dropout of ids. *all2all* knows them
 # all, for they stand in the histories of later purchases. They have an embedding that was trained to be read, and never
 # to be ranked. What a model has seen is not the same as what it has learned to answer; with one model for all tasks,
@@ -541,7 +681,12 @@ _ = claim("ch8_real_mailed_all", float(real_auc["all2all", "campaign"]), low=0.4
 logs = {"marketplace": simulated, "Complete Journey": journey}
 kinds = ("one2one", "all2one", "all2all")
 readings = [
-    {"log": name, "target": g, "mode": mode, **difference(runs[f"{mode}-raw", g], runs[mode, g])}
+    {
+        "log": name,
+        "target": g,
+        "mode": mode,
+        **difference(runs[f"{mode}-raw", g], runs[mode, g]),
+    }
     for name, runs in logs.items()
     for g in dict.fromkeys(g for _, g in runs)
     for mode in kinds
@@ -554,7 +699,9 @@ fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
 for ax, (name, runs) in zip(axes, logs.items(), strict=True):
     rows = list(readings.loc[name].index)
     for y, (g, mode) in enumerate(reversed(rows)):
-        after = float(np.mean([run["average_user_auc"] for run in runs[f"{mode}-raw", g]]))
+        after = float(
+            np.mean([run["average_user_auc"] for run in runs[f"{mode}-raw", g]])
+        )
         before = after - float(readings.loc[(name, g, mode), "difference"])
         ax.plot([before, after], [y, y], color=INK, linewidth=1)
         ax.plot(before, y, "o", color=INK, markerfacecolor=PANEL)
@@ -564,38 +711,50 @@ for ax, (name, runs) in zip(axes, logs.items(), strict=True):
 
 # %% tags=["hide-input"]
 here, there = readings.loc["marketplace"], readings.loc["Complete Journey"]
-claim("ch8_raw_least", float(here["difference"].min()), low=0.005)
-claim("ch8_raw_most", float(here["difference"].max()), high=0.08)
 assert (here["low"] > 0).all()
 assert here.xs("all2one", level="mode")["difference"].mean() > gap["mean"].max()
-missed = {row: float(np.mean([table.loc[(row, g), "missing"] for g in groups])) for row in ("all2one", "all2one-raw")}
-claim("ch8_raw_missed_before", missed["all2one"], low=0.03, high=0.15)
-claim("ch8_raw_missed", missed["all2one-raw"], low=0.0, high=0.1)
-claim("ch8_raw_real", len(there))
-claim("ch8_raw_real_up", int((there["low"] > 0).sum()), low=3)
-claim("ch8_raw_real_down", int((there["high"] < 0).sum()), low=1, high=2)
+missed = {
+    row: float(np.mean([table.loc[(row, g), "missing"] for g in groups]))
+    for row in ("all2one", "all2one-raw")
+}
 worse = there["difference"].idxmin()
-claim("ch8_raw_worst", f"{worse[0]}, {worse[1]}")
+
+# %% tags=["remove-cell"]
+claim(
+    raw_least=(here["difference"].min(), 0.005),
+    raw_most=(here["difference"].max(), None, 0.08),
+    raw_missed_before=(missed["all2one"], 0.03, 0.15),
+    raw_missed=(missed["all2one-raw"], 0.0, 0.1),
+    raw_real=len(there),
+    raw_real_up=(int((there["low"] > 0).sum()), 3),
+    raw_real_down=(int((there["high"] < 0).sum()), 1, 2),
+    raw_worst=f"{worse[0]}, {worse[1]}",
+)
 for end in ("difference", "low", "high"):
-    claim(f"ch8_raw_worst_{end}", float(there.loc[worse, end]))
+    claim(f"raw_worst_{end}", there.loc[worse, end])
 
 # %% [markdown]
-# On the marketplace every target gains in every mode, from {glue:text}`ch8_raw_least:.3f` to
-# {glue:text}`ch8_raw_most:.3f` ({numref}`fig-multitask-raw`). No mix, weights, steps or heads of *all2all* gained as much
+# On the marketplace every target gains in every mode, from {glue:text}`raw_least:.3f` to
+# {glue:text}`raw_most:.3f` ({numref}`fig-multitask-raw`). No mix, weights, steps or heads of *all2all* gained as much
 # on *all2one*, averaged over the targets, as *all2one* gains by this. What it misses of the best reachable AUC shrinks
-# from {glue:text}`ch8_raw_missed_before:.3f` to {glue:text}`ch8_raw_missed:.3f`, on average. So a target can read
+# from {glue:text}`raw_missed_before:.3f` to {glue:text}`raw_missed:.3f`, on average. So a target can read
 # behaviors of other kinds as they are, too. A reason may be that equation {eq}`eq-projection` learns a matrix for each
 # kind, and can bring them into the target's space by itself.
 #
-# On the real log {glue:text}`ch8_raw_real_up` of the {glue:text}`ch8_raw_real` pairs gain with an interval above zero,
-# and {glue:text}`ch8_raw_real_down` loses with one below ({glue:text}`ch8_raw_worst`:
-# {glue:text}`ch8_raw_worst_difference:+.3f`, {glue:text}`ch8_raw_worst_low:+.3f` to
-# {glue:text}`ch8_raw_worst_high:+.3f`). Now ask the chapter's question again. What is it worth to read everything, by
+# On the real log {glue:text}`raw_real_up` of the {glue:text}`raw_real` pairs gain with an interval above zero,
+# and {glue:text}`raw_real_down` loses with one below ({glue:text}`raw_worst`:
+# {glue:text}`raw_worst_difference:+.3f`, {glue:text}`raw_worst_low:+.3f` to
+# {glue:text}`raw_worst_high:+.3f`). Now ask the chapter's question again. What is it worth to read everything, by
 # either reading?
 
 # %% tags=["hide-input"]
 worth = [
-    {"log": name, "target": g, "reading": reading, **difference(runs[f"all2one{raw}", g], runs[f"one2one{raw}", g])}
+    {
+        "log": name,
+        "target": g,
+        "reading": reading,
+        **difference(runs[f"all2one{raw}", g], runs[f"one2one{raw}", g]),
+    }
     for name, runs in logs.items()
     for g in dict.fromkeys(g for _, g in runs)
     for reading, raw in (("paper", ""), ("raw", "-raw"))
@@ -603,30 +762,37 @@ worth = [
 worth = pd.DataFrame(worth).set_index(["log", "target", "reading"])
 worth.round(3)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 for g in ("product", "coupon", "campaign"):
     for end in ("difference", "low", "high"):
-        claim(f"ch8_worth_{g}_{end}", float(worth.loc[("Complete Journey", g, "raw"), end]), low=-0.1, high=0.12)
+        claim(
+            f"worth_{g}_{end}",
+            worth.loc[("Complete Journey", g, "raw"), end],
+            low=-0.1,
+            high=0.12,
+        )
 assert worth.loc[("Complete Journey", "coupon", "raw"), "low"] > 0
 assert (worth.loc["marketplace"]["low"] > 0).all()
-claim("ch8_worth_seeds", int(worth.loc["Complete Journey"]["seeds"].min()), low=3)
 of_paper = difference(journey["all2one-raw", "coupon"], journey["one2one", "coupon"])
-claim("ch8_worth_coupon_paper", of_paper["difference"], low=0.0, high=0.1)
-claim("ch8_worth_coupon_paper_low", of_paper["low"], low=0.0)
-claim("ch8_worth_coupon_paper_high", of_paper["high"])
 best = real_auc.unstack("target").idxmax()
 assert (best[["product", "coupon", "campaign"]] == "all2one-raw").all()
+claim(
+    worth_seeds=(int(worth.loc["Complete Journey"]["seeds"].min()), 3),
+    worth_coupon_paper=(of_paper["difference"], 0.0, 0.1),
+    worth_coupon_paper_low=(of_paper["low"], 0.0),
+    worth_coupon_paper_high=of_paper["high"],
+)
 
 # %% [markdown]
 # With the raw reading, reading everything pays on the real log too. Coupons gain
-# {glue:text}`ch8_worth_coupon_difference:+.3f` ({glue:text}`ch8_worth_coupon_low:+.3f` to
-# {glue:text}`ch8_worth_coupon_high:+.3f`) from it, campaigns {glue:text}`ch8_worth_campaign_difference:+.3f`
-# ({glue:text}`ch8_worth_campaign_low:+.3f` to {glue:text}`ch8_worth_campaign_high:+.3f`); for products it is
-# {glue:text}`ch8_worth_product_difference:+.3f` ({glue:text}`ch8_worth_product_low:+.3f` to
-# {glue:text}`ch8_worth_product_high:+.3f`). This *all2one* has the highest mean of all rows for each of the three
+# {glue:text}`worth_coupon_difference:+.3f` ({glue:text}`worth_coupon_low:+.3f` to
+# {glue:text}`worth_coupon_high:+.3f`) from it, campaigns {glue:text}`worth_campaign_difference:+.3f`
+# ({glue:text}`worth_campaign_low:+.3f` to {glue:text}`worth_campaign_high:+.3f`); for products it is
+# {glue:text}`worth_product_difference:+.3f` ({glue:text}`worth_product_low:+.3f` to
+# {glue:text}`worth_product_high:+.3f`). This *all2one* has the highest mean of all rows for each of the three
 # targets, for products and campaigns by little. Against the paper's *one2one* it is
-# {glue:text}`ch8_worth_coupon_paper:+.3f` for coupons ({glue:text}`ch8_worth_coupon_paper_low:+.3f` to
-# {glue:text}`ch8_worth_coupon_paper_high:+.3f`), the kind of gain that the paper's Table 5 shows.
+# {glue:text}`worth_coupon_paper:+.3f` for coupons ({glue:text}`worth_coupon_paper_low:+.3f` to
+# {glue:text}`worth_coupon_paper_high:+.3f`), the kind of gain that the paper's Table 5 shows.
 #
 # So what the tables above said was about a model and a log, not about the log alone. Keep in mind how few households
 # redeem coupons, and that this is one of several comparisons: a second real log would be worth more than more seeds. The
@@ -671,7 +837,9 @@ check.multitask.modes(my_modes)
 def my_modes(groups):
     found = [(f"{g}2{g}", [g], [g]) for g in groups]
     if len(groups) > 1:
-        found += [(f"all2{g}", groups, [g]) for g in groups] + [("all2all", groups, groups)]
+        found += [(f"all2{g}", groups, [g]) for g in groups] + [
+            ("all2all", groups, groups)
+        ]
     return found
 
 
@@ -710,7 +878,9 @@ check.multitask.equal_weights(equal_weights)
 
 # %%
 def equal_weights(counts):
-    return {name: sum(counts.values()) / (len(counts) * n) for name, n in counts.items()}
+    return {
+        name: sum(counts.values()) / (len(counts) * n) for name, n in counts.items()
+    }
 
 
 verdict = check.multitask.equal_weights(equal_weights)
@@ -798,11 +968,11 @@ verdict
 # - **Modes**: *one2one*, *all2one*, *all2all*; $2G + 1$ of them for $G$ groups.
 # - **Room**: the simulator says what reading other groups can be worth, before training.
 # - **Batches of tasks**: shuffled in proportion, uniform, or joint ({numref}`fig-multitask-batches`).
-# - **Table 5**: *all2one* gains {glue:text}`ch8_gain_item:.3f`, {glue:text}`ch8_gain_query:.3f` and
-#   {glue:text}`ch8_gain_coupon:.3f` over *one2one*; nothing when the influence is off ({numref}`fig-multitask-control`).
+# - **Table 5**: *all2one* gains {glue:text}`gain_item:.3f`, {glue:text}`gain_query:.3f` and
+#   {glue:text}`gain_coupon:.3f` over *one2one*; nothing when the influence is off ({numref}`fig-multitask-control`).
 # - **A real log**: no gain with the paper's reading, and campaigns that a model for all tasks has seen but never learned
 #   to rank.
-# - **Behaviors as they are**: `told="raw"` gains {glue:text}`ch8_raw_least:.3f` to {glue:text}`ch8_raw_most:.3f` on the
+# - **Behaviors as they are**: `told="raw"` gains {glue:text}`raw_least:.3f` to {glue:text}`raw_most:.3f` on the
 #   marketplace; on the real log it lets coupons gain from reading everything ({numref}`fig-multitask-raw`).
 # - **Beyond the shuffle**: `task_weights`, `task_mix`, `task_steps` of a `TaskRecipe`, and `task_heads` of the model.
 #

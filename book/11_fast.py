@@ -53,8 +53,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrank_book import check
-from atrank_book.figures import FAINT, INK, direct_label, group_color, model_color, plain_log_ticks, space_color
-from atrank_lib import ATRank, ATRankConfig, Recipe, batches, build_batch, fast, fit, split
+from atrank_book.figures import (
+    FAINT,
+    INK,
+    direct_label,
+    group_color,
+    model_color,
+    plain_log_ticks,
+    space_color,
+)
+from atrank_lib import (
+    ATRank,
+    ATRankConfig,
+    Recipe,
+    batches,
+    build_batch,
+    fast,
+    fit,
+    split,
+)
 from atrank_lib.fast.row_updates import large
 from atrank_lib.samples import history_lengths, prepare
 from atrank_lib.training import Steps
@@ -102,14 +119,24 @@ def flops(n, c, d):
 
 torch.manual_seed(seed)
 config = ATRankConfig(embedding_size=d // 3, hidden=d, spaces=4)
-small = ATRank(market.log.schema, histories.vocabularies, config, histories=["coupon"])
+small = ATRank(
+    market.log.schema, histories.vocabularies, config, histories=["coupon"]
+)
 counted = []
 received = parts.train["coupon"]
 by_length = history_lengths(received, histories, ["coupon"]).argsort()
 for number in by_length[:: len(by_length) // 4]:
-    batch = build_batch(histories, received[number[None]], torch.tensor([[0, 1, 2]]), groups=["coupon"])
+    batch = build_batch(
+        histories,
+        received[number[None]],
+        torch.tensor([[0, 1, 2]]),
+        groups=["coupon"],
+    )
     counter = FlopCounterMode(display=False)
-    with counter, sdpa_kernel(SDPBackend.MATH):  # a fused call would count as nothing
+    with (
+        counter,
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # a fused call would count as nothing
         forward = small(batch).scores.sum()
         once = counter.get_total_flops()
         forward.backward()
@@ -139,7 +166,14 @@ def places(lengths, batch_size):
 
 
 real = int(lengths.sum())
-print("behaviors:", real, "  places as they come:", places(lengths, 2), "  sorted:", places(lengths.sort().values, 2))
+print(
+    "behaviors:",
+    real,
+    "  places as they come:",
+    places(lengths, 2),
+    "  sorted:",
+    places(lengths.sort().values, 2),
+)
 
 # %% [markdown]
 # Sorted by length, nothing is empty. But training wants batches that chance has put together: if all the long histories
@@ -160,22 +194,38 @@ rows = {"item": samples["item"].objects[:, None]}
 def packings(pool):
     """Whose the behaviors of every batch are; cut as training would."""
     shuffle = torch.Generator().manual_seed(seed)
-    return [batch.packing for *_, batch in batches(histories, samples, rows, 256, generator=shuffle, pool=pool)]
+    return [
+        batch.packing
+        for *_, batch in batches(
+            histories, samples, rows, 256, generator=shuffle, pool=pool
+        )
+    ]
 
 
 def empty(packings):
     """The share of places that attention fills with nothing."""
-    return 1 - sum(int(p.lengths.sum()) for p in packings) / sum(p.mask.numel() for p in packings)
+    return 1 - sum(int(p.lengths.sum()) for p in packings) / sum(
+        p.mask.numel() for p in packings
+    )
 
 
 chance, in_pools = packings(1), packings(50)
-claim("ch11_empty_chance", empty(chance), low=0.6, high=0.95)
-claim("ch11_empty_sorted", empty(in_pools), low=0.0, high=0.3)
-print(f"empty: as chance has it {empty(chance):.3f}, sorted in pools {empty(in_pools):.3f}")
+print(
+    f"empty: as chance has it {empty(chance):.3f}, sorted in pools {empty(in_pools):.3f}"
+)
+
+# %% tags=["remove-cell"]
+claim(
+    empty_chance=(empty(chance), 0.6, 0.95),
+    empty_sorted=(empty(in_pools), 0.0, 0.3),
+)
 
 # %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, and one of the same size from a sorted pool. A row is a sample; dark: behaviors, pale: places that are computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Two panels of horizontal bars. In the first, short dark bars stand in a wide pale rectangle, most of which is empty. In the second all bars are about equally long and nothing much is pale."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 3), sharex=True, sharey=True)
-for ax, packing, title in ((axes[0], chance[0], "by chance"), (axes[1], in_pools[0], "sorted pool")):
+for ax, packing, title in (
+    (axes[0], chance[0], "by chance"),
+    (axes[1], in_pools[0], "sorted pool"),
+):
     ax.barh(range(256), packing.longest, height=1, color=FAINT)
     ax.barh(range(256), packing.lengths, height=1, color=group_color("item"))
     ax.set(title=title, xlabel="places")
@@ -183,8 +233,8 @@ for ax, packing, title in ((axes[0], chance[0], "by chance"), (axes[1], in_pools
 _ = axes[0].set_ylabel("sample")
 
 # %% [markdown]
-# By chance, a share of {glue:text}`ch11_empty_chance:.2f` of the places is empty; sorting in pools leaves
-# {glue:text}`ch11_empty_sorted:.2f`.
+# By chance, a share of {glue:text}`empty_chance:.2f` of the places is empty; sorting in pools leaves
+# {glue:text}`empty_sorted:.2f`.
 #
 # ## By hand: what a row is owed
 #
@@ -220,7 +270,8 @@ print("after each step:", [round(x, 4) for x in path])
 # %%
 m, v = (1 - beta1) * 2.0, (1 - beta2) * 2.0**2  # after the first step
 owed = sum(
-    rate * (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - 1) for j in (2, 3, 4)
+    rate * (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - 1)
+    for j in (2, 3, 4)
 )  # s = 1, t = 4
 paid = path[0] - m / (v**0.5 + eps) * owed
 print(f"three steps of Adam: {path[-1]:.10f}   one payment: {paid:.10f}")
@@ -236,7 +287,13 @@ np.testing.assert_allclose(paid, path[-1], rtol=1e-7)
 # `large(batch_size)` rows; ours are all smaller, so the threshold comes down:
 
 # %%
-print("updated by rows from", large(32), "rows on with batches of 32, from", large(1_024), "with batches of 1,024")
+print(
+    "updated by rows from",
+    large(32),
+    "rows on with batches of 32, from",
+    large(1_024),
+    "with batches of 1,024",
+)
 recipe = Recipe(loss="pairwise", batch_size=32, learning_rate=3e-3, epochs=2)
 coupons = split(histories, "validated", ["coupon"])
 
@@ -248,20 +305,35 @@ def new_model(config):
 
 def curve(model, steps=Steps):
     """Losses of two epochs."""
-    return [epoch["loss"] for epoch in fit(model, histories, coupons, recipe, progress=False, steps=steps).epochs]
+    return [
+        epoch["loss"]
+        for epoch in fit(
+            model, histories, coupons, recipe, progress=False, steps=steps
+        ).epochs
+    ]
 
 
 tiny = ATRankConfig(embedding_size=16, hidden=16, spaces=2)
-curves = pd.DataFrame({"Steps": curve(new_model(tiny))}, index=["epoch 1", "epoch 2"])
+curves = pd.DataFrame(
+    {"Steps": curve(new_model(tiny))}, index=["epoch 1", "epoch 2"]
+)
 curves["RowSteps"] = curve(new_model(tiny), steps=partial(fast.RowSteps, least=2))
 np.testing.assert_allclose(curves["RowSteps"], curves["Steps"], rtol=1e-3)
-claim("ch11_rows_difference", float((curves["RowSteps"] / curves["Steps"] - 1).abs().max()), low=0, high=1e-3)
-claim("ch11_rows_moved", float(curves["Steps"].iloc[0] - curves["Steps"].iloc[1]), low=0.005)
 curves.round(5)
 
+# %% tags=["remove-cell"]
+claim(
+    rows_difference=(
+        (curves["RowSteps"] / curves["Steps"] - 1).abs().max(),
+        0,
+        1e-3,
+    ),
+    rows_moved=(curves["Steps"].iloc[0] - curves["Steps"].iloc[1], 0.005),
+)
+
 # %% [markdown]
-# The losses differ by a share of {glue:text}`ch11_rows_difference:.0e` at most, and an epoch moves them by
-# {glue:text}`ch11_rows_moved:.3f`. It is the same training, and a step's cost hardly depends on how many objects the
+# The losses differ by a share of {glue:text}`rows_difference:.0e` at most, and an epoch moves them by
+# {glue:text}`rows_moved:.3f`. It is the same training, and a step's cost hardly depends on how many objects the
 # shop has: how hardly, we shall measure.
 #
 # ## A product of our own
@@ -272,14 +344,22 @@ curves.round(5)
 
 # %% tags=["hide-input"]
 speed = read_record(recorded("speed") / "peers.json")
-core = next(row for row in speed["ceiling"] if (row["threads"], row["batch"], row["length"]) == (1, 32, 50))
-claim("ch11_core_torch", core["layer"], low=5, high=2_000)
-claim("ch11_core_kernel", core["kernel"], low=5, high=2_000)
-_ = claim("ch11_core_times", core["kernel"] / core["layer"], low=0.5, high=10)
+core = next(
+    row
+    for row in speed["ceiling"]
+    if (row["threads"], row["batch"], row["length"]) == (1, 32, 50)
+)
+
+# %% tags=["remove-cell"]
+claim(
+    core_torch=(core["layer"], 5, 2_000),
+    core_kernel=(core["kernel"], 5, 2_000),
+    core_times=(core["kernel"] / core["layer"], 0.5, 10),
+)
 
 # %% [markdown]
-# On the recorded machine PyTorch's product reaches {glue:text}`ch11_core_torch:.0f` GFLOP/s and ours
-# {glue:text}`ch11_core_kernel:.0f`, {glue:text}`ch11_core_times:.1f` times as much. PyTorch's comes from a library that
+# On the recorded machine PyTorch's product reaches {glue:text}`core_torch:.0f` GFLOP/s and ours
+# {glue:text}`core_kernel:.0f`, {glue:text}`core_times:.1f` times as much. PyTorch's comes from a library that
 # must serve every shape on processors of every kind; ours serves these shapes, and is compiled for the very processor that
 # runs it. How much that gives differs from machine to machine.
 #
@@ -292,7 +372,9 @@ _ = claim("ch11_core_times", core["kernel"] / core["layer"], low=0.5, high=10)
 tiles = pd.DataFrame([(1, 16), (4, 16), (6, 32), (12, 32), (14, 32), (24, 32)])
 tiles.columns = ["rows", "columns"]
 vectors = tiles["columns"] // 16  # that make up one row
-tiles["registers"] = tiles["rows"] * vectors + vectors + 1  # results, a row of one matrix, a number of the other
+tiles["registers"] = (
+    tiles["rows"] * vectors + vectors + 1
+)  # results, a row of one matrix, a number of the other
 tiles["instructions"] = tiles["rows"] * vectors
 tiles["fetches"] = tiles["rows"] + vectors
 tiles["per fetch"] = (tiles["instructions"] / tiles["fetches"]).round(2)
@@ -319,16 +401,26 @@ tiles
 
 # %%
 model = new_model(ATRankConfig())
-names, layers = list(model.state_dict()), [type(layer).__name__ for layer in model.modules()]
+names, layers = (
+    list(model.state_dict()),
+    [type(layer).__name__ for layer in model.modules()],
+)
 _, _, batch = next(batches(histories, samples, rows, 32))
 with torch.no_grad():
     before = model(batch).scores
     after = fast.speed_up(model)(batch).scores
 torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 assert list(model.state_dict()) == names
-put_in = pd.DataFrame({"layer": layers, "in its place": [type(layer).__name__ for layer in model.modules()]})
+put_in = pd.DataFrame(
+    {
+        "layer": layers,
+        "in its place": [type(layer).__name__ for layer in model.modules()],
+    }
+)
 assert [type(layer).__name__ for layer in fast.plain(model).modules()] == layers
-put_in[put_in["layer"] != put_in["in its place"]].drop_duplicates().set_index("layer")
+put_in[put_in["layer"] != put_in["in its place"]].drop_duplicates().set_index(
+    "layer"
+)
 
 # %% [markdown]
 # The same names, the same scores, and the same training:
@@ -347,7 +439,7 @@ curves.round(5)
 #
 # Now all of it, measured: samples per second in training, from the plain model to the fast one, a change at a time, each
 # with all before it. Every contender computes the same scores from the same parameters (the tests hold the plain model
-# and the library's together), all use SGD, and all have {glue:text}`ch11_threads` threads. Four settings: full
+# and the library's together), all use SGD, and all have {glue:text}`threads` threads. Four settings: full
 # histories of 50 in batches of 32 and of 1,024, ragged ones (evenly from 1 to 50) in batches of 32, and a real epoch of a
 # log of reviews, in batches of 512, most of whose histories are short.
 #
@@ -360,15 +452,15 @@ curves.round(5)
 # | *rows* | large tables are updated by rows |
 # | *kernels* | layers, attention and lookups in code of our own |
 #
-# All records of this chapter were made with the version before this one, commit {glue:text}`ch11_commit`. Without
+# All records of this chapter were made with the version before this one, commit {glue:text}`commit`. Without
 # kernels it padded a batch in several smaller tables, by length: *packed* shows more of the gain, and *sorted* less,
 # than they would today.
 
 # %% tags=["hide-input"]
 threads = speed["threads"]
-claim("ch11_threads", threads)
-claim("ch11_commit", speed["commit"][:8])
-rates = pd.DataFrame(speed["rows"]).pivot(index="contender", columns="setting", values="samples_per_second")
+rates = pd.DataFrame(speed["rows"]).pivot(
+    index="contender", columns="setting", values="samples_per_second"
+)
 SETTINGS = {
     "32-50-full": "batch 32, full",
     "32-50-ragged": "batch 32, ragged",
@@ -382,6 +474,12 @@ PEERS = {
     "bst": ["fuxictr-bst", "rechub-bst"],
 }
 rates = rates[list(SETTINGS)]
+
+# %% tags=["remove-cell"]
+claim(
+    threads=threads,
+    commit=speed["commit"][:8],
+)
 
 # %% [markdown]
 # A measurement without an expectation teaches little, for any number looks plausible. So here is what counting lets one
@@ -403,35 +501,59 @@ rates = rates[list(SETTINGS)]
 ANY, SAME = (1.0, 2.0), (1.0, 1.0)
 EXPECTED = {  # of each setting, in their order
     ("plain-default", "plain"): ("allocator", [ANY, ANY, ANY, ANY]),
-    ("plain-default", "packed"): ("packed", [(0.4, 1.0), (0.7, 2.0), (0.8, 1.2), (1.5, 10.0)]),
+    ("plain-default", "packed"): (
+        "packed",
+        [(0.4, 1.0), (0.7, 2.0), (0.8, 1.2), (1.5, 10.0)],
+    ),
     ("packed", "sorted"): ("sorted", [SAME, (1.0, 1.5), SAME, (1.0, 2.0)]),
     ("sorted", "malloc"): ("malloc", [ANY, ANY, ANY, ANY]),
     ("malloc", "rows"): ("rows", [(1.2, 3.0), (1.2, 4.0), SAME, SAME]),
-    ("rows", "kernels"): ("kernels", [(1.2, 2.4), (1.2, 3.0), (1.2, 2.4), (1.0, 2.4)]),
+    ("rows", "kernels"): (
+        "kernels",
+        [(1.2, 2.4), (1.2, 3.0), (1.2, 2.4), (1.0, 2.4)],
+    ),
 }
 
 
 def judged(got, low, high):
     """A factor against its range, with a tenth of slack for the noise of a measurement."""
-    return "less than expected" if got < 0.9 * low else "more than expected" if got > 1.1 * high else "as expected"
+    return (
+        "less than expected"
+        if got < 0.9 * low
+        else "more than expected"
+        if got > 1.1 * high
+        else "as expected"
+    )
 
 
 steps = []
 for (before, after), (step, ranges) in EXPECTED.items():
     for (setting, title), (low, high) in zip(SETTINGS.items(), ranges, strict=True):
         got = float(rates.loc[after, setting] / rates.loc[before, setting])
-        claim(f"ch11_{step}_{setting}".replace("-", "_"), got, low=0.05, high=50)
         span = "1" if low == high == 1 else f"{low:g} to {high:g}"
         steps.append((step, title, span, round(got, 2), judged(got, low, high)))
-steps = pd.DataFrame(steps, columns=["step", "setting", "expected factor", "got", "verdict"])
-claim("ch11_as_expected", int((steps["verdict"] == "as expected").sum()))
-claim("ch11_all_steps", len(steps))
+steps = pd.DataFrame(
+    steps, columns=["step", "setting", "expected factor", "got", "verdict"]
+)
 steps.set_index(["step", "setting"])
+
+# %% tags=["remove-cell"]
+for (before, after), (step, _) in EXPECTED.items():
+    for setting in SETTINGS:
+        got = rates.loc[after, setting] / rates.loc[before, setting]
+        claim(f"{step}_{setting}".replace("-", "_"), got, low=0.05, high=50)
+claim(
+    as_expected=int((steps["verdict"] == "as expected").sum()),
+    all_steps=len(steps),
+)
 
 # %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it; titles give the last factor. The open mark is the plain model with the allocator's settings. A recorded run; medians. Up is faster, and a step that goes down is one that did not pay in that setting.", "name": "fig-fast-ladder"}, "image": {"alt": "Four panels, one for each setting: a line over six steps from plain to kernels, starting at one, with an open mark near the start for the plain model with the allocator settings and the final factor in the title."}} tags=["hide-input"]
 fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), sharex=True)
 for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
-    line = rates.loc[["plain-default", *LADDER], setting] / rates.loc["plain-default", setting]
+    line = (
+        rates.loc[["plain-default", *LADDER], setting]
+        / rates.loc["plain-default", setting]
+    )
     ax.plot(range(len(line)), line, "o-", color=model_color("atrank"))
     allocator = rates.loc["plain", setting] / rates.loc["plain-default", setting]
     ax.plot(0, allocator, "o", color=INK, markerfacecolor="none", markersize=8)
@@ -444,7 +566,7 @@ for ax in axes[:, 0]:
     ax.set_ylabel("times plain")
 
 # %% [markdown]
-# Of {glue:text}`ch11_all_steps` factors {glue:text}`ch11_as_expected` came out as expected (within a tenth of the range
+# Of {glue:text}`all_steps` factors {glue:text}`as_expected` came out as expected (within a tenth of the range
 # counts). For the others the table asks for a reason. Where exactly the same is computed, it is the machine. Where less
 # comes out, ask what the step itself costs: finding rows, lining up, whole-table gradients. Where more comes out, something
 # else went along with it, such as the waiting between two operators. But a reason that is found afterwards is a
@@ -473,9 +595,17 @@ operators = pd.DataFrame(
     {  # FLOPs, bytes read and written at least, and how often in a step forwards
         "projection": (2 * real * d * d, number * (2 * real * d + d * d), 8),
         "attention, fused": (4 * b * n * n * d, number * 4 * real * d, 1),
-        "attention, tables stored": (4 * b * n * n * d, number * (4 * real * d + 4 * b * k * n * n), 1),
+        "attention, tables stored": (
+            4 * b * n * n * d,
+            number * (4 * real * d + 4 * b * k * n * n),
+            1,
+        ),
         "layer norm": (8 * real * d, number * 2 * real * d, 1),
-        "Adam, whole table": (12 * table * 64, number * 7 * table * 64, 1),  # reads p, g, m, v; writes p, m, v
+        "Adam, whole table": (
+            12 * table * 64,
+            number * 7 * table * 64,
+            1,
+        ),  # reads p, g, m, v; writes p, m, v
         "Adam, rows": (12 * held * 64, number * 7 * held * 64, 1),
     },
     index=["FLOPs", "bytes", "times"],
@@ -485,24 +615,56 @@ limits = limits[limits["threads"] == threads]
 peak = float(limits[["kernel", "layer", "gradient", "scores"]].max().max()) * 1e9
 bandwidth = float(limits[["copy", "triad"]].max().max()) * 1e9
 operators["FLOPs/byte"] = operators["FLOPs"] / operators["bytes"]
-operators["attainable GFLOP/s"] = np.minimum(peak, bandwidth * operators["FLOPs/byte"]) / 1e9
-operators["microseconds at best"] = operators["FLOPs"] / operators["attainable GFLOP/s"] / 1e3
-claim("ch11_peak", peak / 1e9, low=5, high=5_000)
-claim("ch11_bandwidth", bandwidth / 1e9, low=2, high=1_000)
-claim("ch11_ridge", peak / bandwidth, low=0.2, high=200)
+operators["attainable GFLOP/s"] = (
+    np.minimum(peak, bandwidth * operators["FLOPs/byte"]) / 1e9
+)
+operators["microseconds at best"] = (
+    operators["FLOPs"] / operators["attainable GFLOP/s"] / 1e3
+)
 operators[["FLOPs/byte", "attainable GFLOP/s", "microseconds at best"]].round(1)
 
+# %% tags=["remove-cell"]
+claim(
+    peak=(peak / 1e9, 5, 5_000),
+    bandwidth=(bandwidth / 1e9, 2, 1_000),
+    ridge=(peak / bandwidth, 0.2, 200),
+)
+
 # %% tags=["hide-input"]
-measured = pd.DataFrame(speed["rows"]).set_index(["contender", "setting"]).loc["atrank"]
-forwards = operators.loc[["projection", "attention, fused", "layer norm"]].mul(operators["times"], axis=0).sum()
-intensity = 3 * b * flops(n, 2, d) / (3 * forwards["bytes"] + operators["bytes"]["Adam, rows"])
+measured = (
+    pd.DataFrame(speed["rows"]).set_index(["contender", "setting"]).loc["atrank"]
+)
+forwards = (
+    operators.loc[["projection", "attention, fused", "layer norm"]]
+    .mul(operators["times"], axis=0)
+    .sum()
+)
+intensity = (
+    3
+    * b
+    * flops(n, 2, d)
+    / (3 * forwards["bytes"] + operators["bytes"]["Adam, rows"])
+)
 best = operators["microseconds at best"] / 1e3
-claim("ch11_table_milliseconds", best["Adam, whole table"], low=0.05, high=50)
-claim("ch11_rows_milliseconds", best["Adam, rows"], low=0.001, high=5)
-claim("ch11_step_at_best", 3 * forwards["microseconds at best"] / 1e3 + best["Adam, rows"], low=0.1, high=500)
-claim("ch11_step_took", float(1e3 * b / rates.loc["atrank", "32-50-full"]), low=0.1, high=1_000)
+
+# %% tags=["remove-cell"]
+claim(
+    table_milliseconds=(best["Adam, whole table"], 0.05, 50),
+    rows_milliseconds=(best["Adam, rows"], 0.001, 5),
+    step_at_best=(
+        3 * forwards["microseconds at best"] / 1e3 + best["Adam, rows"],
+        0.1,
+        500,
+    ),
+    step_took=(1e3 * b / rates.loc["atrank", "32-50-full"], 0.1, 1_000),
+)
 for size in (32, 1024):
-    claim(f"ch11_share_{size}", float(measured.loc[f"{size}-50-full", "share_of_ceiling"]), low=0.01, high=20)
+    claim(
+        f"share_{size}",
+        measured.loc[f"{size}-50-full", "share_of_ceiling"],
+        low=0.01,
+        high=20,
+    )
 
 # %% mystnb={"figure": {"caption": "A roofline. The line is what the machine can do at each intensity. Marks on it are operators of a step of 32 histories of 50, placed by their formulas. The two diamonds below are measured: whole training steps of ATRank, batches of 32 and of 1,024. The distance to the roof is what could still be gained.", "name": "fig-fast-roofline"}, "image": {"alt": "On logarithmic axes a rising line that turns flat at a ridge. Adam's updates and layer norm lie at the far left of the slope, attention further right, the projection near the ridge or on the flat part. Two diamonds lie below the line near the projection's intensity."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.6, 4))
@@ -512,34 +674,48 @@ for i, (name, row) in enumerate(operators.drop(index="Adam, rows").iterrows()):
     place, color = (row["FLOPs/byte"], row["attainable GFLOP/s"]), space_color(i)
     label = name.replace("whole table", "whole table or rows")
     sloped = place[0] < peak / bandwidth  # then its name stands below, right of it
-    xytext, ha, va = ((8, -4), "left", "top") if sloped else ((0, 7), "center", "bottom")
+    xytext, ha, va = (
+        ((8, -4), "left", "top") if sloped else ((0, 7), "center", "bottom")
+    )
     ax.plot(*place, "o", color=color)
-    ax.annotate(label, place, xytext, textcoords="offset points", color=color, ha=ha, va=va)
+    ax.annotate(
+        label, place, xytext, textcoords="offset points", color=color, ha=ha, va=va
+    )
 for setting in ("32-50-full", "1024-50-full"):
-    done = measured.loc[setting, "samples_per_second"] * measured.loc[setting, "training_mflop"] / 1e3
+    done = (
+        measured.loc[setting, "samples_per_second"]
+        * measured.loc[setting, "training_mflop"]
+        / 1e3
+    )
     ax.plot(intensity, done, "D", color=model_color("atrank"))
     direct_label(ax, intensity, done, SETTINGS[setting], model_color("atrank"))
-ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte", ylabel="GFLOP/s", xlim=(0.2, 300))
+ax.set(
+    xscale="log",
+    yscale="log",
+    xlabel="FLOPs per byte",
+    ylabel="GFLOP/s",
+    xlim=(0.2, 300),
+)
 ax.set_ylim(top=3 * peak / 1e9)
 for axis in (ax.xaxis, ax.yaxis):
     plain_log_ticks(axis)
 
 # %% [markdown]
-# The roof is at {glue:text}`ch11_peak:.0f` GFLOP/s, memory brings {glue:text}`ch11_bandwidth:.0f` GB/s, and the ridge
-# between them is at {glue:text}`ch11_ridge:.1f` FLOPs per byte. Three things to see:
+# The roof is at {glue:text}`peak:.0f` GFLOP/s, memory brings {glue:text}`bandwidth:.0f` GB/s, and the ridge
+# between them is at {glue:text}`ridge:.1f` FLOPs per byte. Three things to see:
 #
 # - Everything but products is far down the slope: a layer norm, an update, an activation do about one operation on each
 #   number they fetch. Nothing but fetching less makes them faster. That is why one *fused* call of attention, which
 #   never stores the tables $A_k$, stands further right than the same products with stored tables.
 # - Updating rows does not move an update to the right. It has the same intensity, and less of it:
-#   {glue:text}`ch11_table_milliseconds:.2f` ms at best for the whole table, {glue:text}`ch11_rows_milliseconds:.3f` ms
+#   {glue:text}`table_milliseconds:.2f` ms at best for the whole table, {glue:text}`rows_milliseconds:.3f` ms
 #   for the rows. A roofline shows how well an operator can run, not whether it should run at all.
 # - All products, attention and normalization of a step, three times for forwards and backwards, and the rows: at best
-#   {glue:text}`ch11_step_at_best:.1f` ms. It took {glue:text}`ch11_step_took:.1f` ms. In between lie activations,
+#   {glue:text}`step_at_best:.1f` ms. It took {glue:text}`step_took:.1f` ms. In between lie activations,
 #   lookups and gradients that are added up, which all wait for memory, the building of batches, and Python.
 #
 # A model's *share of the ceiling* is what its counted operations per second are of the layers' products alone:
-# {glue:text}`ch11_share_32:.2f` with batches of 32, {glue:text}`ch11_share_1024:.2f` with 1,024.
+# {glue:text}`share_32:.2f` with batches of 32, {glue:text}`share_1024:.2f` with 1,024.
 #
 # ## How cost grows
 #
@@ -556,30 +732,64 @@ def fitted(curve, degree):
     rows = growth[growth["curve"] == curve].sort_values("value")
     x, y = rows["value"].to_numpy(float), rows["cpu_ms_per_step"].to_numpy()
     powers = np.vander(x, degree + 1, increasing=True)
-    coefficients, *_ = np.linalg.lstsq(powers / y[:, None], np.ones_like(y), rcond=None)
+    coefficients, *_ = np.linalg.lstsq(
+        powers / y[:, None], np.ones_like(y), rcond=None
+    )
     return coefficients, x, y, powers @ coefficients
 
 
-DEGREES = {"length": 2, "batch": 1, "spaces": 1, "objects": 1, "objects, whole tables": 1}
+DEGREES = {
+    "length": 2,
+    "batch": 1,
+    "spaces": 1,
+    "objects": 1,
+    "objects, whole tables": 1,
+}
 fits = {curve: fitted(curve, degree) for curve, degree in DEGREES.items()}
 
 # %% tags=["hide-input"]
 LETTERS = ["a (ms)", "b (ms each)", "c (ms each squared)"]
-table = pd.DataFrame({curve: pd.Series(fit_[0], LETTERS[: len(fit_[0])]) for curve, fit_ in fits.items()}).T
+table = pd.DataFrame(
+    {
+        curve: pd.Series(fit_[0], LETTERS[: len(fit_[0])])
+        for curve, fit_ in fits.items()
+    }
+).T
 (a, linear, quadratic), lengths, _, _ = fits["length"]
 parabola = np.array([a, linear * lengths[-1], quadratic * lengths[-1] ** 2])
-claim("ch11_longest", int(lengths[-1]))
-claim("ch11_attention_share", float(parabola[2] / parabola.sum()), -1, 1)
-claim("ch11_counted_share", 4 * 128 * lengths[-1] ** 2 / flops(lengths[-1], 2, 128), low=0.2, high=0.6)
-for letter, value in zip("ab", fits["batch"][0], strict=True):
-    claim(f"ch11_growth_batch_{letter}", float(value), low=0, high=500)
-for name, curve in (("rows", "objects"), ("whole", "objects, whole tables"), ("spaces", "spaces")):
-    claim(f"ch11_growth_{name}", float(fits[curve][2][-1] / fits[curve][2][0]), low=0.3, high=200)
-claim("ch11_objects_slopes", float(fits["objects, whole tables"][0][1] / fits["objects"][0][1]), low=1.2)
-claim("ch11_objects_times", float(fits["objects"][1][-1] / fits["objects"][1][0]))
-claim("ch11_spaces_most", int(fits["spaces"][1][-1]))
-table["largest error"] = [float(np.abs(fit_ / y - 1).max()) for _, _, y, fit_ in fits.values()]
+table["largest error"] = [
+    float(np.abs(fit_ / y - 1).max()) for _, _, y, fit_ in fits.values()
+]
 table.map("{:.2g}".format).replace("nan", "")
+
+# %% tags=["remove-cell"]
+claim(
+    longest=int(lengths[-1]),
+    attention_share=(parabola[2] / parabola.sum(), -1, 1),
+    counted_share=(
+        4 * 128 * lengths[-1] ** 2 / flops(lengths[-1], 2, 128),
+        0.2,
+        0.6,
+    ),
+)
+for letter, value in zip("ab", fits["batch"][0], strict=True):
+    claim(f"growth_batch_{letter}", value, low=0, high=500)
+for name, curve in (
+    ("rows", "objects"),
+    ("whole", "objects, whole tables"),
+    ("spaces", "spaces"),
+):
+    claim(
+        f"growth_{name}", fits[curve][2][-1] / fits[curve][2][0], low=0.3, high=200
+    )
+claim(
+    objects_slopes=(
+        fits["objects, whole tables"][0][1] / fits["objects"][0][1],
+        1.2,
+    ),
+    objects_times=fits["objects"][1][-1] / fits["objects"][1][0],
+    spaces_most=int(fits["spaces"][1][-1]),
+)
 
 # %% mystnb={"figure": {"caption": "Processor time of a training step as one thing grows; points are measured, lines are fits. With the length of histories: the parabola, and its linear part, dashed. The gap is the attention among behaviors. With objects: by rows, and by whole tables. A recorded run.", "name": "fig-fast-growth"}, "image": {"alt": "Four panels. Time against length bends upward, above a dashed straight line. Time against batch is a straight line. Time against spaces rises slowly. Time against objects has two lines: the one for whole tables rises steeply, the one for rows lies below it."}} tags=["hide-input"]
 fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.4))
@@ -589,17 +799,36 @@ for ax, curves_, label in (
     (axes[1, 0], ["spaces"], "spaces K"),
     (axes[1, 1], ["objects", "objects, whole tables"], "thousand objects"),
 ):
-    for curve, color in zip(curves_, (group_color("item"), group_color("query")), strict=False):
+    for curve, color in zip(
+        curves_, (group_color("item"), group_color("query")), strict=False
+    ):
         coefficients, x, y, _ = fits[curve]
         scale = 1_000 if "objects" in curve else 1
         dense = np.linspace(0, x[-1], 100)
         ax.plot(x / scale, y, "o", color=color)
-        ax.plot(dense / scale, np.vander(dense, len(coefficients), increasing=True) @ coefficients, color=color)
+        ax.plot(
+            dense / scale,
+            np.vander(dense, len(coefficients), increasing=True) @ coefficients,
+            color=color,
+        )
         if curve == "length":
-            ax.plot(dense, coefficients[0] + coefficients[1] * dense, "--", color=color, linewidth=1)
+            ax.plot(
+                dense,
+                coefficients[0] + coefficients[1] * dense,
+                "--",
+                color=color,
+                linewidth=1,
+            )
         if "objects" in curve:
             name = "whole tables" if "whole" in curve else "rows"
-            ax.annotate(name, (x[-1] / scale, y[-1]), (0, 6), textcoords="offset points", ha="right", color=color)
+            ax.annotate(
+                name,
+                (x[-1] / scale, y[-1]),
+                (0, 6),
+                textcoords="offset points",
+                ha="right",
+                color=color,
+            )
     ax.set_xlabel(label)
     ax.set_ylim(bottom=0)
     ax.margins(y=0.15)
@@ -607,24 +836,24 @@ for ax in axes[:, 0]:
     ax.set_ylabel("ms a step")
 
 # %% [markdown]
-# - **Length.** At {glue:text}`ch11_longest` behaviors the fit gives the quadratic term a share of
-#   {glue:text}`ch11_attention_share:.2f` of the step; by operations, eq. {eq}`eq-flops`, it would be
-#   {glue:text}`ch11_counted_share:.2f`. They need not agree: attention's products are small, and a softmax, which
+# - **Length.** At {glue:text}`longest` behaviors the fit gives the quadratic term a share of
+#   {glue:text}`attention_share:.2f` of the step; by operations, eq. {eq}`eq-flops`, it would be
+#   {glue:text}`counted_share:.2f`. They need not agree: attention's products are small, and a softmax, which
 #   we did not count, stands between them; but then a fused call spares memory its tables.
-# - **Batch.** A line with a start: {glue:text}`ch11_growth_batch_a:.1f` ms a step whatever the batch, and
-#   {glue:text}`ch11_growth_batch_b:.3f` ms a sample. Where the two are equal is the batch that has paid for its step.
-# - **Spaces.** The same FLOPs for any $K$, yet {glue:text}`ch11_spaces_most` spaces take
-#   {glue:text}`ch11_growth_spaces:.1f` times as long as one. There are $K$ tables of scores, and each score goes through
+# - **Batch.** A line with a start: {glue:text}`growth_batch_a:.1f` ms a step whatever the batch, and
+#   {glue:text}`growth_batch_b:.3f` ms a sample. Where the two are equal is the batch that has paid for its step.
+# - **Spaces.** The same FLOPs for any $K$, yet {glue:text}`spaces_most` spaces take
+#   {glue:text}`growth_spaces:.1f` times as long as one. There are $K$ tables of scores, and each score goes through
 #   the softmax.
-# - **Objects.** For {glue:text}`ch11_objects_times:.0f` times the objects, whole tables take
-#   {glue:text}`ch11_growth_whole:.1f` times as long, rows {glue:text}`ch11_growth_rows:.1f` times, and
-#   the lines' slopes differ by a factor of {glue:text}`ch11_objects_slopes:.1f`. What rows still pay is the end of an
+# - **Objects.** For {glue:text}`objects_times:.0f` times the objects, whole tables take
+#   {glue:text}`growth_whole:.1f` times as long, rows {glue:text}`growth_rows:.1f` times, and
+#   the lines' slopes differ by a factor of {glue:text}`objects_slopes:.1f`. What rows still pay is the end of an
 #   epoch, when all are brought up to date, and a table that no longer fits the cache.
 #
 # ## Next to other libraries
 #
 # A plain model of one's own is an easy rival. So the record also has DIN {cite:p}`zhou2018din` and BST
-# {cite:p}`chen2019bst` from well-known libraries of PyTorch ({glue:text}`ch11_libraries`), each in its own training loop,
+# {cite:p}`chen2019bst` from well-known libraries of PyTorch ({glue:text}`libraries`), each in its own training loop,
 # on the same samples, with the same number of threads and the same sizes. What is comparable and what is not:
 #
 # - The *models* differ. DIN attends from target to history and has no attention among behaviors, so it has far less to
@@ -646,24 +875,44 @@ for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
         ratio = ours[setting] / rates.loc[name, setting]
         kind = name if name in OURS else name.partition("-")[2]
         color = model_color(kind or "atrank")
-        ax.plot(ratio, place, "o", color=color, markerfacecolor="none" if name in OURS else color)
+        ax.plot(
+            ratio,
+            place,
+            "o",
+            color=color,
+            markerfacecolor="none" if name in OURS else color,
+        )
     ax.axvline(1, color=INK, linewidth=1, linestyle="--")
     ax.set_yticks(range(len(rivals)), rivals[::-1])
     ax.set(title=title, xscale="log", xlabel="ours / theirs")
     plain_log_ticks(ax.xaxis)
-found = {f"{name} {version}" for versions in speed["libraries"].values() for name, version in versions.items()}
+found = {
+    f"{name} {version}"
+    for versions in speed["libraries"].values()
+    for name, version in versions.items()
+}
 others = rates.loc[[*PEERS["din"], *PEERS["bst"]]]
-claim("ch11_epoch_least", float((ours / others)["epoch"].min()), low=1.5)
-claim("ch11_din_full_least", float((ours / others)["32-50-full"].min()), low=0.7, high=2)
-claim("ch11_libraries", ", ".join(sorted(name for name in found if not name.startswith(("torch ", "numpy ")))))
-for setting, name in (("epoch", "epoch"), ("1024-50-full", "1024"), ("32-50-full", "32")):
-    gain = float(rates.loc["kernels", setting] / rates.loc["plain-default", setting])
-    claim(f"ch11_answer_{name}", gain, low=0.8)
+
+# %% tags=["remove-cell"]
+for setting, name in (
+    ("epoch", "epoch"),
+    ("1024-50-full", "1024"),
+    ("32-50-full", "32"),
+):
+    gain = rates.loc["kernels", setting] / rates.loc["plain-default", setting]
+    claim(f"answer_{name}", gain, low=0.8)
+claim(
+    epoch_least=((ours / others)["epoch"].min(), 1.5),
+    din_full_least=((ours / others)["32-50-full"].min(), 0.7, 2),
+    libraries=", ".join(
+        sorted(name for name in found if not name.startswith(("torch ", "numpy ")))
+    ),
+)
 
 # %% [markdown]
-# What is left to gain? By the fit above {glue:text}`ch11_growth_batch_a:.1f` ms of every step, whatever the batch, go into
+# What is left to gain? By the fit above {glue:text}`growth_batch_a:.1f` ms of every step, whatever the batch, go into
 # drawing negatives, building the batch, finding its rows and calling one layer after the other from Python, and no
-# second thread helps with them; with all threads a step of 32 histories took {glue:text}`ch11_step_took:.1f` ms. What
+# second thread helps with them; with all threads a step of 32 histories took {glue:text}`step_took:.1f` ms. What
 # would help is a training loop in compiled code, and batches that are built while the last one is computed.
 #
 # ## Ranking many objects
@@ -676,27 +925,37 @@ for setting, name in (("epoch", "epoch"), ("1024-50-full", "1024"), ("32-50-full
 # %% tags=["hide-input"]
 serving = read_record(recorded("speed") / "inference.json")
 pairs = serving["pairs"]
-claim("ch11_pairs", f"{pairs['pairs']:,}")
-claim("ch11_pairs_ratio", float(pairs["ratio"]), low=3)
-claim("ch11_pairs_difference", float(pairs["largest_difference"]), low=0, high=1e-4)
-claim("ch11_serving_history", int(serving["history"]))
-times = pd.DataFrame(serving["rows"]).pivot(index="objects", columns="way", values="seconds")
-claim("ch11_serving_gain", float((times["naive"] / times["anew"]).loc[20_000]), low=3)
+times = pd.DataFrame(serving["rows"]).pivot(
+    index="objects", columns="way", values="seconds"
+)
 (1e3 * times[["naive", "anew", "ready"]]).round(1).rename(
-    columns={"naive": "ms, history for each object", "anew": "ms, history once", "ready": "ms, objects prepared"}
+    columns={
+        "naive": "ms, history for each object",
+        "anew": "ms, history once",
+        "ready": "ms, objects prepared",
+    }
+)
+
+# %% tags=["remove-cell"]
+claim(
+    pairs=f"{pairs['pairs']:,}",
+    pairs_ratio=(pairs["ratio"], 3),
+    pairs_difference=(pairs["largest_difference"], 0, 1e-4),
+    serving_history=int(serving["history"]),
+    serving_gain=((times["naive"] / times["anew"]).loc[20_000], 3),
 )
 
 # %% [markdown]
-# One user with {glue:text}`ch11_serving_history` behaviors against all objects of a shop, a recorded run. Encoding the history once is
-# {glue:text}`ch11_serving_gain:.0f` times as fast for twenty thousand objects. For {glue:text}`ch11_pairs` pairs of many
-# users and objects the library's command was {glue:text}`ch11_pairs_ratio:.0f` times as fast as scoring pair by pair,
-# and no score differs by more than {glue:text}`ch11_pairs_difference:.0e`.
+# One user with {glue:text}`serving_history` behaviors against all objects of a shop, a recorded run. Encoding the history once is
+# {glue:text}`serving_gain:.0f` times as fast for twenty thousand objects. For {glue:text}`pairs` pairs of many
+# users and objects the library's command was {glue:text}`pairs_ratio:.0f` times as fast as scoring pair by pair,
+# and no score differs by more than {glue:text}`pairs_difference:.0e`.
 #
 # ## What we learned
 #
-# - In a real epoch the library trains {glue:text}`ch11_answer_epoch:.1f` times as fast as the plain model, with full
-#   histories and batches of 1,024 {glue:text}`ch11_answer_1024:.1f` times, with batches of 32
-#   {glue:text}`ch11_answer_32:.1f` times.
+# - In a real epoch the library trains {glue:text}`answer_epoch:.1f` times as fast as the plain model, with full
+#   histories and batches of 1,024 {glue:text}`answer_1024:.1f` times, with batches of 32
+#   {glue:text}`answer_32:.1f` times.
 # - Count first. The formula says what must be done; the clock says what is done; the ratio says whether to go on.
 # - The plain model's waste is in padding, in rows that nobody read, and in waiting: each has a remedy that changes no
 #   number, and that enters from outside, as other layers or as another way of taking steps.
@@ -771,7 +1030,8 @@ check.fast.catch_up(catch_up)
 # %%
 def catch_up(p, m, v, last, now, rate, beta1, beta2):
     owed = sum(
-        (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - last) for j in range(last + 1, now + 1)
+        (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - last)
+        for j in range(last + 1, now + 1)
     )
     return p - rate * m / v**0.5 * owed
 
@@ -853,7 +1113,9 @@ def trained(sparse):
     start = torch.randn(200, 3, generator=draws)
     goal = torch.randn(200, 3, generator=draws)
     table.weight.data.copy_(start)
-    optimizer = (torch.optim.SparseAdam if sparse else torch.optim.Adam)(table.parameters(), lr=0.01)
+    optimizer = (torch.optim.SparseAdam if sparse else torch.optim.Adam)(
+        table.parameters(), lr=0.01
+    )
     popularity = 1 / torch.arange(1, 201)
     for _ in range(300):
         rows = torch.multinomial(popularity, 8, generator=draws)
@@ -867,13 +1129,19 @@ def trained(sparse):
 off = (lazy - right).norm(dim=1) / (right - start).norm(dim=1)
 off = off[torch.isfinite(off)]  # a row that was never drawn has not moved
 popular, rare = float(off[:20].median()), float(off[-20:].median())
-claim("ch11_lazy_popular", popular, low=0.0, high=0.5)
-claim("ch11_lazy_rare", rare, low=0.5, high=1.0)
-pd.Series({"popular": popular, "rare": rare}, name="difference, as a share of Adam's way").round(2).to_frame()
+pd.Series(
+    {"popular": popular, "rare": rare}, name="difference, as a share of Adam's way"
+).round(2).to_frame()
+
+# %% tags=["remove-cell"]
+claim(
+    lazy_popular=(popular, 0.0, 0.5),
+    lazy_rare=(rare, 0.5, 1.0),
+)
 
 # %% [markdown]
-# The rare ones: they are off by {glue:text}`ch11_lazy_rare:.2f` of their whole way, the popular ones by
-# {glue:text}`ch11_lazy_popular:.2f`. A row that is seen once gets a single step from `SparseAdam`; Adam's momentum would
+# The rare ones: they are off by {glue:text}`lazy_rare:.2f` of their whole way, the popular ones by
+# {glue:text}`lazy_popular:.2f`. A row that is seen once gets a single step from `SparseAdam`; Adam's momentum would
 # have carried it on for some ten steps more. That is no error of `SparseAdam`. It is another optimizer, and whoever
 # changes to it for its speed changes results too, most where data are few.
 #

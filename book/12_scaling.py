@@ -60,7 +60,17 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import INK, direct_label, group_color
-from atrank_lib import RECIPES, ATRank, ATRankConfig, EventLog, GroupedHistories, NegativeSampler, Recipe, batches, fit
+from atrank_lib import (
+    RECIPES,
+    ATRank,
+    ATRankConfig,
+    EventLog,
+    GroupedHistories,
+    NegativeSampler,
+    Recipe,
+    batches,
+    fit,
+)
 from atrank_lib.log.sharded import shard_of
 from atrank_lib.negatives import draw_candidates
 from atrank_lib.ranking import pairwise_loss
@@ -114,17 +124,30 @@ market = simulate(MarketplaceConfig(users=users, seed=seed))
 histories, parts = prepare(market.log, "validated", ["item"])
 few = {"item": parts.train["item"][:10]}
 candidates = {
-    "item": draw_candidates(few["item"], NegativeSampler(histories, "item"), 2, torch.Generator().manual_seed(seed))
+    "item": draw_candidates(
+        few["item"],
+        NegativeSampler(histories, "item"),
+        2,
+        torch.Generator().manual_seed(seed),
+    )
 }
 torch.manual_seed(seed)
-model = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=8, hidden=16, spaces=2))
+model = ATRank(
+    market.log.schema,
+    histories.vocabularies,
+    ATRankConfig(embedding_size=8, hidden=16, spaces=2),
+)
 
 
 def gradients(processes):
     """A process's gradient of every batch, all parameters in one row, and its share."""
     found = []
-    shuffle = torch.Generator().manual_seed(seed)  # the same in every process: they cut the same batches
-    for _, index, batch in batches(histories, few, candidates, 4, generator=shuffle, part=processes.part):
+    shuffle = torch.Generator().manual_seed(
+        seed
+    )  # the same in every process: they cut the same batches
+    for _, index, batch in batches(
+        histories, few, candidates, 4, generator=shuffle, part=processes.part
+    ):
         share = processes.share(len(index))
         slope = torch.autograd.grad(
             share * pairwise_loss(model(batch).scores),
@@ -139,9 +162,12 @@ def gradients(processes):
 whole = gradients(Processes())
 three = [gradients(Processes(rank, 3)) for rank in range(3)]
 for step, (_, expected) in enumerate(whole):
-    torch.testing.assert_close(sum(part[step][1] for part in three), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        sum(part[step][1] for part in three), expected, rtol=1e-4, atol=1e-6
+    )
 pd.DataFrame(
-    [[part[step][0] for part in three] for step in range(3)], columns=[f"process {r}" for r in range(3)]
+    [[part[step][0] for part in three] for step in range(3)],
+    columns=[f"process {r}" for r in range(3)],
 ).round(3)
 
 # %% [markdown]
@@ -181,31 +207,60 @@ market.log.write(folder / "log")
 
 def here(out, epochs, resume=False):
     """Train in this process; the run's epochs."""
-    recipe = RECIPES["paper"].model_copy(update={"batch_size": 256, "epochs": epochs})
+    recipe = RECIPES["paper"].model_copy(
+        update={"batch_size": 256, "epochs": epochs}
+    )
     log = EventLog.read(folder / "log")
-    run = train_run(log, folder / out, targets=["item"], recipe=recipe, resume=resume, progress=False)
+    run = train_run(
+        log,
+        folder / out,
+        targets=["item"],
+        recipe=recipe,
+        resume=resume,
+        progress=False,
+    )
     return pd.DataFrame(run.epochs)
 
 
 alone = here("one", epochs=2)
 launcher = "torch.distributed.run --standalone --nproc_per_node 2 -m atrank_lib train"  # `torchrun`
 options = "--recipe paper --targets item --batch-size 256 --epochs 1"
-command = [sys.executable, "-m", *launcher.split(), "--data", folder / "log", "--out", folder / "two", *options.split()]
-subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-both = pd.DataFrame(json.loads((folder / "two" / "metrics.json").read_text())["epochs"])
+command = [
+    sys.executable,
+    "-m",
+    *launcher.split(),
+    "--data",
+    folder / "log",
+    "--out",
+    folder / "two",
+    *options.split(),
+]
+subprocess.run(
+    command,
+    check=True,
+    capture_output=True,
+    env=os.environ | {"OMP_NUM_THREADS": "1"},
+)
+both = pd.DataFrame(
+    json.loads((folder / "two" / "metrics.json").read_text())["epochs"]
+)
 first = pd.concat([alone[:1], both]).set_index("processes")
 first[["steps", "samples", "loss"]].round(5)
 
 # %% tags=["hide-input"]
 assert list(first.index) == [1, 2]
-claim("ch12_curve_difference", abs(float(both["loss"][0] / alone["loss"][0] - 1)), low=0.0, high=1e-5)
-_ = claim("ch12_curve_moved", float(alone["loss"][0] - alone["loss"][1]), low=1e-3)
+
+# %% tags=["remove-cell"]
+claim(
+    curve_difference=(abs(float(both["loss"][0] / alone["loss"][0] - 1)), 0.0, 1e-5),
+    curve_moved=(alone["loss"][0] - alone["loss"][1], 1e-3),
+)
 
 # %% [markdown]
-# The same steps, the same samples. The losses differ by a share of {glue:text}`ch12_curve_difference:.0e`: two partial
+# The same steps, the same samples. The losses differ by a share of {glue:text}`curve_difference:.0e`: two partial
 # sums are added in another order than one long sum. (Later on the paths may part further, for each step starts from
 # where the last one rounded to, and the paper's learning rate of 1 is bold enough to carry such crumbs far.) The next
-# epoch lowers the loss by {glue:text}`ch12_curve_moved:.4f`. The tests hold the gradients themselves together in double
+# epoch lowers the loss by {glue:text}`curve_moved:.4f`. The tests hold the gradients themselves together in double
 # precision, where nothing but an error could part them. The batch size in the recipe is that of all processes together.
 # That is a choice: many programs keep the batch of each process, so that more processes mean a larger batch, another
 # learning rate {cite:p}`goyal2017accurate` and another curve.
@@ -217,9 +272,13 @@ _ = claim("ch12_curve_moved", float(alone["loss"][0] - alone["loss"][1]), low=1e
 # %%
 longer = here("two", epochs=2, resume=True)
 assert list(longer["processes"]) == [2, 1]
-assert (folder / "one" / "config.json").read_text() == (folder / "two" / "config.json").read_text()
+assert (folder / "one" / "config.json").read_text() == (
+    folder / "two" / "config.json"
+).read_text()
 np.testing.assert_allclose(longer["loss"], alone["loss"], rtol=0.01)
-pd.DataFrame({"one process": alone["loss"], "two, then one": longer["loss"]}).round(5)
+pd.DataFrame({"one process": alone["loss"], "two, then one": longer["loss"]}).round(
+    5
+)
 
 # %% [markdown]
 # If a process fails, all end, with one error; a run that has no checkpoint yet leaves no folder. Every way of mixing
@@ -230,28 +289,38 @@ pd.DataFrame({"one process": alone["loss"], "two, then one": longer["loss"]}).ro
 #
 # Four processes do a quarter of the work each. Are they four times as fast? They also build batches, send gradients,
 # and wait for the slowest. And the obvious rival costs one option and no thought: a single process with four threads.
-# The record, made with the version before this one (commit {glue:text}`ch12_commit`), sets them side by side on the
-# {glue:text}`ch12_cores` of one machine and a real log.
+# The record, made with the version before this one (commit {glue:text}`commit`), sets them side by side on the
+# {glue:text}`cores` of one machine and a real log.
 
 # %% tags=["hide-input"]
 scaling = read_record(recorded("speed") / "scaling.json")
 speeds = pd.DataFrame(scaling["rows"])
-claim("ch12_cores", scaling["hardware"].split(", ")[-1])
-claim("ch12_commit", scaling["commit"][:8])
-table = speeds[~speeds["compiled"]].pivot(index="batch", columns=["processes", "threads"], values="samples_per_second")
+table = speeds[~speeds["compiled"]].pivot(
+    index="batch", columns=["processes", "threads"], values="samples_per_second"
+)
 base = table[(1, 1)]
 large = int(max(table.index))
-claim("ch12_large_batch", large)
-claim("ch12_processes_gain", float(table.loc[large, (4, 1)] / base[large]), low=1.2, high=5)
-claim("ch12_threads_gain", float(table.loc[large, (1, 4)] / base[large]), low=1.2, high=5)
-claim("ch12_small_gain", float(table.loc[min(table.index), (4, 1)] / base[min(table.index)]), low=0, high=1)
 compiled = speeds[speeds["compiled"]].set_index("batch")["samples_per_second"]
-claim("ch12_compiled", float((compiled / base).median()), low=0.3, high=2)
 table.round(0).astype(int)
 
+# %% tags=["remove-cell"]
+claim(
+    cores=scaling["hardware"].split(", ")[-1],
+    commit=scaling["commit"][:8],
+    large_batch=large,
+    processes_gain=(table.loc[large, (4, 1)] / base[large], 1.2, 5),
+    threads_gain=(table.loc[large, (1, 4)] / base[large], 1.2, 5),
+    small_gain=(table.loc[min(table.index), (4, 1)] / base[min(table.index)], 0, 1),
+    compiled=((compiled / base).median(), 0.3, 2),
+)
+
 # %% mystnb={"figure": {"caption": "Training speed on one machine, as a multiple of one process with one thread; a recorded run. Points are medians, bars the range of the repeats (other programs on the machine disturb four processes most); the dashed line would be perfect. Processes and threads share the same cores, so neither can win by more than their number.", "name": "fig-scaling-speed"}, "image": {"alt": "One panel for each batch size. Two lines, processes and threads, rise from one at one core to at most a few at four cores, below a dashed diagonal; for the smallest batch the line of the processes falls below one."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, len(table), figsize=(9.6, 3.0), sharey=True, squeeze=False)
-for ax, (size, group) in zip(axes[0], speeds[~speeds["compiled"]].groupby("batch"), strict=True):
+fig, axes = plt.subplots(
+    1, len(table), figsize=(9.6, 3.0), sharey=True, squeeze=False
+)
+for ax, (size, group) in zip(
+    axes[0], speeds[~speeds["compiled"]].groupby("batch"), strict=True
+):
     ax.plot([1, 4], [1, 4], "--", color=INK, linewidth=1)
     for kind, other, color in (
         ("processes", "threads", group_color("item")),
@@ -259,18 +328,29 @@ for ax, (size, group) in zip(axes[0], speeds[~speeds["compiled"]].groupby("batch
     ):
         line = group[group[other] == 1].sort_values(kind)
         middle = line["samples_per_second"] / base[size]
-        spread = np.abs(line[["low", "high"]].to_numpy().T / base[size] - middle.to_numpy())
+        spread = np.abs(
+            line[["low", "high"]].to_numpy().T / base[size] - middle.to_numpy()
+        )
         ax.errorbar(line[kind], middle, yerr=spread, marker="o", color=color)
-        other_end = (group[group[kind] == 1].sort_values(other)["samples_per_second"] / base[size]).iloc[-1]
-        away = 0.17 if middle.iloc[-1] > other_end else -0.17  # so that names of lines that end together do not meet
-        direct_label(ax, line[kind].iloc[-1], middle.iloc[-1] + away, kind, color=color)
-    ax.set(title=f"batches of {size}", xlabel="processes or threads", xticks=[1, 2, 4])
+        other_end = (
+            group[group[kind] == 1].sort_values(other)["samples_per_second"]
+            / base[size]
+        ).iloc[-1]
+        away = (
+            0.17 if middle.iloc[-1] > other_end else -0.17
+        )  # so that names of lines that end together do not meet
+        direct_label(
+            ax, line[kind].iloc[-1], middle.iloc[-1] + away, kind, color=color
+        )
+    ax.set(
+        title=f"batches of {size}", xlabel="processes or threads", xticks=[1, 2, 4]
+    )
 _ = axes[0][0].set_ylabel("times one")
 
 # %% [markdown]
-# With batches of {glue:text}`ch12_large_batch`, four processes give {glue:text}`ch12_processes_gain:.1f` times the speed
-# of one, four threads {glue:text}`ch12_threads_gain:.1f` times; with the smallest batches, four processes give
-# {glue:text}`ch12_small_gain:.1f`. A share of a small batch is little work, and every step has its exchange: the gradient of
+# With batches of {glue:text}`large_batch`, four processes give {glue:text}`processes_gain:.1f` times the speed
+# of one, four threads {glue:text}`threads_gain:.1f` times; with the smallest batches, four processes give
+# {glue:text}`small_gain:.1f`. A share of a small batch is little work, and every step has its exchange: the gradient of
 # the layers, and the rows of the tables that the batch holds. So on one machine measure both, and enlarge the batch first. What threads
 # cannot do is to reach a second GPU or a second machine.
 #
@@ -286,24 +366,48 @@ _ = axes[0][0].set_ylabel("times one")
 # The precision can be tried without a GPU. The same epoch, with the same seed:
 
 # %%
-recipe = Recipe(loss="pairwise", negatives=4, batch_size=128, learning_rate=3e-3, epochs=1)
+recipe = Recipe(
+    loss="pairwise", negatives=4, batch_size=128, learning_rate=3e-3, epochs=1
+)
 
 
 def train(on):
     """The loss of a small model in its first epoch."""
     torch.manual_seed(seed)
-    model = ATRank(market.log.schema, histories.vocabularies, ATRankConfig(embedding_size=16, hidden=32, spaces=4))
-    result = fit(model, histories, parts, recipe, progress=False, steps=partial(ScaledSteps, on=on))
+    model = ATRank(
+        market.log.schema,
+        histories.vocabularies,
+        ATRankConfig(embedding_size=16, hidden=32, spaces=4),
+    )
+    result = fit(
+        model,
+        histories,
+        parts,
+        recipe,
+        progress=False,
+        steps=partial(ScaledSteps, on=on),
+    )
     return result.epochs[0]["loss"]
 
 
-precision = pd.Series({name: train(Execution(precision=name)) for name in ("float32", "bfloat16")}, name="loss")
-claim("ch12_bfloat16", abs(float(precision["bfloat16"] / precision["float32"] - 1)), low=1e-7, high=0.03)
+precision = pd.Series(
+    {name: train(Execution(precision=name)) for name in ("float32", "bfloat16")},
+    name="loss",
+)
 precision.round(4).to_frame()
 
+# %% tags=["remove-cell"]
+claim(
+    bfloat16=(
+        abs(float(precision["bfloat16"] / precision["float32"] - 1)),
+        1e-7,
+        0.03,
+    ),
+)
+
 # %% [markdown]
-# The losses differ by a share of {glue:text}`ch12_bfloat16:.4f`. On a processor it is a test and no gain.
-# Compilation can be tried there too: on our machine the compiled model trained at {glue:text}`ch12_compiled:.2f` times
+# The losses differ by a share of {glue:text}`bfloat16:.4f`. On a processor it is a test and no gain.
+# Compilation can be tried there too: on our machine the compiled model trained at {glue:text}`compiled:.2f` times
 # the speed of the plain one, the time of compiling not counted. Our layers are few and large, and the time goes into products of matrices, which
 # are compiled already. Both options are meant for GPUs, where starting each small operation costs as much as doing it.
 # We have no such record here; `benchmarks/scaling.py` makes it where there is one.
@@ -324,8 +428,12 @@ precision.round(4).to_frame()
 # engine turns into its own SQL and runs. `data_scripts.shard` has one, and `--engine` says who runs it.
 
 # %%
-events = ibis.table({"user_id": "string", "timestamp": "int64", "row": "int64"}, name="events")
-some = events.filter(events.user_id.hexdigest("md5").startswith("a"))  # about one user in 16
+events = ibis.table(
+    {"user_id": "string", "timestamp": "int64", "row": "int64"}, name="events"
+)
+some = events.filter(
+    events.user_id.hexdigest("md5").startswith("a")
+)  # about one user in 16
 counts = some.group_by("user_id").agg(behaviors=some.count())
 print(ibis.to_sql(counts, dialect="duckdb"))
 
@@ -347,7 +455,9 @@ print(ibis.to_sql(counts, dialect="pyspark"))
 shop = simulate(MarketplaceConfig(users=200, behaviors=20, seed=seed))
 shop.log.write(folder / "shop", overwrite=True)
 sharded = write(folder / "shop", folder / "in_4", shards=4, overwrite=True)
-sizes = pd.DataFrame([extent[None]._asdict() for extent in sharded.extents()]).rename_axis("shard")
+sizes = pd.DataFrame(
+    [extent[None]._asdict() for extent in sharded.extents()]
+).rename_axis("shard")
 sizes[["users", "behaviors"]]
 
 # %% [markdown]
@@ -355,15 +465,23 @@ sizes[["users", "behaviors"]]
 # all shards are the users of the log, each once, where the rule says.
 
 # %%
-found = {user: k for k in range(4) for user in GroupedHistories.from_log(sharded.shard(k)).user_ids}
+found = {
+    user: k
+    for k in range(4)
+    for user in GroupedHistories.from_log(sharded.shard(k)).user_ids
+}
 grouped, cuts = prepare(shop.log, "validated")
 assert sorted(found) == list(grouped.user_ids)
 assert all(shard_of(user, 4) == k for user, k in found.items())
-_ = claim("ch12_shard_users", len(found), low=200, high=200)
-_ = claim("ch12_shard_largest", sizes["users"].max() / sizes["users"].mean(), low=1.0, high=1.35)
+
+# %% tags=["remove-cell"]
+claim(
+    shard_users=(len(found), 200, 200),
+    shard_largest=(sizes["users"].max() / sizes["users"].mean(), 1.0, 1.35),
+)
 
 # %% [markdown]
-# The largest shard has {glue:text}`ch12_shard_largest:.2f` times the mean. `Shards.survey` goes through all shards once
+# The largest shard has {glue:text}`shard_largest:.2f` times the mean. `Shards.survey` goes through all shards once
 # and notes what must be known of all of them: vocabularies and numbers of samples. They are those of the whole log.
 
 # %%
@@ -379,11 +497,24 @@ for name, part in cuts.train.items():
 # the result must be the same, bit by bit.
 
 # %%
-one = Shards.survey(write(folder / "shop", folder / "in_1", shards=1, overwrite=True), "validated")
-short = Recipe(epochs=2, batch_size=64, loss="pairwise", negatives=4, learning_rate=5e-3, patience=None)
+one = Shards.survey(
+    write(folder / "shop", folder / "in_1", shards=1, overwrite=True), "validated"
+)
+short = Recipe(
+    epochs=2,
+    batch_size=64,
+    loss="pairwise",
+    negatives=4,
+    learning_rate=5e-3,
+    patience=None,
+)
 tiny = ATRankConfig(embedding_size=8, hidden=16, spaces=2)
 trained, aucs = {}, {}
-for name, source in (("whole", [Part(grouped, cuts)]), ("1 shard", one), ("4 shards", shards)):
+for name, source in (
+    ("whole", [Part(grouped, cuts)]),
+    ("1 shard", one),
+    ("4 shards", shards),
+):
     torch.manual_seed(seed)
     trained[name] = ATRank(shop.log.schema, grouped.vocabularies, tiny)
     sizes = None if name == "whole" else source.sizes
@@ -391,13 +522,17 @@ for name, source in (("whole", [Part(grouped, cuts)]), ("1 shard", one), ("4 sha
     while training.goes_on():
         training.epoch()
     aucs[name] = training.finish().epochs[-1]["validation_auc"]
-for a, b in zip(trained["whole"].parameters(), trained["1 shard"].parameters(), strict=True):
+for a, b in zip(
+    trained["whole"].parameters(), trained["1 shard"].parameters(), strict=True
+):
     assert torch.equal(a, b)
-_ = claim("ch12_shard_gap", aucs["4 shards"] - aucs["whole"], low=-0.06, high=0.06)
 pd.Series(aucs, name="validation AUC").round(3)
 
+# %% tags=["remove-cell"]
+claim(shard_gap=(aucs["4 shards"] - aucs["whole"], -0.06, 0.06))
+
 # %% [markdown]
-# The same bits with one shard. With four the AUC moves by {glue:text}`ch12_shard_gap:+.3f`, which is noise here: the
+# The same bits with one shard. With four the AUC moves by {glue:text}`shard_gap:+.3f`, which is noise here: the
 # negatives are others, and so is the order. What one would *not* do is to put like users together, all of one country
 # in one shard: then a step would no longer see a sample of everybody. A hash mixes.
 #
@@ -407,20 +542,28 @@ pd.Series(aucs, name="validation AUC").round(3)
 # %% tags=["hide-input"]
 chain = read_record(recorded("speed") / "ten_million.json")
 stages = pd.DataFrame(chain["steps"]).T
-claim("ch12_ten_million", chain["behaviors"] / 1e6, low=9, high=12)
-claim("ch12_ten_threads", chain["threads"])
-claim("ch12_ten_largest", stages["peak_gb"].astype(float).idxmax())
-claim("ch12_ten_peak", chain["peak_gb"], low=0.1, high=chain["limit_gb"])
-claim("ch12_ten_training_peak", chain["steps"]["train one epoch"]["peak_gb"], low=0.1, high=chain["limit_gb"])
-claim("ch12_ten_minutes", chain["steps"]["train one epoch"]["seconds"] / 60, low=0.5, high=120)
-claim("ch12_ten_auc", chain["test"]["average_user_auc"], low=0.6, high=1.0)
 stages.rename(columns={"cpu_seconds": "processor seconds", "peak_gb": "peak GB"})
 
+# %% tags=["remove-cell"]
+claim(
+    ten_million=(chain["behaviors"] / 1e6, 9, 12),
+    ten_threads=chain["threads"],
+    ten_largest=stages["peak_gb"].astype(float).idxmax(),
+    ten_peak=(chain["peak_gb"], 0.1, chain["limit_gb"]),
+    ten_training_peak=(
+        chain["steps"]["train one epoch"]["peak_gb"],
+        0.1,
+        chain["limit_gb"],
+    ),
+    ten_minutes=(chain["steps"]["train one epoch"]["seconds"] / 60, 0.5, 120),
+    ten_auc=(chain["test"]["average_user_auc"], 0.6, 1.0),
+)
+
 # %% [markdown]
-# {glue:text}`ch12_ten_million:.1f` million behaviors on {glue:text}`ch12_ten_threads` threads. No step holds more than
-# {glue:text}`ch12_ten_peak:.1f` GB (the largest is "{glue:text}`ch12_ten_largest`"), and training, which goes from shard to
-# shard, {glue:text}`ch12_ten_training_peak:.1f` GB. An epoch of {glue:text}`ch12_ten_minutes:.0f` minutes reaches an average user
-# AUC of {glue:text}`ch12_ten_auc:.3f` on the test samples.
+# {glue:text}`ten_million:.1f` million behaviors on {glue:text}`ten_threads` threads. No step holds more than
+# {glue:text}`ten_peak:.1f` GB (the largest is "{glue:text}`ten_largest`"), and training, which goes from shard to
+# shard, {glue:text}`ten_training_peak:.1f` GB. An epoch of {glue:text}`ten_minutes:.0f` minutes reaches an average user
+# AUC of {glue:text}`ten_auc:.3f` on the test samples.
 #
 # ```{exercise-start} Warm-up: where does a user live?
 # :label: ex-shard
@@ -475,24 +618,35 @@ per_behavior = {
     for name, g in histories.groups.items()
 }
 s = parts.train["item"]
-per_sample = sum(t.nbytes for t in (s.users, s.times, s.ends, s.objects, s.positions)) // len(s)
+per_sample = sum(
+    t.nbytes for t in (s.users, s.times, s.ends, s.objects, s.positions)
+) // len(s)
 negatives = 8  # of the recipe "modern", drawn anew for an epoch
 per_draw = 8 * (1 + negatives)  # int64
 pd.Series(
-    {"a behavior": per_behavior["item"], "a sample": per_sample, "its candidates": per_draw}, name="bytes"
+    {
+        "a behavior": per_behavior["item"],
+        "a sample": per_sample,
+        "its candidates": per_draw,
+    },
+    name="bytes",
 ).to_frame()
 
 # %% tags=["hide-input"]
 assert len(set(per_behavior.values())) == 1
-claim("ch12_behavior_bytes", per_behavior["item"], low=8, high=40)
-claim("ch12_sample_bytes", per_sample + per_draw, low=40, high=400)
 gigabytes = 1e9 * (per_behavior["item"] + per_sample + per_draw) / 1e9
-claim("ch12_log_gigabytes", gigabytes, low=20, high=500)
-_ = claim("ch12_histories_gigabytes", 1e9 * per_behavior["item"] / 1e9, low=5, high=50)
+
+# %% tags=["remove-cell"]
+claim(
+    behavior_bytes=(per_behavior["item"], 8, 40),
+    sample_bytes=(per_sample + per_draw, 40, 400),
+    log_gigabytes=(gigabytes, 20, 500),
+    histories_gigabytes=(1e9 * per_behavior["item"] / 1e9, 5, 50),
+)
 
 # %% [markdown]
-# So $10^9$ behaviors are {glue:text}`ch12_histories_gigabytes:.0f` GB, stored once: a workstation holds them. If each is
-# also a target, samples and candidates add up to {glue:text}`ch12_log_gigabytes:.0f` GB for each process of a machine.
+# So $10^9$ behaviors are {glue:text}`histories_gigabytes:.0f` GB, stored once: a workstation holds them. If each is
+# also a target, samples and candidates add up to {glue:text}`log_gigabytes:.0f` GB for each process of a machine.
 # It is the candidates that are first to be drawn batch by batch, then the log that is cut by users, a part for each
 # machine.
 #
@@ -500,20 +654,30 @@ _ = claim("ch12_histories_gigabytes", 1e9 * per_behavior["item"] / 1e9, low=5, h
 
 # %%
 record = read_record(recorded("speed") / "cpu.json")
-rows = [r for r in record["rows"] if (r["model"], r["histories"], r["batch"]) == ("atrank-kernels", "log", 512)]
+rows = [
+    r
+    for r in record["rows"]
+    if (r["model"], r["histories"], r["batch"]) == ("atrank-kernels", "log", 512)
+]
 speed = rows[0]["samples_per_second"]
 hours = 1e9 / speed / 3_600
 days = 8 * hours / 24  # the recipe's epochs
 pd.Series(
-    {"samples a second": f"{speed:,.0f}", "hours an epoch": f"{hours:.0f}", "days in all": f"{days:.1f}"}
+    {
+        "samples a second": f"{speed:,.0f}",
+        "hours an epoch": f"{hours:.0f}",
+        "days in all": f"{days:.1f}",
+    }
 ).to_frame("")
 
-# %% tags=["hide-input"]
-claim("ch12_epoch_hours", hours, low=1, high=200)
-_ = claim("ch12_days", days, low=0.3, high=70)
+# %% tags=["remove-cell"]
+claim(
+    epoch_hours=(hours, 1, 200),
+    days=(days, 0.3, 70),
+)
 
 # %% [markdown]
-# An epoch of a billion samples takes {glue:text}`ch12_epoch_hours:.0f` hours on this machine. That is within reach of a
+# An epoch of a billion samples takes {glue:text}`epoch_hours:.0f` hours on this machine. That is within reach of a
 # few machines, or one GPU; nobody needs a new engine to wait for a night.
 #
 # Third, the table of objects. Each object has its own row, and training keeps the row several times: the weights, their
@@ -530,9 +694,11 @@ pd.Series(
     | {f"objects in {k}": f"{v:,.0f}" for k, v in capacity.items()}
 ).to_frame("")
 
-# %% tags=["hide-input"]
-claim("ch12_object_bytes", per_object, low=500, high=5_000)
-_ = claim("ch12_capacity", capacity["80 GB"] / 1e6, low=10, high=200)
+# %% tags=["remove-cell"]
+claim(
+    object_bytes=(per_object, 500, 5_000),
+    capacity=(capacity["80 GB"] / 1e6, 10, 200),
+)
 
 # %% mystnb={"figure": {"caption": "Memory that the objects' own rows take in training, for three sizes of the embedding. Dashed: the memory of a laptop and of a large GPU. Amazon Sports is far to the left; a marketplace of a hundred million objects is right of where one device ends, at the paper's size of 64.", "name": "fig-scaling-memory"}, "image": {"alt": "Three rising straight lines on logarithmic axes, objects against gigabytes, for embedding sizes 16, 64 and 256, crossing dashed horizontal lines at 16 and 80 gigabytes between some million and a few hundred million objects."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.2))
@@ -540,7 +706,9 @@ objects = np.geomspace(1e4, 1e9, 50)
 for size, name in ((16, "coupon"), (64, "item"), (256, "query")):
     memory = objects * 4 * size * sum(copies.values()) / 1e9
     ax.plot(objects, memory, color=group_color(name))
-    direct_label(ax, objects[-1], memory[-1], f"size {size}", color=group_color(name))
+    direct_label(
+        ax, objects[-1], memory[-1], f"size {size}", color=group_color(name)
+    )
 for level, name in ((16, "laptop, 16 GB"), (80, "GPU, 80 GB")):
     ax.axhline(level, color=INK, linestyle="--", linewidth=1)
     ax.text(1.2e4, level * 1.15, name, color=INK, fontsize=8)
@@ -548,7 +716,7 @@ ax.set(xscale="log", yscale="log", xlabel="objects", ylabel="GB")
 _ = ax.set_ylim(1e-3, 1e4)
 
 # %% [markdown]
-# With {glue:text}`ch12_object_bytes` bytes an object, 80 GB are full at {glue:text}`ch12_capacity:.0f` million objects.
+# With {glue:text}`object_bytes` bytes an object, 80 GB are full at {glue:text}`capacity:.0f` million objects.
 # Users do not count: ATRank has no row for a user, only for what users touch. That is the paper's gift to whoever scales
 # it.
 #
@@ -559,11 +727,31 @@ _ = ax.set_ylim(1e-3, 1e4)
 torch.manual_seed(seed)
 full = ATRank(market.log.schema, histories.vocabularies, config)
 tables = {name for name, p in full.named_parameters() if name.startswith("tables.")}
-dense = sum(4 * p.numel() for name, p in full.named_parameters() if name not in tables)
-draw = draw_candidates(s, NegativeSampler(histories, "item"), negatives, torch.Generator().manual_seed(seed))
-_, _, batch = next(batches(histories, {"item": s}, {"item": draw}, 512, generator=torch.Generator().manual_seed(seed)))
-read = [batch.candidates.features["object_id"], batch.histories["item"].features["object_id"]]
-looked_up = sum(len(x) for x in read)  # rows that 512 samples look up, at most as many different ones
+dense = sum(
+    4 * p.numel() for name, p in full.named_parameters() if name not in tables
+)
+draw = draw_candidates(
+    s,
+    NegativeSampler(histories, "item"),
+    negatives,
+    torch.Generator().manual_seed(seed),
+)
+_, _, batch = next(
+    batches(
+        histories,
+        {"item": s},
+        {"item": draw},
+        512,
+        generator=torch.Generator().manual_seed(seed),
+    )
+)
+read = [
+    batch.candidates.features["object_id"],
+    batch.histories["item"].features["object_id"],
+]
+looked_up = sum(
+    len(x) for x in read
+)  # rows that 512 samples look up, at most as many different ones
 catalog = 100e6
 pd.Series(
     {
@@ -574,15 +762,17 @@ pd.Series(
     name="megabytes a step",
 ).div(1e6).round(1).to_frame()
 
-# %% tags=["hide-input"]
-claim("ch12_dense_megabytes", dense / 1e6, low=0.1, high=10)
-claim("ch12_rows_megabytes", looked_up * (row + 8) / 1e6, low=0.5, high=20)
-_ = claim("ch12_row_saving", catalog * row / (looked_up * (row + 8)), low=100)
+# %% tags=["remove-cell"]
+claim(
+    dense_megabytes=(dense / 1e6, 0.1, 10),
+    rows_megabytes=(looked_up * (row + 8) / 1e6, 0.5, 20),
+    row_saving=(catalog * row / (looked_up * (row + 8)), 100),
+)
 
 # %% [markdown]
-# The layers are {glue:text}`ch12_dense_megabytes:.1f` MB: nothing. The table of a hundred million objects would be 25 GB,
-# at every step. The rows that the batch looked up are {glue:text}`ch12_rows_megabytes:.1f` MB,
-# {glue:text}`ch12_row_saving:,.0f` times less. On CPUs `atrank train` sends the rows alone where a table is large
+# The layers are {glue:text}`dense_megabytes:.1f` MB: nothing. The table of a hundred million objects would be 25 GB,
+# at every step. The rows that the batch looked up are {glue:text}`rows_megabytes:.1f` MB,
+# {glue:text}`row_saving:,.0f` times less. On CPUs `atrank train` sends the rows alone where a table is large
 # ({ref}`ch-fast`): the processes first tell each other which rows they hold. So the order in which things give way is:
 # hours, which more processes shorten; then the wire; then the device's memory. The last two are about tables alone, and
 # there are engines for them:
@@ -752,11 +942,21 @@ class Alike(Processes):
 
 broken = [gradients(Alike(rank, 3)) for rank in range(3)]
 off = [
-    float((sum(part[step][1] for part in broken) - whole[step][1]).norm() / whole[step][1].norm()) for step in range(3)
+    float(
+        (sum(part[step][1] for part in broken) - whole[step][1]).norm()
+        / whole[step][1].norm()
+    )
+    for step in range(3)
 ]
-claim("ch12_broken_least", min(off), low=0.02, high=5)
-claim("ch12_broken_most", max(off), low=0.05, high=5)
-pd.Series(off, index=["batch 1", "batch 2", "batch 3"], name="error / gradient").round(3).to_frame()
+pd.Series(
+    off, index=["batch 1", "batch 2", "batch 3"], name="error / gradient"
+).round(3).to_frame()
+
+# %% tags=["remove-cell"]
+claim(
+    broken_least=(min(off), 0.02, 5),
+    broken_most=(max(off), 0.05, 5),
+)
 
 # %% [markdown]
 # All of them: four samples among three processes are as uneven as two. In the batch of two, the process without a

@@ -1,21 +1,17 @@
 """Numbers that a chapter stands for: checked once, quoted in its prose, listed in the results ledger.
 
-`begin` opens a chapter, `claim` records one number of it. In a notebook the record is an output that shows
-nothing: MyST-NB reads it where the prose says ``{glue:text}`name:.3f` ``, and the ledger reads its
-metadata. In a plain Python process `claim` only checks.
+`begin` opens a chapter, `claim` records numbers of it, in a cell that its page leaves out. In a notebook the
+record is an output that shows nothing: MyST-NB reads it where the prose says ``{glue:text}`name:.3f` ``, and the
+ledger reads its metadata. In a plain Python process `claim` only checks.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import numbers
 import os
 import sys
 from dataclasses import dataclass
-from typing import TypeVar
-
-Value = TypeVar("Value")  # int, float (numpy's too) or str, checked when the chapter runs
 
 # What myst_nb.glue(name, value, display=False) writes; written here so that a chapter runs without myst_nb.
 GLUE_PREFIX = "application/papermill.record/"
@@ -63,13 +59,33 @@ def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0)
     _current = _Chapter(chapter, profile, seed, label)
 
 
-def claim(name: str, value: Value, low: float | None = None, high: float | None = None) -> Value:
-    """Record `value` under `name` and return it.
+def claim(
+    name: str = "",
+    value: object = None,
+    /,
+    low: float | None = None,
+    high: float | None = None,
+    **several: object,
+) -> int | float | str | None:
+    """Record one number, `claim(name, value, low, high)`, and return it, or several: `claim(a=1, b=(auc, 0.8, 0.9))`.
 
-    A value outside [low, high] (either end may be open) raises ClaimError; so does one that is not finite.
-    On a reader's own log the range is recorded but not enforced, since it was measured on the simulated one.
-    Raises TypeError for a value that is no number or text, RuntimeError outside a chapter.
+    A value is a number or a text of Python, numpy or torch. One outside [low, high] (either end may be left open:
+    `(auc, 0.8)`, `(auc, None, 0.9)`) raises ClaimError; so does one that is not finite. On a reader's own log the range
+    is recorded but not enforced, since it was measured on the simulated one. Raises TypeError for a value of another
+    kind, RuntimeError outside a chapter.
     """
+    if several:
+        if name or value is not None or low is not None or high is not None:
+            raise TypeError(
+                f"claim({name!r}, ..., {next(iter(several))}=...): one number by name, or several, not both"
+            )
+        for key, entry in several.items():
+            _record(key, *entry if isinstance(entry, tuple) else (entry,))
+        return None
+    return _record(name, value, low, high)
+
+
+def _record(name: str, value: object, low: float | None = None, high: float | None = None) -> int | float | str:
     if _current is None:
         raise RuntimeError(f"claim({name!r}) outside a chapter: call begin(chapter) first")
     plain = _plain(name, value, low, high)
@@ -90,7 +106,7 @@ def claim(name: str, value: Value, low: float | None = None, high: float | None 
         "data": _current.data,
     }
     _publish(name, plain, record)
-    return value
+    return plain
 
 
 def format_range(low: float | None, high: float | None) -> str:
@@ -107,16 +123,15 @@ def _inside(value: float, low: float | None, high: float | None) -> bool:
 
 
 def _plain(name: str, value: object, low: float | None, high: float | None) -> int | float | str:
-    """The value as Python's own int, float or str (numpy's scalars included)."""
+    """The value as Python's own int, float or str: a scalar of numpy or torch gives it by `item`."""
     if isinstance(value, str):
         if low is not None or high is not None:
             raise TypeError(f"claim({name!r}): text has no range, but low={low} and high={high} were given")
-        return value
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
-    raise TypeError(f"claim({name!r}): a {type(value).__name__} is no number or text: convert it, e.g. float(value)")
+        return str(value)
+    plain = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    if isinstance(plain, bool) or not isinstance(plain, int | float):
+        raise TypeError(f"claim({name!r}): a {type(value).__name__} is no number or text, and holds not just one")
+    return plain
 
 
 def _publish(name: str, value: int | float | str, record: dict[str, object]) -> None:
@@ -126,5 +141,8 @@ def _publish(name: str, value: int | float | str, record: dict[str, object]) -> 
         return
     from IPython.display import display
 
-    metadata = {"scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX}, "atrank_claim": record}
+    metadata = {
+        "scrapbook": {"name": name, "mime_prefix": GLUE_PREFIX},
+        "atrank_claim": record,
+    }
     display({f"{GLUE_PREFIX}text/plain": repr(value)}, raw=True, metadata=metadata)

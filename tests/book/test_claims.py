@@ -31,10 +31,51 @@ def shell():
     InteractiveShell.clear_instance()
 
 
-@pytest.mark.parametrize("value", [3, 0.5, "Bike pump", np.float32(0.5), np.int64(3)])
-def test_claim_returns_the_value_itself(value):
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (3, 3),
+        (0.5, 0.5),
+        ("Bike pump", "Bike pump"),
+        (np.str_("Bike pump"), "Bike pump"),
+        (np.float32(0.5), 0.5),
+        (np.int64(3), 3),
+        (np.array(0.5), 0.5),
+        (torch.tensor(0.5), 0.5),
+        (torch.tensor(3), 3),
+    ],
+)
+def test_claim_returns_the_value_as_pythons_own(value, plain):
     begin("01_behaviors")
-    assert claim("x", value) is value
+    found = claim("x", value)
+    assert found == plain
+    assert type(found) is type(plain)
+
+
+def test_several_numbers_in_one_call(shell):
+    begin("01_behaviors")
+    with capture_output() as captured:
+        assert claim(users=3, auc=(torch.tensor(0.75), 0.7, 0.8), gain=(0.1, 0), least=(0.1, None, 0.2)) is None
+    records = [output.metadata["atrank_claim"] for output in captured.outputs]
+    assert [(r["name"], r["value"], r["low"], r["high"]) for r in records] == [
+        ("users", 3, None, None),
+        ("auc", 0.75, 0.7, 0.8),
+        ("gain", 0.1, 0.0, None),
+        ("least", 0.1, None, 0.2),
+    ]
+
+
+def test_each_of_several_numbers_has_its_range():
+    begin("01_behaviors")
+    with pytest.raises(ClaimError, match=r"claim 'gain' is 0.1, outside \[0.2, 0.3\]"):
+        claim(users=3, gain=(0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize("arguments", [("x",), ("x", 1)])
+def test_one_number_or_several_but_not_both(arguments):
+    begin("01_behaviors")
+    with pytest.raises(TypeError, match=r"y=.*not both"):
+        claim(*arguments, y=2)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.5, 0.7), (0.6, None), (None, 0.6), (None, None)])
@@ -61,10 +102,10 @@ def test_a_value_that_is_not_finite_fails_without_a_range(value):
         claim("loss", value)
 
 
-@pytest.mark.parametrize("value", [None, True, [1.0], torch.tensor(0.5), 1j])
-def test_other_kinds_are_refused_with_a_remedy(value):
+@pytest.mark.parametrize("value", [None, True, np.True_, [1.0], torch.tensor([0.5]), np.ones(2), 1j])
+def test_other_kinds_are_refused(value):
     begin("01_behaviors")
-    with pytest.raises(TypeError, match=r"claim\('x'\).*convert it"):
+    with pytest.raises(TypeError, match=r"claim\('x'\).*is no number or text"):
         claim("x", value)
 
 

@@ -174,7 +174,7 @@ def _explain(
 
 @checker
 def embed(answer: Callable[..., Any]) -> str:
-    """``answer(group, objects, buckets, actions, time_tables, action_tables)``: eq. (eq-behavior) for one group."""
+    """``answer(group, objects, buckets, actions, time_of, action_of)``: eq. (eq-behavior) for one group."""
     objects, buckets, actions, times, doings = _example()
     for group in _GROUPS:
         o, bucket, action = objects[group], buckets[group], actions[group]

@@ -79,8 +79,8 @@ def test_wrong_buckets_get_their_hint(answer, hint):
     assert_hint(check.bucketize(answer), hint)
 
 
-def embed(group, objects, buckets, actions, time_tables, action_tables):
-    return objects + time_tables[group][buckets] + action_tables[group][actions]
+def embed(group, objects, buckets, actions, time_of, action_of):
+    return objects + time_of[group][buckets] + action_of[group][actions]
 
 
 def test_right_embedding_passes():
@@ -90,8 +90,8 @@ def test_right_embedding_passes():
 def test_nothing_is_shared_by_the_answers_table_and_ours():
     """Changing a table in place, as an answer might, does not make a wrong answer right."""
 
-    def in_place(group, objects, buckets, actions, time_tables, action_tables):
-        objects += time_tables[group][buckets]
+    def in_place(group, objects, buckets, actions, time_of, action_of):
+        objects += time_of[group][buckets]
         return objects
 
     assert_hint(check.embed(in_place), "action is missing")
