@@ -133,16 +133,21 @@ tiny = {
             features:
               category_id: {kind: categorical}  # one text value
               price:       {kind: continuous}   # one number
-            time: {unit: day}                   # how fast time passes for this group: chapter 3
+            time: {unit: day}        # how fast time passes for this group: chapter 3
           query:
             actions: [search]
             features:
               words:       {kind: tokens}       # a list of text values
             time: {unit: hour}
         """,
-    "item.events.csv": "user_id,timestamp,action,object_id\nmia,1499677500,browse,i7\nmia,1499763900,buy,i7\n",
+    "item.events.csv": (
+        "user_id,timestamp,action,object_id\n"
+        "mia,1499677500,browse,i7\nmia,1499763900,buy,i7\n"
+    ),
     "item.objects.csv": "object_id,category_id,price\ni7,shoes,89.5\ni8,socks,9.5\n",
-    "query.events.csv": "user_id,timestamp,action,object_id\nmia,1499677200,search,q1\n",
+    "query.events.csv": (
+        "user_id,timestamp,action,object_id\nmia,1499677200,search,q1\n"
+    ),
     "query.objects.csv": "object_id,words\nq1,trail shoes\n",
 }
 
@@ -175,7 +180,10 @@ log.events["item"]
 # %%
 broken = tiny | {
     "schema.yaml": tiny["schema.yaml"].replace("kind: tokens", "kind: token"),
-    "item.events.csv": "user_id,timestamp,action,object_id\nmia,1499677500,brows,i7\nmia,on Tuesday,buy,i9\n",
+    "item.events.csv": (
+        "user_id,timestamp,action,object_id\n"
+        "mia,1499677500,brows,i7\nmia,on Tuesday,buy,i9\n"
+    ),
 }
 try:
     read_log(broken)
@@ -376,7 +384,8 @@ _ = fig.legend(
 
 # %%
 def history_of(group, row):
-    """The behaviors strictly before row `row` of a group's events table, for every group."""
+    """The behaviors strictly before row `row` of a group's events table, for every
+    group."""
     target = log.events[group].iloc[row]
     history = {}
     for name, table in log.events.items():
@@ -415,9 +424,10 @@ lengths = own.offsets.diff()
 enough = torch.nonzero((lengths >= 5) & (lengths <= 12)).flatten()
 if not len(enough):  # a log of very short or very long lives
     enough = torch.nonzero(lengths >= 2).flatten()
+# by the last behavior
 early_to_late = enough[
     own.timestamps[own.offsets[enough + 1] - 1].argsort(stable=True)
-]  # by the last behavior
+]
 chosen = [
     int(early_to_late[int(q * (len(early_to_late) - 1))])
     for q in (0.3, 0.6, 0.9, 0.98, 1.0)
@@ -501,9 +511,8 @@ for sample in range(0, len(test), max(1, len(test) // 20)):
         main, int(histories.groups[main].rows[test.positions[sample]])
     )
     for number, (name, group) in enumerate(histories.groups.items()):
-        rows = group.rows[
-            group.offsets[user] : ends[number]
-        ]  # cut position: the history ends here
+        # cut position: the history ends here
+        rows = group.rows[group.offsets[user] : ends[number]]
         assert rows.tolist() == by_hand[name].index.tolist()
 
 # %% [markdown]
@@ -634,13 +643,13 @@ for (
 ) in parts.test.items():  # 2000 test users of each group are enough to see the order
     few = pick.permutation(len(samples))[: 2000 if profile == "fast" else None]
     tests[group] = samples[torch.from_numpy(np.sort(few))]
-candidates = fixed_candidates(
-    histories, tests, negatives, seed
-)  # column 0 is the target
+# column 0 is the target
+candidates = fixed_candidates(histories, tests, negatives, seed)
 
 
 def all_histories(group):
-    """One row for each pair of a test sample and a behavior of its history; `age` in days."""
+    """One row for each pair of a test sample and a behavior of its history; `age` in
+    days."""
     samples, own = tests[group], histories.groups[group]
     asked = pd.DataFrame(
         {
@@ -671,7 +680,8 @@ def all_histories(group):
 
 # %% tags=["hide-input"]
 def values_of(group):
-    """One row for each value of each object: every feature but the object's own id and numbers."""
+    """One row for each value of each object: every feature but the object's own id
+    and numbers."""
     table, pieces = (
         log.objects[group],
         [pd.DataFrame({"object_id": [], "value": []}, dtype="str")],
@@ -707,7 +717,8 @@ counts.set_axis(["values in its objects table", "different ones"], axis=1)
 
 # %% tags=["hide-input"]
 def profile_scores(group, pairs, weights):
-    """For each column of weights, the score of every candidate: the sum over the values that it shares."""
+    """For each column of weights, the score of every candidate: the sum over the
+    values that it shares."""
     weighed = pd.concat([pairs[["sample", "group", "object_id"]], weights], axis=1)
     profiles = (
         weighed.merge(values, on=["group", "object_id"])
@@ -734,7 +745,8 @@ def profile_scores(group, pairs, weights):
 
 
 def touched_before(group, pairs):
-    """1.0 where a candidate occurs in the history, and that can only be the target: negatives were never touched."""
+    """1.0 where a candidate occurs in the history, and that can only be the target:
+    negatives were never touched."""
     ids = log.objects[group]["object_id"].to_numpy()[candidates[group][:, 0].numpy()]
     again = pairs["sample"][
         (pairs["group"] == group) & (pairs["object_id"] == ids[pairs["sample"]])
@@ -752,11 +764,11 @@ dice = torch.Generator().manual_seed(seed)
 
 
 def contest(group, pairs):
-    """The AUC of every scorer that learns nothing, on the test samples of a group, given their histories."""
+    """The AUC of every scorer that learns nothing, on the test samples of a group,
+    given their histories."""
     own, recent = (pairs["group"] == group).astype(float), 0.5 ** (pairs["age"] / 3)
-    newest = (
-        pairs[own == 1].groupby("sample").tail(1).index
-    )  # pairs are sorted by time
+    # pairs are sorted by time
+    newest = pairs[own == 1].groupby("sample").tail(1).index
     weights = {
         "like the last": own * pairs.index.isin(newest),
         "counted": own,
@@ -998,9 +1010,8 @@ check.behaviors.like_last(like_last)
 
 # %%
 def like_last(history, candidates):
-    last = (
-        history[-1] if history else None
-    )  # nobody's category: a new user gets all zeros
+    # nobody's category: a new user gets all zeros
+    last = history[-1] if history else None
     return [float(category == last) for category in candidates]
 
 
@@ -1033,7 +1044,8 @@ most = gain.idxmax()  # the group that gains most from the others: coupon
 
 
 def told(until, others_only=False):
-    """The contest on histories that reach up to the times `until`: in all groups, or in the other groups only."""
+    """The contest on histories that reach up to the times `until`: in all groups, or
+    in the other groups only."""
     samples, strict = tests[most], all_histories(most)
     tests[most] = replace(samples, times=until)
     pairs = all_histories(most)

@@ -161,6 +161,7 @@ query_events = [
 coupon_events = [("ana", 5, "receive", "c1")]
 
 # %% tags=["hide-input"]
+# a log of three users
 events = {
     group: pd.DataFrame(
         rows, columns=["user_id", "timestamp", "action", "object_id"]
@@ -203,9 +204,8 @@ time = torch.tensor([1, 4, 3, 6])
 # by user, then time; a stable sort, so row order breaks ties
 order = torch.from_numpy(np.lexsort((time, user)))
 counts = torch.bincount(user, minlength=3)  # [3, 1, 0]
-offsets = torch.cat(
-    [torch.zeros(1, dtype=torch.long), counts.cumsum(0)]
-)  # [0, 3, 4, 4]
+# [0, 3, 4, 4]
+offsets = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
 
 grouped = GroupedHistories.from_log(tiny)
 item = grouped.groups["item"]
@@ -224,9 +224,10 @@ assert time[order].equal(item.timestamps)
 # %%
 histories = GroupedHistories.from_log(log)
 for group, flat in histories.groups.items():
+    # each once
     assert flat.rows.sort().values.equal(
         torch.arange(sizes[group], dtype=torch.int32)
-    )  # each once
+    )
     owner = histories.user_ids.take(flat.users().numpy())
     assert (
         owner == log.events[group]["user_id"].to_numpy()[flat.rows.numpy()]
@@ -286,9 +287,8 @@ samples = Samples(
     target_group="item",
     users=torch.tensor([0, 1]),
     times=item.timestamps[targets],
-    ends=torch.tensor(
-        [[2, 1, 1], [3, 3, 1]]
-    ),  # [sample, group]: item, query, coupon
+    # [sample, group]: item, query, coupon
+    ends=torch.tensor([[2, 1, 1], [3, 3, 1]]),
     objects=item.objects[targets].long(),
     positions=targets,
 )
@@ -504,16 +504,17 @@ def bytes_of(tensors):
 
 
 def three_ways(lengths):
-    """Bytes for all samples of users with these many behaviors, stored in three ways."""
+    """Bytes for all samples of users with these many behaviors, stored in three
+    ways."""
+    # time, action, object
     n, types = (
         int(lengths.sum()),
         (torch.int64, torch.int16, torch.int32),
-    )  # time, action, object
+    )
     flat = [torch.zeros(n, dtype=t) for t in types]
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    positions, owner = ranges(
-        offsets[:-1] + 1, lengths - 1
-    )  # every behavior but a user's first is a target
+    # every behavior but a user's first is a target
+    positions, owner = ranges(offsets[:-1] + 1, lengths - 1)
     samples = Samples(
         "all",
         owner,
@@ -552,9 +553,8 @@ lives = (
     .sort_index()
     .to_numpy()
 )
-long = torch.tensor(
-    np.sort(lives)[-200:][:150].copy()
-)  # the last fifty are rare giants
+# the last fifty are rare giants
+long = torch.tensor(np.sort(lives)[-200:][:150].copy())
 ceilings = [m for m in (5, 10, 20, 40, 80, 160) if m <= int(long.max())]
 memory = pd.DataFrame({m: three_ways(long.clamp(max=m)) for m in ceilings}).T
 memory.index = [long.clamp(max=m).double().mean().item() for m in ceilings]
@@ -567,13 +567,12 @@ for (name, column), style in zip(memory.items(), ("-", "--", ":"), strict=True):
 ax.set(xlabel="mean number of behaviors of a user", ylabel="mebibytes")
 _ = ax.margins(x=0.25)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 slope = {
     name: np.polyfit(np.log(memory.index), np.log(column.astype(float)), 1)[0]
     for name, column in memory.items()
 }
 
-# %% tags=["remove-cell"]
 claim(
     slope_cuts=(slope["cuts"], 0.9, 1.1),
     slope_copied=(slope["copied lists"], 1.6, 2.3),
@@ -606,13 +605,15 @@ claim(
 # beside a batch of 32 similar ones.
 
 # %%
+# 125 batches of 32
 small = train[
     torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:4000]
-]  # 125 batches of 32
+]
 
 
 def epoch(batch_size, pool, seed):
-    """One epoch over `small`: the numbers of the samples and the batch, for every batch."""
+    """One epoch over `small`: the numbers of the samples and the batch, for every
+    batch."""
     dice = torch.Generator().manual_seed(seed)
     plan = batches(
         histories,
@@ -698,10 +699,9 @@ ax.set_xticks(batch_sizes, batch_sizes)
 ax.set(xlabel="samples in a batch", ylabel="share of padding", ylim=(0, 1))
 _ = ax.margins(x=0.28)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 at = batch_sizes.index(128)
 
-# %% tags=["remove-cell"]
 claim(
     padding_random=(share["random"].mean(0)[at], 0.5, 0.9),
     padding_pools=(share["pools of 50"].mean(0)[at], 0.0, 0.2),
@@ -724,7 +724,8 @@ claim(
 
 # %%
 def meet_again(batch_size, pool, seed):
-    """Of the pairs that share a batch in one epoch, the share that do so in the next one, too."""
+    """Of the pairs that share a batch in one epoch, the share that do so in the next
+    one, too."""
     number = torch.empty(2, len(small), dtype=torch.long)
     for turn in range(2):
         for b, (index, _) in enumerate(epoch(batch_size, pool, 2 * seed + turn)):
@@ -752,10 +753,9 @@ ax.set_xticks(pools, pools)
 ax.set(xlabel="batches in a pool", ylabel="share")
 _ = ax.margins(x=0.22)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 eight = pools.index(8)
 
-# %% tags=["remove-cell"]
 claim(
     meet_random=(price.mean(0)[0], 0.0, 0.02),
     meet_sorted=(price.mean(0)[-1], 0.1, 1.0),
@@ -965,13 +965,15 @@ verdict
 
 
 # %%
+# [groups, samples]
 lengths = torch.stack(
     [history_lengths(small, histories, [group]) for group in histories.groups]
-)  # [groups, samples]
+)
 
 
 def own_rectangles(order):
-    """Share of padding if every group of every batch of 32 has a rectangle of its own."""
+    """Share of padding if every group of every batch of 32 has a rectangle of its
+    own."""
     parts = lengths[:, order].split(32, dim=1)
     return 1 - int(lengths.sum()) / sum(
         part.shape[1] * int(part.amax(1).sum()) for part in parts

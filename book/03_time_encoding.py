@@ -111,9 +111,8 @@ pd.DataFrame(
 # left ends that a time has passed.
 
 # %%
-edges = 2.0 ** torch.arange(
-    15
-)  # 1, 2, 4, ...: the left ends of buckets 1, 2, 3, ...
+# 1, 2, 4, ...: the left ends of buckets 1, 2, 3, ...
+edges = 2.0 ** torch.arange(15)
 by_hand = torch.bucketize(days, edges.double(), right=True)
 
 assert by_hand.tolist() == [0, 1, 2, 3, 5]
@@ -156,9 +155,8 @@ twenty_hours = 20 * 3_600
 
 # %%
 shop = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # unknown, bakery, bikes
-when = torch.tensor(
-    [[0.5, 0.5], [0.2, 0.2], [0.1, 0.1], [0.0, 0.0]]
-)  # buckets 0 to 3
+# buckets 0 to 3
+when = torch.tensor([[0.5, 0.5], [0.2, 0.2], [0.1, 0.1], [0.0, 0.0]])
 did = torch.tensor([[0.0, 0.0], [0.0, -1.0]])  # browse, buy
 
 shops = torch.tensor([2, 2, 1])  # bikes, bikes, bakery
@@ -416,30 +414,32 @@ causes = market.truth.causes["item"].iloc[
 
 
 def cause_in(group):
-    """Test samples whose cause lies in `group`, as a batch, and which behaviors of that group are the causes."""
+    """Test samples whose cause lies in `group`, as a batch, and which behaviors of
+    that group are the causes."""
     chosen = torch.tensor((causes["cause_group"] == group).tolist()).nonzero()[:, 0]
     rows = torch.tensor(causes["cause_row"].tolist())[chosen]
     batch = build_batch(histories, test[chosen], test.objects[chosen, None])
-    found = (
-        histories.groups[group].rows[batch.histories[group].positions].long()
-    )  # rows in the log
+    # rows in the log
+    found = histories.groups[group].rows[batch.histories[group].positions].long()
     return batch, torch.isin(found, rows)
 
 
 # %%
 @torch.no_grad()
 def odds(model, group):
-    """Odds of the cause in the target's attention at each age (mean over spaces and samples)."""
+    """Odds of the cause in the target's attention at each age (mean over spaces and
+    samples)."""
     batch, is_cause = cause_in(group)
     before = sum(
         len(b.elapsed)
         for b in list(batch.histories.values())[: list(batch.histories).index(group)]
     )
     mine = slice(before, before + len(is_cause))
+    # of the causes
     owner, place = (
         batch.packing.owner[mine][is_cause],
         batch.packing.place[mine][is_cause],
-    )  # of the causes
+    )
     curve = []
     for age in ages:
         behaviors = batch.histories[group]
@@ -454,9 +454,8 @@ def odds(model, group):
             )
         )
         queries = model.prepare(batch.candidates).queries
-        a = model.target.attention.weights(
-            queries, encoding.keys, encoding.packing
-        )  # [b, k, 1, t]
+        # [b, k, 1, t]
+        a = model.target.attention.weights(queries, encoding.keys, encoding.packing)
         weight = a.mean(dim=1)[owner, 0, place]  # over spaces
         curve.append(weight.mean() / (1 - weight.mean()))
     return np.array(curve)
@@ -468,9 +467,10 @@ learned = {
 }
 
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 def half_gone(curve):
-    """Age in days at which a curve first falls below half of its start, read between the points on a log axis."""
+    """Age in days at which a curve first falls below half of its start, read between
+    the points on a log axis."""
     below = int((curve < curve[0] / 2).argmax())
     share = (curve[below - 1] - curve[0] / 2) / (curve[below - 1] - curve[below])
     return float(ages[below - 1] * (ages[below] / ages[below - 1]) ** share)
@@ -480,7 +480,6 @@ half = {
     group: half_gone(learned[group].mean(axis=0)) for group in ("item", "coupon")
 }
 
-# %% tags=["remove-cell"]
 claim(
     half_item_days=(half["item"], 1.5, 11.0),
     half_coupon_hours=(24 * half["coupon"], 1.0, 16.0),
@@ -489,16 +488,18 @@ claim(
 )
 # %% mystnb={"figure": {"caption": "How an earlier behavior fades. Left: the planted weight, which halves every half-life of the group. Right: what the lookup model learned, the odds of the cause in the target's attention when the cause alone is made older (thin: seeds, thick: their mean). Coupons fade within hours, items within days, as planted. The item curve is flat at first, since its bucket 0 is a whole day. Searches get little attention at any age.", "name": "fig-time-learned"}, "image": {"alt": "Two panels over age from half an hour to ten days on a logarithmic axis. Left, three smooth falling curves: coupon drops first, then query, then item. Right, the learned coupon curve drops within the first eight hours, the item curve stays level for a day and then falls, and the query curve is low throughout."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
+# which age the label of a planted curve stands at
 place = {
     "item": 8,
     "query": 6,
     "coupon": 3,
-}  # which age the label of a planted curve stands at
+}
+# the same for a learned one, and how much higher
 above = {
     "item": (5, 0.07),
     "query": (0, 0.08),
     "coupon": (0, 0.0),
-}  # the same for a learned one, and how much higher
+}
 for group, h in half_lives.items():
     color = group_color(group)
     planted = 2 ** (-ages / h)

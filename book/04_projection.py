@@ -147,10 +147,11 @@ for ax in axes:
 # for our three behaviors:
 
 # %%
+# each [s_k = 1, d = 2]
 P = [
     torch.tensor([[1.0, -1.0]]),
     torch.tensor([[0.0, 1.0]]),
-]  # each [s_k = 1, d = 2]
+]
 S_1, S_2 = ((S @ P_k.T).relu() for P_k in P)
 S_1.T, S_2.T
 
@@ -266,15 +267,16 @@ VALUES, LENGTH = 10, 4
 
 
 def draw(task, users, generator):
-    """Histories [users, 4, 2] of (color, kind), and offers [users, 3, 2]: the right one first."""
-    order = torch.rand(users, 2, VALUES, generator=generator).argsort(
-        dim=2
-    )  # two shuffled decks a user
+    """Histories [users, 4, 2] of (color, kind), and offers [users, 3, 2]: the right
+    one first."""
+    # two shuffled decks a user
+    order = torch.rand(users, 2, VALUES, generator=generator).argsort(dim=2)
     history = order[:, :, :LENGTH].transpose(1, 2)
+    # places 0 to 3 are in the history, place 4 is not
     color, kind = (
         order[:, 0],
         order[:, 1],
-    )  # places 0 to 3 are in the history, place 4 is not
+    )
     if task == "two behaviors":
         pairs = [
             (color[:, 0], kind[:, 1]),
@@ -287,9 +289,8 @@ def draw(task, users, generator):
             (color[:, 0], kind[:, 1]),
             (color[:, 1], kind[:, 0]),
         ]
-    place = torch.rand(users, LENGTH, generator=generator).argsort(
-        dim=1
-    )  # in no particular order
+    # in no particular order
+    place = torch.rand(users, LENGTH, generator=generator).argsort(dim=1)
     history = history.gather(1, place[:, :, None].expand(-1, -1, 2))
     return history, torch.stack([torch.stack(pair, dim=1) for pair in pairs], dim=1)
 
@@ -339,7 +340,8 @@ steps = 200 if profile == "fast" else 1_500
 
 
 def run(task, K, number, hidden=32):
-    """AUC after training: how often the right offer beats a wrong one; a tie counts half."""
+    """AUC after training: how often the right offer beats a wrong one; a tie counts
+    half."""
     torch.manual_seed(number)
     generator = torch.Generator().manual_seed(number)
     model = speed_up(Matcher(K, hidden))
@@ -376,12 +378,11 @@ summary = pd.concat(
 )
 summary.map("{:.3f}".format).replace("nan", "")  # empty: not trained
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 narrow, broad = (
     sum(p.numel() for p in Matcher(1, hidden).parameters()) for hidden in (32, 64)
 )
 
-# %% tags=["remove-cell"]
 claim(
     auc_one_space=(two[1].mean(), 0.75, 0.88),
     auc_two_spaces=(two[2].mean(), 0.88),
@@ -498,9 +499,10 @@ check.projection.project(project)
 
 # %%
 def project(groups, maps):
+    # each [n_i, d]
     parts = [
         (u @ maps[name][0].T + maps[name][1]).relu() for name, u in groups.items()
-    ]  # each [n_i, d]
+    ]
     return torch.cat(parts, dim=0)
 
 

@@ -370,7 +370,8 @@ model = model.eval()
 # %%
 @torch.no_grad()
 def moved(layer, s, focus, substitutes):
-    """How far the output of behavior `focus` moves when each row of `s` in turn is replaced; s: [n, d]"""
+    """How far the output of behavior `focus` moves when each row of `s` in turn is
+    replaced; s: [n, d]"""
     n = len(s)
     copies = s.repeat(n, 1, 1)  # [n, n, d]
     copies[torch.arange(n), torch.arange(n)] = substitutes
@@ -387,7 +388,8 @@ def moved(layer, s, focus, substitutes):
 
 # %% tags=["hide-input"]
 def laid_out(samples):
-    """S and the groups of some samples, in the padded table: [b, t, d], [b, t] with -1 for padding."""
+    """S and the groups of some samples, in the padded table: [b, t, d], [b, t] with
+    -1 for padding."""
     candidates = samples.objects[:, None]
     batch = build_batch(histories, samples, candidates)
     with torch.no_grad():
@@ -408,9 +410,8 @@ for user in range(100):
             for n in g.tolist()
         ]
     )
-    focus = (
-        int((g == 0).sum()) - 1
-    )  # items come first in the table: this is the latest
+    # items come first in the table: this is the latest
+    focus = int((g == 0).sum()) - 1
     attention = model.block(0).attention
     with torch.no_grad():
         queries, keys, _ = attention.project(s)
@@ -539,13 +540,13 @@ SCHEMA, DAY, NOW = (
 
 
 def order_task(rule, users, seed, things=3):
-    """An event log whose last behavior of every user is to be ranked, and the accessories of the other things."""
+    """An event log whose last behavior of every user is to be ranked, and the
+    accessories of the other things."""
     rng = np.random.default_rng(seed)
     events, rivals = [], []
     for u in range(users):
-        buckets = np.sort(rng.choice(8, things + 1, replace=False))[
-            ::-1
-        ]  # oldest first, never two in one bucket
+        # oldest first, never two in one bucket
+        buckets = np.sort(rng.choice(8, things + 1, replace=False))[::-1]
         ages = 2.0**buckets * rng.uniform(1, 2, things + 1)
         chosen, tent = (
             rng.choice(8, things, replace=False),
@@ -583,12 +584,12 @@ def order_task(rule, users, seed, things=3):
 
 # %%
 def share_right(rule, time, blocks, seed, users, linear=True):
-    """Trains one model; returns how often it ranks the right accessory above one of the others."""
+    """Trains one model; returns how often it ranks the right accessory above one of
+    the others."""
     log, rivals = order_task(rule, users, seed)
     histories = GroupedHistories.from_log(log)
-    last = split(histories, "paper").test[
-        "item"
-    ]  # one sample a user: its last behavior
+    # one sample a user: its last behavior
+    last = split(histories, "paper").test["item"]
     cut = users * 3 // 4
     train, test = last[torch.arange(cut)], last[torch.arange(cut, users)]
     torch.manual_seed(seed)
@@ -654,7 +655,8 @@ right.round(3)
 # %% tags=["remove-cell"]
 mean = right["mean"]
 for time, blocks in variants:
-    label = f"{'time' if time == 'lookup' else 'no_time'}_{'block' if blocks else 'no_block'}"
+    label = "time" if time == "lookup" else "no_time"
+    label += "_block" if blocks else "_no_block"
     low, high = (0.45, 0.55) if time == "none" else (0.9, 1.0)
     claim(f"last_{label}", mean["the last", time, blocks], low=low, high=high)
     low, high = (0.52, 0.75) if (time, blocks) == ("lookup", 0) else (low, high)

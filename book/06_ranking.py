@@ -81,9 +81,8 @@ from experiments.records import recorded_runs
 
 # %%
 names = ["tent", "boots", "guitar"]
-C = torch.tensor(
-    [[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]]
-)  # [n, d], after self-attention
+# [n, d], after self-attention
+C = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
 targets = ["sleeping bag", "strings"]
 h = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # [c, d] two targets
 
@@ -140,9 +139,8 @@ for k in (slice(0, 2), slice(2, 4)):
     read.append(A_k @ vanilla.attention.values(C4)[:, k])  # [c, s_k]
 by_hand = vanilla.feed_forward(torch.cat(read, dim=1))  # [c, d]
 
-packing = Packing.of(
-    torch.zeros(3, dtype=torch.long), torch.arange(3), size=1
-)  # three behaviors of one user
+# three behaviors of one user
+packing = Packing.of(torch.zeros(3, dtype=torch.long), torch.arange(3), size=1)
 keys, values = vanilla.read(C4)
 queries = vanilla.attention.queries(h4[None])  # [1, c, d]
 torch.testing.assert_close(
@@ -189,9 +187,8 @@ torch.testing.assert_close(
 torch.testing.assert_close(
     pairwise_loss(scores).item(), float(pair), rtol=1e-5, atol=0
 )
-torch.testing.assert_close(
-    pairwise_loss(scores + 7), pairwise_loss(scores)
-)  # only differences count
+# only differences count
+torch.testing.assert_close(pairwise_loss(scores + 7), pairwise_loss(scores))
 print(f"point-wise {point:.3f}, pair-wise {pair:.3f}")
 
 # %% [markdown]
@@ -216,9 +213,8 @@ options = ATRankOptions(
 )
 torch.manual_seed(seed)
 model = build(log.schema, histories.vocabularies, options).eval()
-negatives = fixed_candidates(histories, {"item": test}, negatives=3)[
-    "item"
-]  # [samples, 1 + 3]
+# [samples, 1 + 3]
+negatives = fixed_candidates(histories, {"item": test}, negatives=3)["item"]
 two = torch.tensor([0, 1])
 batch = build_batch(histories, test[two], negatives[two])
 
@@ -236,9 +232,8 @@ with torch.no_grad():
         ).scores
         for part in (negatives[two, :2], negatives[two, 2:])
     ]
-    torch.testing.assert_close(
-        torch.cat(halves, dim=1), result.scores
-    )  # one encoding, scored in two calls
+    # one encoding, scored in two calls
+    torch.testing.assert_close(torch.cat(halves, dim=1), result.scores)
 shapes = [
     (
         f"u ({name})",
@@ -390,7 +385,8 @@ ax.invert_yaxis()
 
 # %% tags=["hide-input"]
 def true_causes(samples):
-    """For samples with a cause: the sample's number, and the cause as (group, row of the log)."""
+    """For samples with a cause: the sample's number, and the cause as (group, row of
+    the log)."""
     rows = histories.groups["item"].rows[samples.positions].numpy()
     table = truth.causes["item"].iloc[rows]
     number = {name: n for n, name in enumerate(log.schema.groups)}
@@ -403,7 +399,8 @@ def true_causes(samples):
 
 
 def features_of(group, rows):
-    """Category, brand and shop that the log shows for some events of a group; None where it shows none."""
+    """Category, brand and shop that the log shows for some events of a group; None
+    where it shows none."""
     objects = log.objects[group].set_index("object_id")
     ids = log.events[group]["object_id"].iloc[rows]
     return [
@@ -419,9 +416,8 @@ posterior = truth.posterior(
     log, "item", histories.groups["item"].rows[samples.positions].numpy()
 )
 torch.manual_seed(seed)
-before = build(
-    log.schema, histories.vocabularies, options
-)  # with the weights that training began with
+# with the weights that training began with
+before = build(log.schema, histories.vocabularies, options)
 
 # %% tags=["remove-cell"]
 claim(
@@ -433,7 +429,8 @@ groups = list(log.schema.groups)
 
 
 def suspects(chunk):
-    """One row for each (sample, earlier behavior), with every detector's suspicion."""
+    """One row for each (sample, earlier behavior), with every detector's
+    suspicion."""
     part = samples[torch.arange(chunk.start, chunk.stop)]
     batch = build_batch(histories, part, part.objects[:, None])
     seen = explain(model.eval(), batch)
@@ -528,11 +525,10 @@ found = pd.DataFrame(
 )
 found.agg(["mean", "sem"]).T.round(3)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 mean = found.mean()
 better_rule = max(mean["the most recent"], mean["a shared feature"])
 
-# %% tags=["remove-cell"]
 claim(
     detector_attention=(mean["trained attention"], 0.84, 0.95),
     detector_untrained=(mean["untrained attention"], 0.4, 0.62),
@@ -599,7 +595,7 @@ for feature in ("category_id", "brand_id", "shop_id"):
     )
 top.drop(columns=["price"]).round(2).set_index("rank")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 known_categories, all_known = [], []
 for user in map(str, histories.user_ids[:100]):
     mine = (
@@ -613,7 +609,6 @@ for user in map(str, histories.user_ids[:100]):
         log.objects["item"]["category_id"].isin(mine["category_id"]).mean()
     )
 
-# %% tags=["remove-cell"]
 claim(
     top_category_seen=(np.mean(known_categories), 0.6),
     all_category_seen=(np.mean(all_known), None, 0.6),
@@ -703,10 +698,12 @@ elif runs_on_sports:
     )
 else:
     print(
-        "No recorded run is at hand: the folder results/amazon_sports is part of the book's repository."
+        "No recorded run is at hand: the folder results/amazon_sports is part "
+        "of the book's repository."
     )
     print(
-        "Clone it, or make your own: python -m data_scripts.amazon --help, then atrank train --help."
+        "Clone it, or make your own: python -m data_scripts.amazon --help, "
+        "then atrank train --help."
     )
     shown = pd.DataFrame(columns=["log", "seed", "test AUC", "how"])
 shown.round(4)
@@ -864,9 +861,8 @@ verdict
 # %%
 torch.manual_seed(seed)
 lengths = torch.rand(1, 50, 1) * 3
-h_random = (
-    torch.relu(torch.randn(1, 50, 64)) * lengths
-)  # 50 targets of different length
+# 50 targets of different length
+h_random = torch.relu(torch.randn(1, 50, 64)) * lengths
 nobody = Packing.of(*torch.zeros(2, 0, dtype=torch.long), size=1)
 for kind in (TargetAttention, ResidualTarget):
     vanilla = kind(64, SpaceAttention(64, [16] * 4))

@@ -88,7 +88,8 @@ batch = build_batch(histories, one, one.objects[:, None])
 
 
 def look(name, **options):
-    """A small untrained model, the projected behaviors [n, d] oldest first, the target [d], and the model's score."""
+    """A small untrained model, the projected behaviors [n, d] oldest first, the
+    target [d], and the model's score."""
     torch.manual_seed(seed)
     options = {"embedding_size": 8, "hidden": 16, **options}
     kind = MODELS[name]
@@ -136,9 +137,8 @@ _ = sketch("wide-deep")
 model, s, h, score = look("wide-deep")
 with torch.no_grad():
     deep = model.top(model.deep(torch.cat([s.mean(dim=0), h])))[0]
-    wide = model.wide(model.encode(batch), batch.candidates)[
-        0, 0
-    ]  # all weights start at zero
+    # all weights start at zero
+    wide = model.wide(model.encode(batch), batch.candidates)[0, 0]
     torch.testing.assert_close(wide + deep, score)
 
 # %% [markdown]
@@ -154,9 +154,8 @@ _ = sketch("bi-lstm")
 # %%
 model, s, h, score = look("bi-lstm")
 with torch.no_grad():
-    states, (last, _) = model.lstm(
-        s
-    )  # [n, 2 d], and the final state of each direction
+    # [n, 2 d], and the final state of each direction
+    states, (last, _) = model.lstm(s)
     e = model.join(torch.cat([last[0], last[1]]))  # [2 d] -> [d]
     torch.testing.assert_close(h @ e, score)
 
@@ -169,14 +168,12 @@ with torch.no_grad():
 short = s[-3:]  # the three latest behaviors
 with torch.no_grad():
     right, _ = model.lstm(short)
-    wrong, _ = model.lstm(
-        torch.cat([short, torch.zeros(10, s.shape[1])])
-    )  # filled up with ten empty places
+    # filled up with ten empty places
+    wrong, _ = model.lstm(torch.cat([short, torch.zeros(10, s.shape[1])]))
     wrong = wrong[:3]
 d = model.config.hidden
-torch.testing.assert_close(
-    wrong[:, :d], right[:, :d]
-)  # the forward direction has not met them yet
+# the forward direction has not met them yet
+torch.testing.assert_close(wrong[:, :d], right[:, :d])
 error = (wrong[0, d:] - right[0, d:]).norm() / right[0, d:].norm()
 
 # %% tags=["remove-cell"]
@@ -199,9 +196,8 @@ model, s, h, score = look("bi-lstm-attention")
 with torch.no_grad():
     states = model.join(model.lstm(s)[0])  # [n, d]
     read = model.target.attention
-    weights = (read.queries(h) @ read.keys(states).T).softmax(
-        dim=0
-    )  # [n], one space
+    # [n], one space
+    weights = (read.queries(h) @ read.keys(states).T).softmax(dim=0)
     e = model.target.feed_forward(weights @ read.values(states))
     torch.testing.assert_close(h @ e, score)
 
@@ -220,12 +216,10 @@ with torch.no_grad():
     pooled = []
     for convolution in model.convolutions:
         width = convolution.kernel_size[0]
-        after = torch.cat(
-            [s, torch.zeros(width - 1, s.shape[1])]
-        )  # a window may reach beyond the end
-        pooled.append(
-            torch.relu(convolution(after.T)).amax(dim=1)
-        )  # [32, n] -> [32]
+        # a window may reach beyond the end
+        after = torch.cat([s, torch.zeros(width - 1, s.shape[1])])
+        # [32, n] -> [32]
+        pooled.append(torch.relu(convolution(after.T)).amax(dim=1))
     torch.testing.assert_close(h @ model.join(torch.cat(pooled)), score)
 
 # %% [markdown]
@@ -241,9 +235,8 @@ _ = sketch("din")
 model, s, h, score = look("din")
 with torch.no_grad():
     asked = h.expand_as(s)
-    a = model.activation(
-        torch.cat([s, asked, s - asked, s * asked], dim=1)
-    )  # [n, 1]
+    # [n, 1]
+    a = model.activation(torch.cat([s, asked, s - asked, s * asked], dim=1))
     e = (a * s).sum(dim=0)
     torch.testing.assert_close(model.top(torch.cat([h, e, h * e]))[0], score)
 
@@ -260,9 +253,8 @@ _ = sketch("bst")
 # %%
 model, s, h, score = look("bst")
 with torch.no_grad():
-    first = model.position(batch.candidates, h[None, None])[
-        0, 0
-    ]  # the target, at elapsed time zero
+    # the target, at elapsed time zero
+    first = model.position(batch.candidates, h[None, None])[0, 0]
     x = model.layer(torch.cat([first[None], s])[None])[0]  # [1 + n, d]
     torch.testing.assert_close(
         model.top(torch.cat([x[0], x[1:].mean(dim=0), h]))[0], score
@@ -339,10 +331,9 @@ ax.text(best - 0.005, 0, "best possible", ha="right", color=INK)
 ax.set_yticks(range(len(order)), order)
 _ = ax.set(xlabel="average user AUC on items", xlim=(0.45, 0.95))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 samples = len(parts.train["item"])
 
-# %% tags=["remove-cell"]
 claim(
     race_samples=(samples, 1_000),
     race_best=(best, 0.8, 0.95),
@@ -434,7 +425,7 @@ axes[0].set_yticks(range(len(names)), names)
 axes[0].set_xlabel("validation AUC, 6,000 users")
 _ = axes[1].set_xlabel("validation AUC, all users")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 first = [max(range(12), key=tried[name].__getitem__) for name in searches]
 changed = [
     name
@@ -446,7 +437,6 @@ gain = {
     for name, trial in zip(searches, first, strict=True)
 }
 
-# %% tags=["remove-cell"]
 claim(
     finals_models=len(searches),
     finals_changed=(len(changed), 1, len(searches)),
@@ -480,7 +470,7 @@ ours.drop(columns=["paper, Electronics", "paper, Clothing"]).round(4)
 # %% tags=["hide-input"]
 ours[["paper, Electronics", "paper, Clothing"]].dropna()
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 atrank = float(ours.loc["atrank", "AUC"])
 seeds = int(ours.loc["atrank", "seeds"])
 others = ours.drop(index="atrank")["AUC"]
@@ -493,12 +483,17 @@ if lead["low"] > 0:
         "ATRank leads, and the interval of the difference does not contain zero"
     )
 elif lead["high"] < 0:
-    verdict = "the other model leads, and the interval of the difference does not contain zero"
+    verdict = (
+        "the other model leads, and the interval of the difference does not "
+        "contain zero"
+    )
 else:
-    verdict = "the interval of the difference contains zero: the two cannot be told apart here"
+    verdict = (
+        "the interval of the difference contains zero: the two cannot be told "
+        "apart here"
+    )
 readers = ours.drop(index=["popularity", "last-category", "bpr-mf"])["AUC"]
 
-# %% tags=["remove-cell"]
 claim(
     atrank=(atrank, 0.83, 0.86),
     atrank_sd=(ours.loc["atrank", "sd"], 0.0, 0.006),
@@ -650,12 +645,11 @@ claim(
 # The Bi-LSTM has a story of its own. Its finals were decided by less than another seed would change. What if the
 # runner-up had won?
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 seconds = read_table(recorded("table3-runner-up/amazon_sports_and_outdoors"))
 first, second = sorted(finals["bi-lstm"].values(), reverse=True)[:2]
 over = difference(records["atrank"], seconds["bi-lstm"])
 
-# %% tags=["remove-cell"]
 claim(
     final_margin=(first - second, 0.0, 0.001),
     runner_up=(
@@ -716,7 +710,7 @@ label_lines(ax, ends, 0.006, {name: model_color(name) for name in ends})
 ax.set_xticks(range(len(buckets)), [f"{b}\n{sizes_of[b]:,} users" for b in buckets])
 _ = ax.set(xlabel="behaviors in the history", ylabel="test AUC")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 wide = found.pivot(index="behaviors", columns="model", values="AUC").loc[buckets]
 gap = wide["atrank"] - wide["bi-lstm"]
 error = float(
@@ -725,7 +719,6 @@ error = float(
     ].iloc[0]
 )
 
-# %% tags=["remove-cell"]
 claim(
     gap_short=(gap.iloc[0], -0.05, 0.05),
     gap_long=(gap.iloc[-1], -0.05, 0.05),
@@ -741,11 +734,10 @@ claim(
 # The **time feature** is part of the comparison too. In the authors' code the Bi-LSTMs have none, while ATRank and the
 # CNN do. Here is the Bi-LSTM with and without it, with the same seed and the rest unchanged:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 blind = read_table(recorded("table3-no-time/amazon_sports_and_outdoors"))["bi-lstm"]
 time_gain = difference(records["bi-lstm"], blind)
 
-# %% tags=["remove-cell"]
 claim(
     lstm_time=(time_gain["difference"], -0.02, 0.05),
     lstm_time_low=(time_gain["low"], None, 0.0),
@@ -766,6 +758,7 @@ claim(
 # as well, once:
 
 # %% tags=["hide-input"]
+# what the recipe of the paper reached
 paper_run = read_table(recorded("table3-paper-recipe/amazon_sports_and_outdoors"))[
     "atrank"
 ][0]
@@ -785,12 +778,11 @@ claim(
 # A second remark on recipes. {ref}`ch-ranking` quotes runs of ATRank on the same log with settings made by hand:
 # dropout on the embeddings, more negatives.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 by_hand = recorded_runs("amazon_sports")
 hand = float(np.mean([run["average_user_auc"] for run in by_hand]))
 sample_best = finals["atrank"][max(range(12), key=tried["atrank"].__getitem__)]
 
-# %% tags=["remove-cell"]
 claim(
     by_hand=(hand, 0.83, 0.85),
     by_hand_gain=(hand - atrank, -0.003, 0.003),
@@ -937,11 +929,10 @@ for ax, size in zip(axes, (32, 512), strict=True):
 plain_log_ticks(axes[0].yaxis)
 _ = axes[0].set_ylabel("times faster")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 sorted_32 = float(ratios.loc[(32, "log"), "bi-lstm"])
 sorted_512 = float(ratios.loc[(512, "log"), "bi-lstm"])
 
-# %% tags=["remove-cell"]
 claim(
     speed_32=(sorted_32, 1, 3),
     speed_512=(sorted_512, 1, 3),
@@ -1108,9 +1099,8 @@ check.competitors.backward(backward)
 def backward(x, lengths):
     place = torch.arange(x.shape[1])  # [t]
     real = place < lengths[:, None]  # [b, t]
-    source = torch.where(
-        real, lengths[:, None] - 1 - place, place
-    )  # padding stays where it is
+    # padding stays where it is
+    source = torch.where(real, lengths[:, None] - 1 - place, place)
     return x.gather(1, source[..., None].expand_as(x))
 
 

@@ -104,11 +104,10 @@ rooms = pd.DataFrame(
 rooms["room"] = rooms["all groups"] - rooms["its own group"]
 rooms.round(3)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 largest = str(rooms["room"].idxmax())
 assert largest == "coupon"
 
-# %% tags=["remove-cell"]
 for g in groups:
     claim(f"room_{g}", rooms.loc[g, "room"], low=0.02, high=0.2)
 claim(largest_room=largest)
@@ -132,9 +131,8 @@ claim(largest_room=largest)
 histories, parts = prepare(log, "validated")
 counts = {g: len(parts.train[g]) for g in groups}
 size = 64
-plan = [
-    g for g in groups for _ in range(-(-counts[g] // size))
-]  # one entry a batch: its task
+# one entry a batch: its task
+plan = [g for g in groups for _ in range(-(-counts[g] // size))]
 order = torch.randperm(len(plan), generator=torch.Generator().manual_seed(seed))
 shuffled = [plan[i] for i in order]
 pd.Series(counts, name="samples").to_frame().assign(
@@ -226,10 +224,9 @@ first = pd.DataFrame(
 )
 first.round(3)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 mean = first.mean()
 
-# %% tags=["remove-cell"]
 claim(
     first_one=(mean["coupon2coupon"], 0.65, 0.78),
     first_all=(mean["all2coupon"], 0.7, 0.84),
@@ -283,10 +280,9 @@ for ax, g in zip(axes, groups, strict=True):
     ax.set(title=g, xlabel="AUC")
 _ = axes[0].set_yticks(range(len(paper_rows)), list(reversed(paper_rows)))
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 best_one = table.loc["one2one", "missing"].mean()
 
-# %% tags=["remove-cell"]
 for g in groups:
     claim(f"gain_{g}", table.loc[("all2one", g), "gain"], low=0.005)
     claim(f"gain_{g}_low", table.loc[("all2one", g), "low"], low=0.0)
@@ -486,7 +482,7 @@ gap["seeds"] = [len(simulated[row, groups[0]]) for row in variants]
 gap.index.name = "AUC minus all2one"
 gap.sort_values("mean", ascending=False).round(4)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 pcgrad = gap.loc["all2all-pcgrad", "mean"] - gap.loc["all2all-joint", "mean"]
 pairs = len(groups) * (len(groups) - 1) // 2
 conflict = [
@@ -499,7 +495,6 @@ cost = pd.DataFrame(
 ).set_index("steps")["ratio"]
 assert (gap["coupon"] < 0).all()
 
-# %% tags=["remove-cell"]
 claim(
     variant_best=gap["mean"].idxmax(),
     variant_best_gap=(gap["mean"].max(), -0.005),
@@ -556,10 +551,9 @@ for row, what in (
 pieces = pd.DataFrame(pieces).T.astype({"seeds": int})
 pieces.round(4)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 average = pieces[groups].mean(axis=1)
 
-# %% tags=["remove-cell"]
 claim(
     unshared=(average["no embedding is shared"], -0.015, 0.015),
     one_scale=(average["one time scale for all groups"], -0.1, 0.03),
@@ -584,12 +578,13 @@ claim(
 # %% tags=["hide-input"]
 journey = read_table(recorded("table5/the_complete_journey"))
 real = table5(journey)
+# one scale: it has no other anyway
 later = (
     "all2one-one-time-scale",
     "one2one-raw",
     "all2one-raw",
     "all2all-raw",
-)  # one scale: it has no other anyway
+)
 real[~real.index.get_level_values("row").isin(later)].drop(columns="missing").round(
     3
 )
@@ -709,7 +704,7 @@ for ax, (name, runs) in zip(axes, logs.items(), strict=True):
     ax.set_yticks(range(len(rows)), [f"{g}, {mode}" for g, mode in reversed(rows)])
     ax.set(title=name, xlabel="AUC")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 here, there = readings.loc["marketplace"], readings.loc["Complete Journey"]
 assert (here["low"] > 0).all()
 assert here.xs("all2one", level="mode")["difference"].mean() > gap["mean"].max()
@@ -719,7 +714,6 @@ missed = {
 }
 worse = there["difference"].idxmin()
 
-# %% tags=["remove-cell"]
 claim(
     raw_least=(here["difference"].min(), 0.005),
     raw_most=(here["difference"].max(), None, 0.08),

@@ -73,9 +73,8 @@ from experiments.tables import PAPER_TABLE_4
 
 # %%
 names = ["tent", "boots", "guitar"]
-C = torch.tensor(
-    [[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]], requires_grad=True
-)  # [n, d] behaviors
+# [n, d] behaviors
+C = torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]], requires_grad=True)
 h = torch.tensor([1.0, 0.0])  # [d] the target: a sleeping bag
 
 
@@ -181,9 +180,8 @@ claim(
 # the order of time, in the colors of their groups.
 
 # %% tags=["hide-input"]
-known = causes.caused(
-    truth, histories, test
-)  # [samples] whether an earlier behavior is the cause
+# [samples] whether an earlier behavior is the cause
+known = causes.caused(truth, histories, test)
 table = interpret.attention(model, histories, test[known][:judged])
 table = causes.planted(table, truth, log, histories, test[known][:judged])
 lengths = table["sample"].value_counts(sort=False)
@@ -192,9 +190,8 @@ sample = test[known][[shown]]
 one = table[table["sample"] == shown].sort_values(
     "elapsed", ascending=False, kind="stable"
 )
-order = (
-    one.index.to_numpy() - table.index[table["sample"] == shown][0]
-)  # places in the model's table, by time
+# places in the model's table, by time
+order = one.index.to_numpy() - table.index[table["sample"] == shown][0]
 
 
 def label(group, row):
@@ -284,7 +281,8 @@ for k, (ax, matrix) in enumerate(zip(axes.flat, matrices, strict=True)):
 
 # %%
 def part_read(weights, lengths):
-    """exp(entropy) / n of attention [b, k, q, t], the mean over spaces and over rows that are real"""
+    """exp(entropy) / n of attention [b, k, q, t], the mean over spaces and over rows
+    that are real"""
     entropy = -torch.special.xlogy(weights, weights).sum(dim=3)  # [b, k, q]
     real = weights.sum(dim=3) > 0
     return (entropy.exp() / lengths[:, None, None])[real].mean().item()
@@ -396,9 +394,8 @@ table4 = pd.DataFrame({"paper": PAPER_TABLE_4}, index=days)
 sports_folder = recorded("table4/amazon_sports_and_outdoors")
 if sports_folder:
     sports = pd.DataFrame(read_record(sports_folder / "item.json")["rows"])
-    sports["days"] = (sports["bucket"] - 1).clip(
-        lower=0
-    )  # [0, 1) and [1, 2) are one
+    # [0, 1) and [1, 2) are one
+    sports["days"] = (sports["bucket"] - 1).clip(lower=0)
     mean = sports.groupby("days")[["attention", "low", "high", "even"]].apply(
         lambda part: (
             part.mul(sports.loc[part.index, "behaviors"], axis=0).sum()
@@ -413,7 +410,8 @@ if sports_folder:
     table4["Sports, even"] = mean["even"]
 else:
     print(
-        "No recorded run is at hand: the folder results/table4 is part of the book's repository."
+        "No recorded run is at hand: the folder results/table4 is part of the "
+        "book's repository."
     )
     print("Clone it, or make your own: python -m experiments table4 --help.")
 table4["simulated"], table4["simulated, even"] = ours["attention"], ours["even"]
@@ -550,7 +548,8 @@ guilty = one[one["cause"]]["attention"].iloc[0]
 by_hand = ((guilty > others) + 0.5 * (guilty == others)).mean()
 assert by_hand == causes.detector_auc(table, "attention")[shown]
 print(
-    f"{(guilty > others).sum()} of {len(others)} other behaviors get less attention than the cause"
+    f"{(guilty > others).sum()} of {len(others)} other behaviors get less "
+    f"attention than the cause"
 )
 
 # %% [markdown]
@@ -665,22 +664,23 @@ _ = ax.set(xlim=(min(0.45, ranked["low"].min() - 0.02), 1.06), xlabel="detector 
 # the lead; for comparison, the same with a random other behavior of the history.
 
 # %% tags=["hide-input"]
+# vectors shrunk step by step
 factors = torch.linspace(1, 0, 21)
 rng = np.random.default_rng(seed)
 falls = {"the true cause": [], "another behavior": []}
 for number in range(120):
     own = suspects[suspects["sample"] == number]
-    guilty = int(
-        own["cause"].to_numpy().argmax()
-    )  # its place: rows of the table stand in the model's order
+    # its place: rows of the table stand in the model's order
+    guilty = int(own["cause"].to_numpy().argmax())
     other = rng.choice(np.flatnonzero(~own["cause"]))
     batch = build_batch(histories, test[known][[number]], candidates[[number]])
     n = len(own)
     for name, place in zip(falls, (guilty, other), strict=True):
         with torch.no_grad():
+            # [21, n, d]
             copies = model.project(batch)[batch.packing.order].repeat(
                 len(factors), 1, 1
-            )  # [21, n, d]
+            )
             copies[:, place] *= factors[:, None]
             owner, place = (
                 torch.arange(len(factors)).repeat_interleave(n),
@@ -797,9 +797,8 @@ per_target = all_of_them.groupby("sample")[["attention", "posterior"]].agg(
     {"attention": "max", "posterior": "sum"}
 )
 per_target["has a cause"] = all_of_them.groupby("sample")["cause"].any()
-together = np.zeros(
-    len(per_target)
-)  # all targets are compared with each other, as if of one user
+# all targets are compared with each other, as if of one user
+together = np.zeros(len(per_target))
 presence = {
     name: float(
         average_user_auc(together, per_target[name], per_target["has a cause"])
@@ -861,7 +860,8 @@ for name in switches if records_folder else ():
             )
 if not rows:
     print(
-        "No recorded runs are at hand: the folder results/interpret is part of the book's repository."
+        "No recorded runs are at hand: the folder results/interpret is part of "
+        "the book's repository."
     )
     print("Clone it, or make your own: python -m experiments detectors --help.")
 runs = pd.DataFrame(rows, columns=None if rows else ["model", "target"]).set_index(
@@ -1059,9 +1059,8 @@ def erase(score, history):
 
 verdict = check.interpret.erase(erase)
 assert verdict
-torch.testing.assert_close(
-    erase(lambda C: score(C).detach(), C.detach()), fall
-)  # the tent, the boots, the guitar
+# the tent, the boots, the guitar
+torch.testing.assert_close(erase(lambda C: score(C).detach(), C.detach()), fall)
 verdict
 
 # %% [markdown]

@@ -75,7 +75,8 @@ below = np.mean([positive > n for n in negatives])
 one_user = average_user_auc(["ana"] * 6, [positive, *negatives], [1, 0, 0, 0, 0, 0])
 assert float(one_user) == below
 print(
-    f"AUC {below:.1f}; with one negative: {[int(positive > n) for n in negatives]}, each equally likely"
+    f"AUC {below:.1f}; with one negative: "
+    f"{[int(positive > n) for n in negatives]}, each equally likely"
 )
 
 # %% [markdown]
@@ -123,11 +124,10 @@ for count in counts:
 spread = pd.DataFrame(spread).T.rename_axis("negatives")
 spread.round(4)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 one_sd = spread.loc[1, "sd over draws"]
 many_sd = spread.loc[64, "sd over draws"]
 
-# %% tags=["remove-cell"]
 claim(
     mean_shift=(
         abs(spread.loc[1, "mean AUC"] - spread.loc[64, "mean AUC"]),
@@ -161,9 +161,8 @@ claim(
 positions = histories.groups["item"].rows[test.positions].numpy()
 everything = np.arange(len(histories.catalogs["item"]))
 all_rows = torch.from_numpy(everything).expand(len(test), -1)
-ours = score_all(
-    model, histories, test
-)  # [s, 1 + objects]; what the user touched is minus infinity
+# [s, 1 + objects]; what the user touched is minus infinity
+ours = score_all(model, histories, test)
 
 
 def against_all(scores):
@@ -275,10 +274,9 @@ curves = {
 }
 auc = {name: 1 - ((rank - 1) / (N - 1)).mean() for name, rank in ranks.items()}
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 sampled_gap = curves["all-rounder"][3] - curves["specialist"][3]
 
-# %% tags=["remove-cell"]
 claim(
     all_rounder_lead_sampled=(sampled_gap, 0.05),
     specialist_lead_all=(curves["specialist"][-1] - curves["all-rounder"][-1], 0.2),
@@ -312,7 +310,8 @@ _ = ax.set(
 
 # %%
 def sampled(scores, count, s=0):
-    """The positive and `count` drawn candidates out of all that the user never touched."""
+    """The positive and `count` drawn candidates out of all that the user never
+    touched."""
     free = (~torch.isinf(scores[:, 1:])).float()
     drawn = torch.multinomial(
         free, count, replacement=False, generator=torch.Generator().manual_seed(s)
@@ -421,9 +420,8 @@ sizes = [500, 5_000, 50_000] if profile == "fast" else [500, 5_000, 50_000, 500_
 luck = {}
 for size in sizes:
     population = rng.choice(win, size)
-    noise = np.sqrt(
-        (population * (1 - population)).mean() / size
-    )  # of a mean of coins
+    # of a mean of coins
+    noise = np.sqrt((population * (1 - population)).mean() / size)
     results = rng.normal(0, noise, (2_000, max(tries)))
     luck[size] = [results[:, :t].max(axis=1).mean() for t in tries]
 
@@ -475,7 +473,7 @@ for name, runs in recorded.items():
         }
 pd.DataFrame(rows).T.round(4)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 wins = {
     name: np.stack([unpack(run["per_user"]) for run in runs])
     for name, runs in recorded.items()
@@ -486,7 +484,6 @@ alone = np.mean(
 )
 first_two = [run["average_user_auc"] for run in recorded["atrank"][:2]]
 
-# %% tags=["remove-cell"]
 claim(
     interval_alone=(alone, 0.002, 0.006),
     interval_paired=((high - low) / 2, 0.0005, 0.005),
@@ -564,7 +561,8 @@ changing = EventLog.from_tables(
 
 # %%
 def recent(histories, samples, training, before, after, days=7):
-    """How often each candidate was a training target within `days` before (and after) the moment of asking."""
+    """How often each candidate was a training target within `days` before (and
+    after) the moment of asking."""
     candidates = fixed_candidates(histories, {"item": samples}, 20, seed)["item"]
     scores = torch.zeros(candidates.shape)
     for row, moment in enumerate(samples.times.tolist()):
@@ -666,9 +664,13 @@ for step in (0.0, 0.1, 0.5, 1e9):
         (rounded[:, 0] > rounded[:, 1]).double().mean().item(),
         (rounded[:, 0] == rounded[:, 1]).double().mean().item(),
     )
-    ties["as they are" if not step else "all equal" if step == 1e9 else f"rounded to {step}"] = {
-        "lost": won, "half": won + level / 2, "won": won + level, "tied pairs": level,
-    }  # fmt: skip
+    name = {0.0: "as they are", 1e9: "all equal"}.get(step, f"rounded to {step}")
+    ties[name] = {
+        "lost": won,
+        "half": won + level / 2,
+        "won": won + level,
+        "tied pairs": level,
+    }
 ties = pd.DataFrame(ties).T
 assert ties.loc["all equal", "half"] == 0.5
 ties.round(3)
@@ -764,9 +766,8 @@ check.honest.recall(recall)
 def recall(scores, k):
     above = (scores[:, 1:] > scores[:, :1]).sum(dim=1)
     level = (scores[:, 1:] == scores[:, :1]).sum(dim=1)
-    return ((k - above) / (level + 1)).clamp(
-        0, 1
-    )  # k - above places for level + 1 equals
+    # k - above places for level + 1 equals
+    return ((k - above) / (level + 1)).clamp(0, 1)
 
 
 verdict = check.honest.recall(recall)

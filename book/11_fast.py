@@ -113,7 +113,8 @@ d = 24
 
 
 def flops(n, c, d):
-    """FLOPs of one sample's forward pass: n behaviors, c targets, embeddings as wide as the hidden size."""
+    """FLOPs of one sample's forward pass: n behaviors, c targets, embeddings as wide
+    as the hidden size."""
     return 2 * d * d * (8 * n + 4 * c) + 4 * d * n * n + 4 * d * n * c
 
 
@@ -211,7 +212,8 @@ def empty(packings):
 
 chance, in_pools = packings(1), packings(50)
 print(
-    f"empty: as chance has it {empty(chance):.3f}, sorted in pools {empty(in_pools):.3f}"
+    f"empty: as chance has it {empty(chance):.3f}, sorted in pools "
+    f"{empty(in_pools):.3f}"
 )
 
 # %% tags=["remove-cell"]
@@ -269,10 +271,11 @@ print("after each step:", [round(x, 4) for x in path])
 
 # %%
 m, v = (1 - beta1) * 2.0, (1 - beta2) * 2.0**2  # after the first step
+# s = 1, t = 4
 owed = sum(
     rate * (1 - beta2**j) ** 0.5 / (1 - beta1**j) * (beta1 / beta2**0.5) ** (j - 1)
     for j in (2, 3, 4)
-)  # s = 1, t = 4
+)
 paid = path[0] - m / (v**0.5 + eps) * owed
 print(f"three steps of Adam: {path[-1]:.10f}   one payment: {paid:.10f}")
 np.testing.assert_allclose(paid, path[-1], rtol=1e-7)
@@ -343,6 +346,7 @@ claim(
 # $[1600, 128]$ and $[128, 128]$, on a single core: PyTorch's own, and one that we wrote.
 
 # %% tags=["hide-input"]
+# measured speeds, read from the records
 speed = read_record(recorded("speed") / "peers.json")
 core = next(
     row
@@ -372,9 +376,8 @@ claim(
 tiles = pd.DataFrame([(1, 16), (4, 16), (6, 32), (12, 32), (14, 32), (24, 32)])
 tiles.columns = ["rows", "columns"]
 vectors = tiles["columns"] // 16  # that make up one row
-tiles["registers"] = (
-    tiles["rows"] * vectors + vectors + 1
-)  # results, a row of one matrix, a number of the other
+# results, a row of one matrix, a number of the other
+tiles["registers"] = tiles["rows"] * vectors + vectors + 1
 tiles["instructions"] = tiles["rows"] * vectors
 tiles["fetches"] = tiles["rows"] + vectors
 tiles["per fetch"] = (tiles["instructions"] / tiles["fetches"]).round(2)
@@ -457,6 +460,7 @@ curves.round(5)
 # than they would today.
 
 # %% tags=["hide-input"]
+# speeds side by side, as multiples
 threads = speed["threads"]
 rates = pd.DataFrame(speed["rows"]).pivot(
     index="contender", columns="setting", values="samples_per_second"
@@ -516,7 +520,8 @@ EXPECTED = {  # of each setting, in their order
 
 
 def judged(got, low, high):
-    """A factor against its range, with a tenth of slack for the noise of a measurement."""
+    """A factor against its range, with a tenth of slack for the noise of a
+    measurement."""
     return (
         "less than expected"
         if got < 0.9 * low
@@ -601,11 +606,12 @@ operators = pd.DataFrame(
             1,
         ),
         "layer norm": (8 * real * d, number * 2 * real * d, 1),
+        # reads p, g, m, v; writes p, m, v
         "Adam, whole table": (
             12 * table * 64,
             number * 7 * table * 64,
             1,
-        ),  # reads p, g, m, v; writes p, m, v
+        ),
         "Adam, rows": (12 * held * 64, number * 7 * held * 64, 1),
     },
     index=["FLOPs", "bytes", "times"],
@@ -728,7 +734,8 @@ growth = pd.DataFrame(read_record(recorded("speed") / "growth.json")["rows"])
 
 
 def fitted(curve, degree):
-    """Coefficients of a polynomial in what is varied, least squares of relative errors; the values; the times."""
+    """Coefficients of a polynomial in what is varied, least squares of relative
+    errors; the values; the times."""
     rows = growth[growth["curve"] == curve].sort_values("value")
     x, y = rows["value"].to_numpy(float), rows["cpu_ms_per_step"].to_numpy()
     powers = np.vander(x, degree + 1, increasing=True)

@@ -140,11 +140,11 @@ model = ATRank(
 
 
 def gradients(processes):
-    """A process's gradient of every batch, all parameters in one row, and its share."""
+    """A process's gradient of every batch, all parameters in one row, and its
+    share."""
     found = []
-    shuffle = torch.Generator().manual_seed(
-        seed
-    )  # the same in every process: they cut the same batches
+    # the same in every process: they cut the same batches
+    shuffle = torch.Generator().manual_seed(seed)
     for _, index, batch in batches(
         histories, few, candidates, 4, generator=shuffle, part=processes.part
     ):
@@ -223,7 +223,10 @@ def here(out, epochs, resume=False):
 
 
 alone = here("one", epochs=2)
-launcher = "torch.distributed.run --standalone --nproc_per_node 2 -m atrank_lib train"  # `torchrun`
+# what `torchrun` is
+launcher = (
+    "torch.distributed.run --standalone --nproc_per_node 2 -m atrank_lib train"
+)
 options = "--recipe paper --targets item --batch-size 256 --epochs 1"
 command = [
     sys.executable,
@@ -247,10 +250,9 @@ both = pd.DataFrame(
 first = pd.concat([alone[:1], both]).set_index("processes")
 first[["steps", "samples", "loss"]].round(5)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert list(first.index) == [1, 2]
 
-# %% tags=["remove-cell"]
 claim(
     curve_difference=(abs(float(both["loss"][0] / alone["loss"][0] - 1)), 0.0, 1e-5),
     curve_moved=(alone["loss"][0] - alone["loss"][1], 1e-3),
@@ -336,9 +338,8 @@ for ax, (size, group) in zip(
             group[group[kind] == 1].sort_values(other)["samples_per_second"]
             / base[size]
         ).iloc[-1]
-        away = (
-            0.17 if middle.iloc[-1] > other_end else -0.17
-        )  # so that names of lines that end together do not meet
+        # so that names of lines that end together do not meet
+        away = 0.17 if middle.iloc[-1] > other_end else -0.17
         direct_label(
             ax, line[kind].iloc[-1], middle.iloc[-1] + away, kind, color=color
         )
@@ -431,9 +432,8 @@ claim(
 events = ibis.table(
     {"user_id": "string", "timestamp": "int64", "row": "int64"}, name="events"
 )
-some = events.filter(
-    events.user_id.hexdigest("md5").startswith("a")
-)  # about one user in 16
+# about one user in 16
+some = events.filter(events.user_id.hexdigest("md5").startswith("a"))
 counts = some.group_by("user_id").agg(behaviors=some.count())
 print(ibis.to_sql(counts, dialect="duckdb"))
 
@@ -632,11 +632,10 @@ pd.Series(
     name="bytes",
 ).to_frame()
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 assert len(set(per_behavior.values())) == 1
 gigabytes = 1e9 * (per_behavior["item"] + per_sample + per_draw) / 1e9
 
-# %% tags=["remove-cell"]
 claim(
     behavior_bytes=(per_behavior["item"], 8, 40),
     sample_bytes=(per_sample + per_draw, 40, 400),
@@ -749,9 +748,8 @@ read = [
     batch.candidates.features["object_id"],
     batch.histories["item"].features["object_id"],
 ]
-looked_up = sum(
-    len(x) for x in read
-)  # rows that 512 samples look up, at most as many different ones
+# rows that 512 samples look up, at most as many different ones
+looked_up = sum(len(x) for x in read)
 catalog = 100e6
 pd.Series(
     {

@@ -98,7 +98,8 @@ behaviors, things = market.log.events, market.log.objects
 
 
 def wall_clock(group):
-    """The times of a group as the clock in Hangzhou shows them: no zone is written."""
+    """The times of a group as the clock in Hangzhou shows them: no zone is
+    written."""
     moments = pd.to_datetime(behaviors[group]["timestamp"], unit="s", utc=True)
     return moments.dt.tz_convert("Asia/Shanghai").dt.strftime("%Y-%m-%d %H:%M:%S")
 
@@ -115,9 +116,8 @@ orders = pd.DataFrame(
 orders["event"] = item["action"].astype("str").map(verbs)
 orders["channel"] = np.where(np.arange(len(orders)) % 3, "web", "app")
 
-price = (
-    things["item"]["price"].round(2).mask(np.arange(items) % 40 == 7)
-)  # some are missing
+# some are missing
+price = things["item"]["price"].round(2).mask(np.arange(items) % 40 == 7)
 sort = np.where(
     things["item"]["price"] > things["item"]["price"].median(), "premium", "basic"
 )
@@ -270,7 +270,8 @@ unknown = next(line for line in exported["products.csv"] if ",n/a," in line)
 mend("orders.csv", dict.fromkeys(accidents))
 mend("products.csv", {again: None, unknown: unknown.replace("n/a", "")})
 atrank(
-    "init exports --events orders.csv --time-zone Asia/Shanghai --out my_shop --name 'hiking gear'"
+    "init exports --events orders.csv --time-zone Asia/Shanghai "
+    "--out my_shop --name 'hiking gear'"
 )
 
 # %% [markdown]
@@ -338,7 +339,8 @@ print(Path("my_shop/schema.yaml").read_text())
 
 # %%
 atrank(
-    "init exports --out my_shop --add --group query --events searches.csv --objects phrases.csv"
+    "init exports --out my_shop --add --group query "
+    "--events searches.csv --objects phrases.csv"
     " --one-action search --kind words=tokens --time-zone Asia/Shanghai"
 )
 
@@ -397,14 +399,20 @@ groups:
       tags: {kind: tokens}
     time: {unit: day, edges: [1, 7]}
 """,
-    "item.events.csv": "user_id,timestamp,action,object_id\nann,100,browse,i1\nann,200,buy,i1\nbob,300,browse,i2\n",
-    "item.objects.csv": "object_id,shop,price,tags\ni1,s1,9.5,red wool\ni2,s2,,blue wool\n",
+    "item.events.csv": (
+        "user_id,timestamp,action,object_id\n"
+        "ann,100,browse,i1\nann,200,buy,i1\nbob,300,browse,i2\n"
+    ),
+    "item.objects.csv": (
+        "object_id,shop,price,tags\ni1,s1,9.5,red wool\ni2,s2,,blue wool\n"
+    ),
 }
 
 
 # %% tags=["hide-input", "told"]
 def broken(*changes):
-    """What is said about the small log with some changes: (file, old text, new text), or (file, new content)."""
+    """What is said about the small log with some changes: (file, old text, new
+    text), or (file, new content)."""
     folder, files = Path("trial"), dict(GOOD)
     for file, *change in changes:
         files[file] = files[file].replace(*change) if len(change) == 2 else change[0]
@@ -432,7 +440,8 @@ told = []
 
 
 def tell(groups):
-    """A table of what is said about each list of changes: one row for each thing that is wrong."""
+    """A table of what is said about each list of changes: one row for each thing
+    that is wrong."""
     rows = ["| where, and the value | what is wrong, and what to do |", "|---|---|"]
     for changes in groups:
         found = changes() if callable(changes) else broken(*changes)
@@ -612,10 +621,9 @@ tell(
     ]
 )
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 kinds = len({p.message for p in told})
 
-# %% tags=["remove-cell"]
 claim(problems=(kinds, 50))
 
 # %% [markdown]
@@ -734,9 +742,8 @@ options = {
     "attention": "dot",
     "linear_projection": True,
 }
-options |= {
-    "id_dropout": 0.5
-}  # half of the ids are hidden, so that features must speak; all as in "Looking inside"
+# half of the ids are hidden, so that features must speak; all as in "Looking inside"
+options |= {"id_dropout": 0.5}
 recipe = Recipe(
     loss="pairwise",
     negatives=8,
@@ -747,9 +754,8 @@ recipe = Recipe(
     max_length=8 if profile == "fast" else None,
 )
 choices = {"options": options, "targets": ["item"], "recipe": recipe, "seed": seed}
-fitted = train_run(
-    log, Path("my_run"), **choices, resume=True, progress=False
-)  # goes on where it was interrupted
+# goes on where it was interrupted
+fitted = train_run(log, Path("my_run"), **choices, resume=True, progress=False)
 pd.DataFrame(fitted.epochs)[["epoch", "loss", "validation_auc"]].set_index(
     "epoch"
 ).round(3)
@@ -773,9 +779,10 @@ parts = split(histories, "validated", ["item"])
 test, train = parts.test["item"], parts.train["item"]
 result = evaluate(run.model, histories, {"item": test}, negatives=20, seed=seed)
 
+# the same for all
 candidates = fixed_candidates(histories, {"item": test}, negatives=20, seed=seed)[
     "item"
-]  # the same for all
+]
 floors = {"popularity": popularity, "last category": last_category}
 scores = {
     name: user_auc(test, floor(histories, test, candidates, train))
@@ -847,9 +854,8 @@ _ = ax.set(
 # %%
 found = interpret.attention(run.model, histories, test[:200])
 lengths_shown = found["sample"].value_counts(sort=False)
-shown = int(
-    lengths_shown.index[lengths_shown.between(8, 12)][0]
-)  # a history that is short enough to print
+# a history that is short enough to print
+shown = int(lengths_shown.index[lengths_shown.between(8, 12)][0])
 sample = test[[shown]]
 one = found[found["sample"] == shown].reset_index(drop=True)
 rivals = fixed_candidates(histories, {"item": sample}, negatives=20, seed=seed)[
@@ -991,9 +997,8 @@ check.your_data.to_seconds(to_seconds)
 
 # %%
 def to_seconds(texts, hours):
-    minutes = np.array(texts, dtype="datetime64[m]").astype(
-        np.int64
-    )  # NumPy counts from 1970, too
+    # NumPy counts from 1970, too
+    minutes = np.array(texts, dtype="datetime64[m]").astype(np.int64)
     return (60 * minutes - 3_600 * hours).tolist()
 
 
@@ -1068,9 +1073,8 @@ sold = torch.bincount(
 )
 with_future = user_auc(test, sold[candidates].float())
 
-few = (
-    log.events["item"].groupby("user_id").tail(3)
-)  # a young shop: three behaviors of each user
+# a young shop: three behaviors of each user
+few = log.events["item"].groupby("user_id").tail(3)
 counts = few["object_id"].value_counts()
 final = few.groupby("user_id").tail(1)["object_id"].value_counts()
 share = float((final / counts.reindex(final.index)).mean())

@@ -46,10 +46,10 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 # rank items, queries and coupons. As in {ref}`ch-ranking`, eq. 1 goes without its relu.
 
 # %% tags=["hide-input"]
+# a simulated log, and the model
 market = simulate(MarketplaceConfig(**SIZES, seed=seed))
-histories, parts, model = train(
-    market.log, profile, seed
-)  # 16 bits a weight: what the page computes with
+# 16 bits a weight: what the page computes with
+histories, parts, model = train(market.log, profile, seed)
 
 # %% [markdown]
 # The users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
@@ -57,6 +57,7 @@ histories, parts, model = train(
 # latest behaviors.
 
 # %% tags=["hide-input"]
+# users whose cause is known
 examples = caused_examples(model, histories, parts.test, market.truth.causes)
 
 # %% [markdown]
@@ -71,9 +72,13 @@ examples = caused_examples(model, histories, parts.test, market.truth.causes)
 #    add a single query and look again.
 
 # %% tags=["hide-input"]
+# the page's data, and its place
 document = browser_document(model, histories, examples)
 text = document_text(document)
-fallback = "The live model needs JavaScript, and live_model.js of this book. The figure below shows its first user."
+fallback = (
+    "The live model needs JavaScript, and live_model.js of this book. "
+    "The figure below shows its first user."
+)
 display(
     HTML(
         f'<div id="atrank-live"><p>{fallback}</p></div>'
@@ -113,7 +118,8 @@ claim(
 
 # %%
 def falls(cause, change, actions=None):
-    """How often changing the true cause lowers the target's score, and in how many cases."""
+    """How often changing the true cause lowers the target's score, and in how many
+    cases."""
     groups, place = planted(market.truth.causes, histories, parts.test["item"])
     chosen = torch.from_numpy(groups == cause)
     if actions is not None:

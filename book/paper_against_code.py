@@ -49,7 +49,10 @@ ROWS = [
         "what": "Elapsed time in buckets that double, looked up and added",
         "function": "time_encoding.bucketize_elapsed",
         "test": "test_time_encoding.test_the_paper_s_own_intervals",
-        "authors": "13 buckets as a one-hot vector of width 12 (the last bucket is all zeros), concatenated",
+        "authors": (
+            "13 buckets as a one-hot vector of width 12 (the last bucket is all "
+            "zeros), concatenated"
+        ),
         "switches": ["one-hot-time", "no-time"],
     },
     {
@@ -62,7 +65,9 @@ ROWS = [
     {
         "what": "Eq. 1, F_M: a perceptron with relu for each group",
         "function": "projection.GroupProjection",
-        "test": "test_projection.test_every_group_has_its_own_map_into_the_overall_space",
+        "test": (
+            "test_projection.test_every_group_has_its_own_map_into_the_overall_space"
+        ),
         "authors": "linear, no relu",
         "switches": ["linear-projection"],
     },
@@ -81,21 +86,32 @@ ROWS = [
         "switches": ["dot-attention"],
     },
     {
-        "what": "Eq. 5 and 6: C = LayerNorm(residual + F_self(concat C_k)); the paper does not say which residual",
+        "what": (
+            "Eq. 5 and 6: C = LayerNorm(residual + F_self(concat C_k)); the paper "
+            "does not say which residual"
+        ),
         "function": "attention.SelfAttention",
         "test": "test_attention.test_self_attention_agrees_with_loops",
         "authors": "one block; F_self narrows to 32 inside",
         "switches": ["residual-attended", "no-self-attention"],
     },
     {
-        "what": "Eq. 7: the target reads the behaviors; its symbols are those of eq. 2-5",
+        "what": (
+            "Eq. 7: the target reads the behaviors; its symbols are those of eq. 2-5"
+        ),
         "function": "attention.TargetAttention",
         "test": "test_attention.test_target_attention_agrees_with_loops",
-        "authors": "parameters of its own; the target is added to the user vector, then normalized",
+        "authors": (
+            "parameters of its own; the target is added to the user vector, then "
+            "normalized"
+        ),
         "switches": ["shared-target-attention", "target-residual"],
     },
     {
-        "what": "f(h_t, e_u) in eq. 8, f(q_t, e_u) in the text after it; f is the dot product, any network is allowed",
+        "what": (
+            "f(h_t, e_u) in eq. 8, f(q_t, e_u) in the text after it; f is the dot "
+            "product, any network is allowed"
+        ),
         "function": "ranking.DotProduct",
         "test": "test_ranking.test_dot_product_agrees_with_a_loop",
         "authors": "the dot product, plus a bias of the item",
@@ -118,7 +134,10 @@ ROWS = [
     {
         "what": "Dropout: mentioned with the residual, no rate given",
         "function": "embedding.ObjectEmbedding",
-        "test": "test_embedding.test_id_dropout_makes_a_share_of_the_ids_unknown_in_training_alone",
+        "test": (
+            "test_embedding."
+            "test_id_dropout_makes_a_share_of_the_ids_unknown_in_training_alone"
+        ),
         "authors": "none in the single-behavior part",
         "switches": ["no-dropout"],
     },
@@ -126,7 +145,10 @@ ROWS = [
         "what": "SGD, rate 1.0 with decay 0.1, batch 32, l2 5e-5",
         "function": "training.RECIPES",
         "test": "test_training.test_paper_recipe",
-        "authors": "rate 0.1 from step 336,000 on; gradient clipped at 5; l2 on user and target vectors",
+        "authors": (
+            "rate 0.1 from step 336,000 on; gradient clipped at 5; l2 on user and "
+            "target vectors"
+        ),
         "switches": [],
     },
     {
@@ -215,11 +237,10 @@ for y, (_, row) in enumerate(shown.iterrows()):
 ax.set_yticks(range(len(shown)), shown.index)
 _ = ax.set(xlabel="test AUC minus the base")
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 difference = effects["difference"]
 worst = shown.drop(index="original-code").iloc[0]
 
-# %% tags=["remove-cell"]
 claim(
     base=(effects.loc["base", "AUC"], 0.8, 0.86),
     base_sd=(effects.loc["base", "sd"], 0.0, 0.01),
