@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+import atrank_book
 from experiments.provenance import commit, hardware
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
@@ -71,7 +72,7 @@ def site_key(project: Project, config: dict[str, Any]) -> str:
     sources = project.chapters()  # offered beside their notebooks
     pages = [path for path in project.notebooks.rglob("*") if path.is_file() and path.stem not in GENERATED]
     provenance = (environment(), commit(project.root))
-    tools = Path(__file__).parent
+    tools, shown = Path(__file__).parent, Path(atrank_book.__file__).parent
     return digest(
         settings,
         project.root,
@@ -79,6 +80,7 @@ def site_key(project: Project, config: dict[str, Any]) -> str:
         json.dumps(config | {"sphinx": config["sphinx"]["config"]}, sort_keys=True),
         digest(sources, project.root),
         digest(pages, project.notebooks),
+        digest([shown / "colors.py"], shown),
         digest([tools / name for name in ("build.py", "ledger.py", "project.py")], tools),
     )
 

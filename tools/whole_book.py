@@ -18,6 +18,7 @@ from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert
 from playwright.sync_api import sync_playwright
 
+from atrank_book.colors import LIGHT
 from atrank_lib.log.writing import writing_folder
 from tools.build import build_site, run_sphinx, settings
 from tools.project import ROOT, BookError, Project
@@ -26,6 +27,7 @@ NAME = "attention-over-behaviors"
 ZIP_DATE = (2026, 1, 1, 0, 0, 0)
 FORMULA = re.compile(r'<(span|div) class="math notranslate nohighlight"([^>]*)>(.*?)</\1>', re.S)
 TEX = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]", re.S)
+VARIABLE = re.compile(r"var\(--([\w-]+)\)")  # of CSS, which readers of EPUB do not know
 EPUB = {
     "version": "1",
     "epub_basename": NAME,
@@ -151,6 +153,7 @@ def well_formed(text: str, files: set[str]) -> str:
     for drawing in page.find_all(viewbox=True):  # this parser knows small letters only
         drawing["viewBox"] = drawing.attrs.pop("viewbox")
     body = re.sub(r"^\s*<!DOCTYPE[^>]*>", "", page.decode(formatter="minimal")).replace("\x0c", "")
+    body = VARIABLE.sub(lambda match: LIGHT.get(match[1], match[0]), body)
     text = f"<!DOCTYPE html>\n{body.strip()}\n"
     ElementTree.fromstring(text)  # raises where it is not
     return text

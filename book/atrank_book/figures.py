@@ -1,9 +1,7 @@
 """One color language for the whole book, and the style its figures share.
 
-A behavior group keeps its color through the book, as the paper's composite colors (Figure 1) do; a semantic
-space has one of eight atomic ones. All come from the hues of Okabe and Ito (2008), darkened until each stands
-out against the panel and all stay apart for color-blind readers; the paper's three groups differ in gray too.
-Figures stand on a light panel of their own, so they look the same on light and dark pages.
+The colors are those of `colors.py`: a behavior group keeps its own through the book, as the paper's composite
+colors (Figure 1) do, a semantic space has one of eight atomic ones, and a model has one.
 """
 
 from __future__ import annotations
@@ -24,27 +22,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from atrank_book.colors import LIGHT, named
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-PANEL = "#fbfaf7"
-INK = "#2b2b2b"
-FAINT = "#d8d5ce"
-
-GROUPS = {"item": "#00487f", "query": "#c24b00", "coupon": "#009e73"}
-OTHER_GROUPS = ("#bf6ba0", "#51230b", "#1a1a1a")
-SPACES = ("#033862", "#858911", "#077055", "#c7759e", "#4696de", "#51230b", "#675200", "#151515")
-
-MODELS = {
-    "atrank": "#00487f",
-    "bi-lstm": "#c24b00",
-    "bi-lstm-attention": "#bf6ba0",
-    "cnn": "#009e73",
-    "din": "#675200",
-    "bst": "#4696de",
-    "wide-deep": "#51230b",
-    "bpr-mf": "#858911",
-}
+PANEL, INK, MUTED, FAINT = (LIGHT[name] for name in ("panel", "ink", "muted", "faint"))
+GROUPS = {name: color for name, color in named("group").items() if not name.startswith("other")}
+OTHER_GROUPS = tuple(named("group-other").values())
+SPACES = tuple(named("space").values())
+MODELS = named("model")
 
 _assigned: dict[str, str] = {}
 
@@ -169,7 +156,7 @@ def plain_log_ticks(axis: Axis) -> None:
 
 
 def model_color(name: str) -> str:
-    """The color of a model: ATRank's is the one of items, the paper's competitors and the others follow."""
+    """The color of a model; INK for one that is not in the table."""
     return MODELS.get(name, INK)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from typing import cast
 
 import matplotlib
@@ -15,17 +16,18 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Annotation
 
 from atrank_book import figures
+from atrank_book.colors import COLORS, stylesheet
 from atrank_book.figures import (
     GROUPS,
     OTHER_GROUPS,
     PANEL,
-    SPACES,
     direct_label,
     group_color,
     heatmap,
     plain_log_ticks,
     space_color,
 )
+from tools.project import ROOT
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 VISION = {
@@ -75,24 +77,62 @@ def _own_settings():
     plt.close("all")
 
 
-@pytest.mark.parametrize("color", [*GROUPS.values(), *OTHER_GROUPS, *SPACES])
-def test_every_color_stands_out_against_the_panel(color):
-    assert contrast(color, PANEL) >= 3  # WCAG 1.4.11, graphics
+GROUND = ("panel", "raised", "faint")
 
 
-def test_text_is_readable_on_the_panel():
-    assert contrast(figures.INK, PANEL) >= 7
+def members(prefix: str, mode: int) -> dict[str, str]:
+    return {name: both[mode] for name, both in COLORS.items() if name.startswith(prefix)}
 
 
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("name", [name for name in COLORS if name not in GROUND])
+def test_every_color_can_be_read_on_the_panel(name, mode):
+    assert contrast(COLORS[name][mode], COLORS["panel"][mode]) >= 4.5  # WCAG 1.4.3, text
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["ink", "muted"])
+def test_text_can_be_read_on_what_is_raised(name, mode):
+    assert contrast(COLORS[name][mode], COLORS["raised"][mode]) >= 4.5
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
 @pytest.mark.parametrize("vision", VISION)
-def test_colors_stay_apart_for_every_reader(vision):
-    for palette, least in ((list(GROUPS.values()), 30), (list(SPACES), 20)):
-        assert min(distance(a, b, vision) for a, b in itertools.combinations(palette, 2)) >= least
+def test_colors_of_one_kind_stay_apart_for_every_reader(vision, mode):
+    for kind, least in (("group", 16), ("space", 15.5), ("model", 13)):
+        pairs = itertools.combinations(members(kind, mode).values(), 2)
+        assert min(distance(a, b, vision) for a, b in pairs) >= least
+    papers = [COLORS[f"group-{name}"][mode] for name in ("item", "query", "coupon")]
+    assert min(distance(a, b, vision) for a, b in itertools.combinations(papers, 2)) >= 30
+    atrank, *others = members("model", mode).values()
+    assert min(distance(atrank, other, vision) for other in others) >= 20
 
 
-def test_the_papers_groups_differ_in_grey():
-    lightness = sorted(lab(linear(color))[0] for color in GROUPS.values())
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_groups_spaces_and_models_share_no_color(mode):
+    kinds = [members(kind, mode).values() for kind in ("group", "space", "model")]
+    for one, other in itertools.combinations(kinds, 2):
+        assert min(distance(a, b, "typical") for a in one for b in other) >= 9.5
+
+
+@pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
+def test_the_papers_groups_differ_in_grey(mode):
+    lightness = sorted(lab(linear(COLORS[f"group-{name}"][mode]))[0] for name in ("item", "query", "coupon"))
     assert min(np.diff(lightness)) >= 10
+
+
+def test_the_style_sheet_has_every_color_in_both_modes():
+    light, dark = re.findall(r"\{(.*?)\}", stylesheet(), re.S)
+    for text, mode in ((light, 0), (dark, 1)):
+        assert dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", text)) == {n: both[mode] for n, both in COLORS.items()}
+
+
+def test_the_map_takes_every_color_from_the_table():
+    drawing = (ROOT / "book" / "_static" / "model_map.svg").read_text()
+    assert set(re.findall(r'(?:fill|stroke)="([^"]*)"', drawing)) <= {
+        *("none", "transparent"),
+        *(f"var(--{name})" for name in COLORS),
+    }
 
 
 def test_group_colors_are_fixed_and_kept(monkeypatch):
