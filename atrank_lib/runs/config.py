@@ -72,11 +72,11 @@ def versions() -> dict[str, str]:
 
 
 # what 0.1 wrote of every run's recipe; to train many tasks in other ways is no longer the library's
-_FORMER = {"recipe.task_mix": "proportional", "recipe.task_weights": None, "recipe.task_steps": "shuffled"}
+_FORMER = {"task_mix": "proportional", "task_weights": None, "task_steps": "shuffled"}
 
 
 class KeptRecipe(Recipe):
-    """A recipe as a run keeps it, with whatever settings its steps have besides."""
+    """A recipe as a run keeps it, with the settings that its steps have besides, once their module is imported."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -144,8 +144,8 @@ class RunConfig(Settings):
     def settings(self) -> dict[str, object]:
         """Every setting by its name, such as ``recipe.epochs``, without the versions."""
         content = self.model_dump(mode="json", exclude={"versions"})
-        parts = {f"{part}.{name}": v for part in ("options", "recipe") for name, v in content.pop(part).items()}
-        return {name: value for name, value in (content | parts).items() if (name, value) not in _FORMER.items()}
+        parts = [(part, *item) for part in ("options", "recipe") for item in content.pop(part).items()]
+        return content | {f"{part}.{name}": v for part, name, v in parts if (name, v) not in _FORMER.items()}
 
 
 def first_problem(error: ValidationError, *place: str) -> str:
@@ -159,15 +159,17 @@ def read_config(run: Path) -> RunConfig:
     """Read ``config.json`` of a run's folder; ``RunError`` where there is none that this version can read."""
     path = run / "config.json"
     try:
-        return RunConfig.model_validate_json(path.read_text(encoding="utf-8"))
+        config = RunConfig.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
         ) from None
     except ValidationError as error:
         raise RunError(f"{path}: {first_problem(error)}; the file was changed, or written by another version") from None
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged ({error}); train the run again, in another folder") from None
+    known = _FORMER.keys() | {name for kind in Recipe.__subclasses__() for name in kind.model_fields}
+    if more := (config.recipe.model_extra or {}).keys() - known:
+        raise RunError(f"{path}: recipe.{min(more)} is no setting; known are {', '.join(sorted(known))}")
+    return config
 
 
 def check_same(run: Path, config: RunConfig, complete: int) -> None:
