@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -181,7 +182,8 @@ def plan(
     """The cells of a table: its rows of these ``names``, all by default, each with seeds counted from 0.
 
     Settings are the best of a search; without one, or with the name of a ``recipe``, those of that recipe. Rows that
-    the log or the model has no place for are left out; groups that cannot be predicted are history alone.
+    the log or the model has no place for are left out, those that need a feature of the log with a line on stderr;
+    groups that cannot be predicted are history alone.
 
     Raises:
         ExperimentError: an unknown row, a target that cannot be predicted, no row that has a place, or a search that
@@ -194,8 +196,12 @@ def plan(
         raise ExperimentError(f"rows of {table}: {unknown or 'none given'}; use some of {list(rows)}")
     folder, searches, cells = place(out, table, log, profile), place(out, "search", log), []
     best = partial(search.chosen, folder=searches, fingerprint=log.fingerprint(), epochs=epochs)
+    without = [g for g, group in log.schema.groups.items() if "object_id" not in group.features]
     for name in wanted:
         row, known = rows[name], option_names(rows[name].model)
+        if without and row.options.get("object_bias"):
+            print(f"{name}: left out, object_id is no feature of {', '.join(without)}", file=sys.stderr)
+            continue
         found = _settings(TABLES[table], row.model, best, profile, epochs, recipe)
         if found is None or not row.options.keys() <= known:
             continue
@@ -207,7 +213,7 @@ def plan(
     if not cells:
         raise ExperimentError(
             f"no cells of {table} for {wanted}: no such option or finals of these models, or a log with the groups "
-            f"{list(log.schema.groups)} has no such mode"
+            f"{list(log.schema.groups)} has no such mode or feature"
         )
     return cells
 

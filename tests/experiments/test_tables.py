@@ -71,9 +71,16 @@ def test_the_paper_s_recipe_has_no_dropout(log, tmp_path):
     assert cell.recipe == TaskRecipe(**RECIPES["paper"].model_dump())
 
 
-def test_every_row_differs_from_every_other(log, tmp_path):
-    for table, rows in (("switches", SWITCHES), ("table5", MODES)):
-        cells = plan(table, log, tmp_path, seeds=1)
+@pytest.fixture
+def items(log: EventLog) -> EventLog:
+    """The items of the log alone, which have an object_id among their features, as queries have not."""
+    schema = Schema(name="one", groups={"item": log.schema.groups["item"]})
+    return EventLog.from_tables(schema, {"item": log.events["item"]}, {"item": log.objects["item"]})
+
+
+def test_every_row_differs_from_every_other(log, items, tmp_path):
+    for table, rows, on in (("switches", SWITCHES, items), ("table5", MODES, log)):
+        cells = plan(table, on, tmp_path, seeds=1)
         assert {cell.name for cell in cells} == set(rows)
         said = {json.dumps([cell.settings() | {"row": None}, str(cell.row.log)], sort_keys=True) for cell in cells}
         assert len(said) == len(cells)
@@ -97,12 +104,20 @@ def test_a_mode_has_a_record_for_every_target(log, tmp_path):
     assert everything.files == {group: folder / f"all2all-{group}-seed0.json" for group in log.schema.groups}
 
 
-def test_one_group_has_one_mode(log, tmp_path):
-    schema = Schema(name="one", groups={"item": log.schema.groups["item"]})
-    one = EventLog.from_tables(schema, {"item": log.events["item"]}, {"item": log.objects["item"]})
-    assert {mode_of(cell).name for cell in plan("table5", one, tmp_path, seeds=1)} == {"item2item"}
+def test_a_switch_that_needs_a_feature_is_left_out_with_a_line(log, tmp_path, capsys):
+    names = {cell.name for cell in plan("switches", log, tmp_path, seeds=1)}
+    assert set(SWITCHES) - names == {"object-bias", "original-code"}
+    assert capsys.readouterr().err.splitlines() == [
+        f"{name}: left out, object_id is no feature of query" for name in ("object-bias", "original-code")
+    ]
+    with pytest.raises(ExperimentError, match=r"no cells of switches for .*: .* no such mode or feature"):
+        plan("switches", log, tmp_path, ["object-bias"])
+
+
+def test_one_group_has_one_mode(items, tmp_path):
+    assert {mode_of(cell).name for cell in plan("table5", items, tmp_path, seeds=1)} == {"item2item"}
     with pytest.raises(ExperimentError, match=r"a log with the groups \['item'\] has no such mode"):
-        plan("table5", one, tmp_path, ["all2all"])
+        plan("table5", items, tmp_path, ["all2all"])
 
 
 def test_a_group_with_short_histories_is_read_and_not_predicted(log, tmp_path):
@@ -140,10 +155,10 @@ def test_what_is_recorded_is_finished(monkeypatch: pytest.MonkeyPatch):
             max(r["recipe"]["epochs"] for r in records if "recipe" in r),
         )
         log = random_log(4, users=7, behaviors=60, objects=30, times=40)
-        groups = sorted({record["target"] for record in records}) if table == "table5" else list(log.schema.groups)
-        names = dict(zip(log.schema.groups, groups, strict=True))
-        schema = Schema(name=records[0]["data_name"], groups={names[g]: spec for g, spec in log.schema.groups.items()})
-        parts = ({names[group]: frame for group, frame in of.items()} for of in (log.events, log.objects))
+        groups = sorted({record["target"] for record in records}) if table == "table5" else ["item"]
+        names = dict(zip(log.schema.groups, groups, strict=table == "table5"))
+        schema = Schema(name=records[0]["data_name"], groups={names[g]: log.schema.groups[g] for g in names})
+        parts = ({names[group]: of[group] for group in names} for of in (log.events, log.objects))
         like_it = EventLog.from_tables(schema, *parts)
         monkeypatch.setattr(EventLog, "fingerprint", lambda self, fingerprint=fingerprint: fingerprint)
         profile: Profile = "fast" if folder.name.endswith("-fast") else "full"
