@@ -70,7 +70,7 @@ types: $(INSTALLED)
 	$(PY) -m mypy
 
 unit: $(INSTALLED)
-	$(PY) -m pytest -q -n "$(JOBS)" $(TESTS)
+	$(PY) -m pytest -q -n "$(JOBS)" --dist worksteal $(TESTS)
 
 lab: $(INSTALLED)
 	$(VENV)/bin/jupytext --quiet --sync book/*.py

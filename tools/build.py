@@ -18,6 +18,7 @@ import yaml
 
 import atrank_book
 from experiments.provenance import commit, hardware
+from tools.ledger import ledger_page, read_claims
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
@@ -28,8 +29,6 @@ EPOCH = str(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
 
 def write_ledger(project: Project) -> None:
     """Write ledger.md beside the notebooks."""
-    from tools.ledger import ledger_page, read_claims  # here: it takes seconds to load, and a build without news none
-
     claims = [
         claim for chapter in project.chapters() for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
     ]

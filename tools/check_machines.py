@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from tools.check_chapters import VARIANTS
 from tools.project import ROOT
 
-TESTS = ["pytest", "-q", "-p", "no:cacheprovider", "-n"]
+TESTS = ["pytest", "-q", "-p", "no:cacheprovider", "--dist", "worksteal", "-n"]
 CHAPTERS = ["tools.check_chapters", "--jobs"]
 
 

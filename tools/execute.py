@@ -25,7 +25,6 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from atrank_lib.log.writing import writing_file
 from tools.chapters import parameter_names, read_chapter
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment, recorded_seconds
 
@@ -135,8 +134,8 @@ def execute_chapter(run: Run, chapter: Path) -> float | None:
         executed = nbformat.read(scratch / "out.ipynb", as_version=4)
         clean(executed)
         check_outputs(chapter.relative_to(run.project.root), executed, [run.project.root, Path(sys.prefix), scratch])
-        with writing_file(target) as beside:
-            nbformat.write(executed, beside)
+        nbformat.write(executed, scratch / "clean.ipynb")
+        (scratch / "clean.ipynb").replace(target)
     key_file.write_text(f"{key} {digest([target], target.parent)}")
     return time.monotonic() - started
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -10,7 +12,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from atrank_book.claims import format_range
-from atrank_lib.runs import versions
+
+LIBRARIES = ("atrank_lib", "torch", "numpy", "pandas", "pyarrow")
 
 
 class Claim(TypedDict):
@@ -40,7 +43,7 @@ def claims_of(notebook: NotebookNode) -> list[Claim]:
 
 def ledger_page(claims: list[Claim], commit: str, hardware: str, results: Path | None = None) -> str:
     """The page as MyST Markdown: the claims, and the recorded runs in the folder `results`."""
-    libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
+    libraries = ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in LIBRARIES)])
     header = f"""# Results ledger
 
 Every number that a chapter states about its own experiments, as recorded when this site was built. A number

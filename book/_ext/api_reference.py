@@ -13,8 +13,6 @@ from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-import atrank_lib
-
 
 def is_model(found: object) -> bool:
     return isinstance(found, type) and issubclass(found, BaseModel)
@@ -51,6 +49,8 @@ class Names(SphinxDirective):
     """What ``from atrank_lib import ...`` gives: each name, linked, with the first sentence of its docstring."""
 
     def run(self) -> list[nodes.Node]:
+        import atrank_lib  # here: it takes seconds to load, and a book may have no such page
+
         lines = []
         for name in sorted(atrank_lib.__all__, key=str.lower):
             found = getattr(atrank_lib, name)

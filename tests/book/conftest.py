@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.book.chromium import CHROMIUM, SILENT
@@ -50,6 +51,7 @@ print("profile", profile)
 """
 
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
+Once = Callable[[str, Callable[[Path], None]], Path]
 
 
 def run_tool(project: Project, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,11 +66,33 @@ def tool() -> Tool:
 
 
 @pytest.fixture(scope="session")
-def project() -> Project:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """What is made once for all workers of a run: the first one makes it in a folder, the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir(exist_ok=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def project(once: Once) -> Project:
     """The book itself, executed and built with the tools that `make book` uses (nothing is done twice)."""
     project = Project.at(ROOT)
-    for result in (run_tool(project, "execute", "--jobs", "2"), run_tool(project, "build")):
-        assert result.returncode == 0, result.stdout + result.stderr
+
+    def make(_: Path) -> None:
+        for result in (run_tool(project, "execute", "--jobs", "2"), run_tool(project, "build")):
+            assert result.returncode == 0, result.stdout + result.stderr
+
+    once("book", make)
     return project
 
 
@@ -81,10 +105,8 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
-def executed_book(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A book of one page and two chapters, executed once; `small_book` is a copy to change."""
-    root = tmp_path_factory.mktemp("small")
+def make_small_book(root: Path) -> None:
+    """A book of one page and two chapters, executed."""
     book = root / "book"
     for name in ("_static", "_ext"):
         shutil.copytree(ROOT / "book" / name, book / name)
@@ -97,14 +119,12 @@ def executed_book(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (book / "index.md").write_text("# A small book\n\nHello.\n")
     files = "".join(f"  - file: {name}\n" for name in [*chapters, "ledger"])
     (root / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
-    project = Project.at(root)
-    result = run_tool(project, "execute")
+    result = run_tool(Project.at(root), "execute")
     assert result.returncode == 0, result.stderr
-    return project
 
 
 @pytest.fixture
-def small_book(executed_book: Project, tmp_path: Path) -> Project:
+def small_book(once: Once, tmp_path: Path) -> Project:
     """A book of one page and two executed chapters, in a folder of its own."""
-    shutil.copytree(executed_book.root, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(once("small_book", make_small_book), tmp_path, dirs_exist_ok=True)
     return Project.at(tmp_path)

@@ -14,6 +14,10 @@ from tools.chapters import read_chapter
 from tools.ledger import read_claims
 from tools.project import BookError, Project
 
+# what the chapters of the small book compute
+CLAIM = 'total = claim("total", 0.1 + 0.2, low=0.0, high=1.0)'
+PRINT = 'print("profile", profile)'
+
 
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
@@ -136,20 +140,22 @@ def test_a_readers_log_reaches_only_chapters_that_take_one(small_book: Project, 
 
 
 FAILING = {
-    "1 / 0, 0, 1": ["line 18, code cell 3: total = claim", "ZeroDivisionError: division by zero"],
-    "7.0, 0, 1": ["ClaimError", "'total' is 7.0, outside [0, 1]"],
-    "0.3); claim('total', 0.3": ["claims 'total' a second time"],
-    "0.3); import sys; print('oh no', file=sys.stderr": ["code cell 3: writes to stderr", "oh no"],
-    "0.3); import os; print(os.getcwd()": ["holds a path of this machine"],
-    "0.3); import os; os._exit(3": ["the kernel stopped"],
+    "1 / 0": ["line 8, code cell 2: 1 / 0", "ZeroDivisionError: division by zero"],
+    "claim('total', 7.0, 0, 1)": ["line 18, code cell 3: claim", "ClaimError", "'total' is 7.0, outside [0, 1]"],
+    "claim('total', 0.3); claim('total', 0.3)": ["claims 'total' a second time"],
+    "import sys; print('oh no', file=sys.stderr)": ["code cell 2: writes to stderr", "oh no"],
+    "import os; print(os.getcwd())": ["holds a path of this machine"],
+    "import os; os._exit(3)": ["the kernel stopped"],
 }
 
 
 def test_failing_chapters_are_named_and_no_site_is_built(small_book: Project, tool):
-    good = (small_book.book / "01_one.py").read_text()
+    claiming, quick = (small_book.book / "01_one.py").read_text(), (small_book.book / "02_two.py").read_text()
     names = [f"{number:02d}_bad" for number in range(3, 3 + len(FAILING))]
-    for name, call in zip(names, FAILING, strict=True):
-        (small_book.book / f"{name}.py").write_text(good.replace("0.1 + 0.2, low=0.0, high=1.0", call))
+    for name, code in zip(names, FAILING, strict=True):
+        good, line = (claiming, CLAIM) if "claim" in code else (quick, PRINT)
+        (small_book.book / f"{name}.py").write_text(good)
+        edit(small_book.book / f"{name}.py", line, code)
     edit(small_book.root / "_toc.yml", "  - file: ledger\n", "".join(f"  - file: {name}\n" for name in names))
     earlier = small_book.notebooks / f"{names[0]}.ipynb"
     earlier.write_text("from an earlier run")
@@ -174,13 +180,12 @@ def test_failing_chapters_are_named_and_no_site_is_built(small_book: Project, to
 def test_warnings_stop_the_site_and_the_old_one_stays(small_book: Project, tool):
     small_book.html.mkdir(parents=True)
     (small_book.html / "index.html").write_text("the old one")
-    chapter = small_book.book / "01_one.py"
-    edit(chapter, "{glue:text}`total:.2f`", "{glue:text}`unclaimed:.2f`")
-    edit(chapter, "From {eq}", "From {ref}`nowhere` by {cite}`nobody2018` and {eq}")
+    wrong = "From {ref}`nowhere` by {cite}`nobody2018` and {glue:text}`unclaimed:.2f`"
+    edit(small_book.book / "02_two.py", "# # Another page", f"# # Another page\n#\n# {wrong}")
     assert tool(small_book, "execute").returncode == 0
     result = tool(small_book, "build")
     assert result.returncode == 1
-    for part in ("unclaimed", "nowhere", "nobody2018", "01_one", "no site is built"):
+    for part in ("unclaimed", "nowhere", "nobody2018", "02_two", "no site is built"):
         assert part in result.stderr
     assert (small_book.html / "index.html").read_text() == "the old one"
 
