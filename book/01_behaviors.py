@@ -20,6 +20,8 @@
 # what comes next from a bad one?
 #
 # ```{admonition} In this chapter
+# **Question**: How do we write down what a person did, and tell a good guess at what comes next from a bad one?
+#
 # You will
 #
 # - write a person down as a list of behaviors, and say what a table of counts would lose;

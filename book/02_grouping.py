@@ -20,6 +20,9 @@
 # uneven length in little space, and build a batch of a thousand users without a thousand steps of a Python loop?
 #
 # ```{admonition} In this chapter
+# **Question**: How do we store lists of any length in little space, and build a batch of a thousand users without a
+# loop over them?
+#
 # You will
 #
 # - split behaviors into groups by the kind of their object, and check that nothing is lost or doubled;

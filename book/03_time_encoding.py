@@ -19,6 +19,8 @@
 # their age means something different. How can a model know *when* something happened, and learn what that means?
 #
 # ```{admonition} In this chapter
+# **Question**: How can a model know when something happened, and learn what its age means?
+#
 # You will
 #
 # - explain why raw seconds are hard for a network to use,

@@ -20,6 +20,8 @@
 # and a search be compared at all?
 #
 # ```{admonition} In this chapter
+# **Question**: How can a purchase and a search be compared, and is one weight for each behavior enough?
+#
 # You will
 #
 # - bring behaviors of different widths into one common space,

@@ -20,6 +20,8 @@
 
 # %% [markdown]
 # ```{admonition} In this chapter
+# **Question**: How can the meaning of a behavior depend on the behaviors around it?
+#
 # You will
 # - compute the attention of three behaviors by hand, and check it against the code;
 # - rewrite the paper's bilinear score so that it becomes a cheap and familiar operation;

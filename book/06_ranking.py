@@ -20,6 +20,9 @@
 
 # %% [markdown]
 # ```{admonition} In this chapter
+# **Question**: How do a history and an item become one number to sort by, and how close does that order come to the
+# best possible?
+#
 # You will
 # - let a target attend to the behaviors, by hand and in code, and turn the result into a score;
 # - compute the point-wise and the pair-wise loss by hand;

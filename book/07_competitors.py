@@ -20,6 +20,8 @@
 # authors say? And how sure can we be?
 #
 # ```{admonition} In this chapter
+# **Question**: Is attention better than what people used before, does it learn faster, and how sure can we be?
+#
 # You will
 #
 # - write seven competitors, each in a few lines that give the library's numbers;

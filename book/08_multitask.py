@@ -19,6 +19,8 @@
 # Or all could share one model. Which is best? And when does a task that helps nobody get in the way of the others?
 #
 # ```{admonition} In this chapter
+# **Question**: Should a model read one kind of behavior or all, and should several tasks share a model?
+#
 # You will
 #
 # - name the training modes of a log: *one2one*, *all2one*, *all2all*;

@@ -21,6 +21,8 @@
 
 # %% [markdown]
 # ```{admonition} In this chapter
+# **Question**: Are attention weights the reasons for a recommendation?
+#
 # You will
 # - draw the attention of one user, as the paper's Figures 3 and 4 do, and read it;
 # - derive what happens to a score when a behavior is erased, and see what attention has to do with it;

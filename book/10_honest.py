@@ -21,6 +21,9 @@
 # move.
 #
 # ```{admonition} In this chapter
+# **Question**: How much of a model's lead comes from the choice of negatives, from a look into the future, and from
+# luck?
+#
 # You will
 #
 # - say what one sampled negative estimates, and how large its noise is;

@@ -19,6 +19,8 @@
 # it? Where would one look first, and how does one know when to stop looking?
 #
 # ```{admonition} In this chapter
+# **Question**: How much faster can the same model train, with the same numbers in it, and where should one look first?
+#
 # You will
 #
 # - count the operations of a sample with a formula, and let PyTorch confirm it to the last digit;

@@ -19,6 +19,8 @@
 # GPU, or ten. What has to change in the code? What comes out differently? And when is the answer a different engine?
 #
 # ```{admonition} In this chapter
+# **Question**: Ten million users do not fit a laptop: what has to change in the code, and what comes out differently?
+#
 # You will
 #
 # - share a batch between processes so that the sum of their work *is* the work of one;

@@ -20,6 +20,8 @@
 # attention over behaviors is worth *to him*. How does he get from this folder to a ranked list, in one sitting?
 #
 # ```{admonition} In this chapter
+# **Question**: How does a folder of exported tables become a ranked list for one user, in one sitting?
+#
 # You will
 #
 # - turn raw tables into an event log with `atrank init`, and check what it guessed;

@@ -27,8 +27,8 @@ OBJECTIVES = re.compile(r"^```\{admonition\} In this chapter\n(?P<body>.*?)^```$
 BULLET = re.compile(r"^- (?:.|\n(?!\n|- ))+", re.M)
 
 
-def objectives(chapter: Path) -> tuple[str, list[str]]:
-    """A chapter's label, and what its box "In this chapter" promises, one sentence each.
+def objectives(chapter: Path) -> tuple[str, str, list[str]]:
+    """A chapter's label and title, and what its box "In this chapter" promises, one sentence each.
 
     Raises:
         BookError: no label, or no such box.
@@ -43,14 +43,14 @@ def objectives(chapter: Path) -> tuple[str, list[str]]:
             f"book/{chapter.name}: no label (ch-name)= above the title, or no box 'In this chapter' with a list: "
             "a teacher's page is made from both"
         )
-    return title[1], found
+    return title[1], title[2], found
 
 
 def section(project: Project) -> str:
     """Outcomes and exercises of all chapters, as Markdown."""
     parts = []
     for chapter in numbered(project):
-        label, outcomes = objectives(chapter)
+        label, title, outcomes = objectives(chapter)
         exercises = read_exercises(chapter)
         minutes = sum(MINUTES[exercise.kind] for exercise in exercises)
         checked = [exercise for exercise in exercises if exercise.answer]
@@ -58,7 +58,7 @@ def section(project: Project) -> str:
         by_checker = sum(POINTS[exercise.kind] for exercise in checked)
         names = "; ".join(f"{{ref}}`{exercise.title} <{exercise.label}>`" for exercise in exercises)
         parts += [
-            f"### {{ref}}`{label}`",
+            f"### {{ref}}`{title} <{label}>`",  # the page's contents show what is written here, a title or a label
             "Students can",
             "\n".join(f"- {outcome}{',' if outcome is not outcomes[-1] else '.'}" for outcome in outcomes),
             f"*Exercises* ({points} points, {by_checker} of them by checker; about {minutes} minutes): {names}.",

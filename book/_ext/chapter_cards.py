@@ -1,12 +1,11 @@
 """Cards of all chapters, made from the chapters: ``{chapter-cards}`` in the cover page.
 
-A chapter says everything itself: its question in the lines above the note "In this chapter", how long it runs and what
-comes before it in the last paragraph of that note. `_toc.yml` gives the order and the parts.
+A chapter says everything itself, in its note "In this chapter": its question, how long it runs, and what comes before
+it. How long it takes to read is counted. `_toc.yml` gives the order and the parts.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,19 +14,29 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx_exercise.nodes import exercise_enumerable_node, exercise_node, solution_node
 
 CARD_TITLE = "In this chapter"
-SENTENCE = re.compile(r"[^.?!]*[.?!]+[\"”']*")
-SHORT = 8  # words: a question of fewer is shown with the sentence before it
+PACE = 200  # words a minute
+NOT_READ = (
+    exercise_node,
+    exercise_enumerable_node,
+    solution_node,
+    nodes.literal_block,
+    nodes.math_block,
+    nodes.raw,
+    nodes.comment,
+)
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a chapter says about itself."""
 
-    question: str
+    question: str  # "" where a page is no chapter, as all that follows
     runtime: str
     before: tuple[str, ...]  # labels of other chapters
+    minutes: int  # to read it
 
 
 class CardsPlaceholder(nodes.General, nodes.Element):
@@ -60,27 +69,29 @@ def fields(paragraph: nodes.Element) -> dict[str, nodes.Element]:
     return found
 
 
-def last_question(text: str) -> str:
-    """The last question of a text, after the sentence that it takes up where it is short."""
-    sentences = [" ".join(sentence.split()) for sentence in SENTENCE.findall(text)]
-    last = max((number for number, sentence in enumerate(sentences) if "?" in sentence), default=None)
-    if last is None:
-        return ""
-    first = last - 1 if last and len(sentences[last].split()) < SHORT else last
-    return " ".join(sentences[first : last + 1])
+def words(node: nodes.Node) -> int:
+    """How many words there are to read, without code, formulas, exercises and their solutions."""
+    if isinstance(node, nodes.Text):
+        return len(node.split())
+    return 0 if isinstance(node, NOT_READ) else sum(map(words, node.children))
 
 
-def read_facts(doctree: nodes.document) -> Facts | None:
-    """What a chapter says about itself, or None where a page is no chapter."""
+def read_facts(doctree: nodes.document) -> Facts:
+    """What a chapter says about itself."""
     note = card_note(doctree)
-    if note is None:
-        return None
-    above = [node for node in note.parent.children[: note.parent.index(note)] if isinstance(node, nodes.paragraph)]
-    found = fields([node for node in note.children if isinstance(node, nodes.paragraph)][-1])
+    found: dict[str, nodes.Element] = {}
+    for paragraph in note.children if note is not None else []:
+        if isinstance(paragraph, nodes.paragraph):
+            found |= fields(paragraph)
     empty = nodes.inline()
-    runtime = found.get("Runtime", empty).astext().split(":", 1)[-1].strip().rstrip(".").split(";")[0]
+    question, runtime = (" ".join(found.get(name, empty).astext().split()) for name in ("Question", "Runtime"))
     before = [xref["reftarget"] for xref in found.get("Before this", empty).findall(addnodes.pending_xref)]
-    return Facts(last_question(" ".join(node.astext() for node in above)), runtime.split(".")[0], tuple(before))
+    return Facts(
+        question.removeprefix(":").strip(),
+        runtime.split(":", 1)[-1].strip().split(";")[0].split(".")[0],
+        tuple(before),
+        max(1, round(words(doctree) / PACE)),
+    )
 
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:
@@ -101,24 +112,29 @@ def number_of(app: Sphinx, docname: str) -> str:
 
 def card(app: Sphinx, here: str, docname: str) -> str:
     env = app.env
-    facts: Facts | None = env.__dict__.get("chapter_facts", {}).get(docname)
+    facts: Facts = env.__dict__["chapter_facts"][docname]
     title, number = escape(env.titles[docname].astext()), number_of(app, docname)
     label = f'<span class="chapter-number">{number}</span> {title}' if number else title
     lines = [f'<a class="chapter-title" href="{app.builder.get_relative_uri(here, docname)}">{label}</a>']
-    if facts:
+    if facts.question:
         lines.append(f'<p class="chapter-question">{escape(facts.question)}</p>')
-        labels: dict[str, Any] = env.get_domain("std").labels  # type: ignore[attr-defined]
-        needed = [labels[name][0] for name in facts.before if name in labels]
-        about = [f"<dt>Runs</dt><dd>{escape(facts.runtime)}</dd>"] if facts.runtime else []
-        if needed:
-            links = [
-                f'<a href="{app.builder.get_relative_uri(here, name)}">{number_of(app, name)} '
-                f"{escape(env.titles[name].astext())}</a>".replace("> ", ">")
-                for name in needed
-            ]
-            about.append(f"<dt>After</dt><dd>{', '.join(links)}</dd>")
-        lines.append(f'<dl class="chapter-facts">{"".join(about)}</dl>')
-    return f'<li class="chapter-card{"" if facts else " chapter-card-page"}">{"".join(lines)}</li>'
+    about = {}
+    if env.doc2path(docname).endswith(".ipynb"):
+        about["Read"] = "a minute" if facts.minutes == 1 else f"{facts.minutes} minutes"
+    if facts.runtime:
+        about["Runs"] = escape(facts.runtime)
+    labels: dict[str, Any] = env.get_domain("std").labels  # type: ignore[attr-defined]
+    needed = [labels[name][0] for name in facts.before if name in labels]
+    if needed:
+        about["After"] = ", ".join(
+            f'<a href="{app.builder.get_relative_uri(here, name)}">{number_of(app, name)} '
+            f"{escape(env.titles[name].astext())}</a>".replace("> ", ">")
+            for name in needed
+        )
+    if about:
+        entries = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in about.items())
+        lines.append(f'<dl class="chapter-facts">{entries}</dl>')
+    return f'<li class="chapter-card{"" if facts.question else " chapter-card-page"}">{"".join(lines)}</li>'
 
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:

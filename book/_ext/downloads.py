@@ -1,4 +1,4 @@
-"""What a page offers to take away: its notebook, its text as Python, and a print; on the cover, the whole book."""
+"""What a page offers to take away: its notebook, its text as Python, and a print; the whole book; the code."""
 
 from __future__ import annotations
 
@@ -16,6 +16,44 @@ WHOLE_BOOK = {  # what `make book-all` makes, in the folder `downloads` of the s
     "attention-over-behaviors.epub": "EPUB, for an e-book reader",
     "attention-over-behaviors.zip": "ZIP, these pages, the notebooks and their sources",
 }
+
+# Where the code is: in a repository that is configured, in the ZIP of a site that has one, or where it was built.
+REPOSITORY = (
+    "Library, chapters and recorded results are at [{name}]({url}).",
+    "git clone {url}\ncd {folder}\n",
+)
+ARCHIVE = (
+    'Library, chapters and recorded results are in <a href="downloads/attention-over-behaviors.zip" download>this '
+    "site's ZIP</a>. Unpack it; in its folder:",
+    "",
+)
+CHECKOUT = ("Library, chapters and recorded results are in the folder from which this site was built. There:", "")
+CODE_BOX = """{place}
+
+```bash
+{commands}# the library
+pip install .
+# and the chapters
+pip install ".[book]"
+# which JupyterLab opens
+make lab
+```
+
+Python 3.11 to 3.14 will do, and no GPU. `make lab` makes an environment of its own."""
+
+
+class CodeBox(SphinxDirective):
+    """Where the code is and how to get it, in the same words on every page that says so."""
+
+    def run(self) -> list[nodes.Node]:
+        url = self.config.html_theme_options.get("repository_url", "")
+        place, commands = REPOSITORY if url else ARCHIVE if self.config.whole_book else CHECKOUT
+        owner, _, folder = "/".join(url.split("/")[-2:]).partition("/")
+        names = {"url": url, "name": f"{owner}/{folder}", "folder": folder}
+        text = CODE_BOX.format(place=place.format(**names), commands=commands.format(**names))
+        box = nodes.admonition("", nodes.title("", "The code"), classes=["code-box"])
+        box += self.parse_text_to_nodes(text)
+        return [box]
 
 
 class WholeBook(SphinxDirective):
@@ -62,6 +100,7 @@ def copy_python(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, object]:
     app.add_config_value("whole_book", False, "html")
+    app.add_directive("code-box", CodeBox)
     app.add_directive("whole-book", WholeBook)
     app.connect("html-page-context", add_python, priority=900)
     app.connect("build-finished", copy_python)

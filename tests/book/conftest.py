@@ -116,7 +116,7 @@ def make_small_book(root: Path) -> None:
     chapters = {"01_one": CHAPTER, "02_two": SECOND}
     for name, text in chapters.items():
         (book / f"{name}.py").write_text(text.replace("NAME", name))
-    (book / "index.md").write_text("# A small book\n\nHello.\n")
+    (book / "index.md").write_text("# A small book\n\n```{code-box}\n```\n")
     files = "".join(f"  - file: {name}\n" for name in [*chapters, "ledger"])
     (root / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{files}")
     result = run_tool(Project.at(root), "execute")

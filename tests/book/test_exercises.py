@@ -86,7 +86,8 @@ def test_every_checker_belongs_to_an_exercise():
 def test_the_teachers_page_says_what_the_chapters_say():
     old, new = outcomes.renewed(Project.at(ROOT))
     assert old == new, "run `python -m tools.outcomes --write`"
-    assert all(f"{{ref}}`{outcomes.objectives(chapter)[0]}`" in new for chapter in CHAPTERS)
+    found = [outcomes.objectives(chapter) for chapter in CHAPTERS]
+    assert all(f"### {{ref}}`{title} <{label}>`" in new for label, title, _ in found)
 
 
 SOLUTION = '''

@@ -51,6 +51,10 @@ def test_buttons_lead_to_notebooks_of_the_branch(small_book: Project, monkeypatc
             nbformat.validate(notebook)
             assert f"atrank_lib[book] @ git+{REPOSITORY}@0123abcd" in notebook.cells[0].source
     assert not buttons(small_book, "ledger")
+    box = BeautifulSoup((small_book.html / "index.html").read_text(), "html.parser").select_one(".code-box")
+    assert box is not None
+    assert f"git clone {REPOSITORY}\ncd attention-book\n# the library\npip install .\n" in box.get_text()
+    assert [link["href"] for link in box.select("a.reference")] == [REPOSITORY]
     assert f"git+{REPOSITORY}@0123abcd" in (branch / "requirements.txt").read_text()
 
 

@@ -20,13 +20,14 @@ from docutils import nodes
 from docutils.utils import new_document
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx_exercise.nodes import solution_node
 
 from tools.chapter_times import in_words
 from tools.check_prose import check_terms, prose_only
 from tools.project import ROOT, Project, recorded_seconds
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
-from chapter_cards import last_question
+from chapter_cards import read_facts
 from definitions import link_terms
 from tex_symbols import Notation, read_rows, symbols_in
 from tidy_html import tidy
@@ -146,9 +147,13 @@ def test_every_chapter_has_a_card(project: Project, pages: dict[str, BeautifulSo
             facts = dict(zip(*([e.get_text() for e in card.select(kind)] for kind in ("dt", "dd")), strict=True))
             measured = in_words(seconds[str(link["href"]).removesuffix(".html")])
             assert facts.get("Runs") == measured, f"{link['href']}: say **Runtime** in the note 'In this chapter'"
+            assert re.fullmatch(r"\d+ minutes", facts["Read"])
             question = card.select_one(".chapter-question")
-            assert question is not None
-            assert question.get_text().endswith("?"), f"{link['href']}: ask something before 'In this chapter'"
+            assert question is not None, f"{link['href']}: say **Question** in the note 'In this chapter'"
+            text = question.get_text()
+            assert text.endswith("?")
+            # it is read without the page around it
+            assert not re.search(r"\b(he|she|him|her|they|this|these|that folder|Ana|Mia|Ben)\b", text), text
 
 
 def test_the_map_links_to_the_chapters_it_names(project: Project, pages: dict[str, BeautifulSoup]):
@@ -160,8 +165,38 @@ def test_the_map_links_to_the_chapters_it_names(project: Project, pages: dict[st
         assert row.get_text().split()[0] == str(int(name[:2]))
 
 
+def test_the_cover_shows_a_figure_of_the_first_chapter(pages: dict[str, BeautifulSoup]):
+    original = pages["01_behaviors.html"].select_one("figure#fig-one-user")
+    shown = pages["index.html"].select_one("figure")
+    assert original is not None
+    assert shown is not None
+    assert [image["src"] for image in shown.select("img")] == [image["src"] for image in original.select("img")]
+    assert [image["alt"] for image in shown.select("img")] == [image["alt"] for image in original.select("img")]
+    assert not shown.select(".caption-number")  # its number is that of the chapter
+    assert [link["href"] for link in shown.select("figcaption a:not(.headerlink)")] == [
+        "01_behaviors.html#fig-one-user"
+    ]
+
+
+def test_where_the_code_is_stands_in_the_same_words_on_three_pages(pages: dict[str, BeautifulSoup]):
+    boxes = [pages[f"{name}.html"].select(".code-box") for name in ("index", "how_to_use", "for_teachers")]
+    assert [len(found) for found in boxes] == [1, 1, 1]
+    (text,) = {box.get_text() for (box,) in boxes}
+    assert 'pip install ".[book]"' in text
+    assert "http" not in text  # no repository is configured
+
+
+def test_contents_of_pages_say_titles_and_no_labels(pages: dict[str, BeautifulSoup]):
+    for name, page in pages.items():
+        for entry in page.select(".page-toc a"):
+            assert not re.search(r"\bch-\w|[{}`]", entry.get_text()), f"{name}: {entry.get_text()!r}"
+    contents = [entry.get_text().strip() for entry in pages["for_teachers.html"].select(".page-toc a")]
+    assert "Users as behaviors" in contents
+
+
 def test_previous_and_next_say_where_they_go(project: Project, pages: dict[str, BeautifulSoup]):
     names = project.toc()
+    assert names[:2] == ["index", "01_behaviors"]
     for before, after in pairwise(names):
         link = pages[f"{before}.html"].select_one("a.right-next")
         title = pages[f"{after}.html"].select_one("article h1")
@@ -251,10 +286,17 @@ def test_the_spelling_of_the_book_and_code_pass(text: str):
     assert not list(check_terms(text))
 
 
-def test_the_question_of_a_card():
-    assert last_question("One. What is it worth to a person who asks? No.") == "What is it worth to a person who asks?"
-    assert last_question("They look alike. Are they?") == "They look alike. Are they?"
-    assert last_question("Nothing is asked.") == ""
+def test_what_a_card_says_comes_from_the_note():
+    page = new_document("page")
+    note = nodes.admonition("", nodes.title("", "In this chapter"))
+    note += nodes.paragraph("", "", nodes.strong("", "Question"), nodes.Text(": Is it\nso?"))
+    note += nodes.paragraph("", "You will")
+    note += nodes.paragraph("", "", nodes.strong("", "Runtime"), nodes.Text(" (fast): a minute; the tables are old."))
+    page += [note, nodes.paragraph("", "word " * 985), nodes.literal_block("", "code " * 400)]
+    page += solution_node("", nodes.paragraph("", "word " * 400))
+    facts = read_facts(page)
+    assert (facts.question, facts.runtime, facts.before, facts.minutes) == ("Is it so?", "a minute", (), 5)
+    assert read_facts(new_document("page")).question == ""
 
 
 def test_tidying_leaves_other_markup_alone():
