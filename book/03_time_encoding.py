@@ -52,6 +52,7 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import INK, direct_label, group_color
+from atrank_book.play import Play
 from atrank_lib import (
     BehaviorEmbedding,
     Feature,
@@ -70,6 +71,7 @@ from atrank_lib.embedding import shared_tables
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.fast import speed_up
 from atrank_lib.samples import prepare
+from atrank_lib.time_encoding import TimeEncoding
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 
@@ -133,6 +135,35 @@ twenty_hours = 20 * 3_600
 (
     bucketize_elapsed([twenty_hours], unit="day").item(),
     bucketize_elapsed([twenty_hours], unit="hour").item(),
+)
+
+# %% [markdown]
+# Here are more ages. On the book's page a slider goes through all of them: on a ruler where each doubling takes the
+# same room, buckets are equally wide, and those of the coupons begin earlier.
+
+# %% tags=["hide-input"]
+scales = {"item": TimeScale(unit="day"), "coupon": TimeScale(unit="hour")}
+hours = pd.Index([0.5, 1, 20, 24, 72, 24 * 7, 24 * 30], name="hours")
+Play(
+    "ages",
+    {
+        "start": twenty_hours,
+        "groups": [
+            {
+                "name": name,
+                "unit": scale.unit,
+                "edges": TimeEncoding(scale, size=1).edges.tolist(),
+            }
+            for name, scale in scales.items()
+        ],
+    },
+    pd.DataFrame(
+        {
+            f"{name}: bucket": bucketize_elapsed(hours * 3_600, unit=scale.unit)
+            for name, scale in scales.items()
+        },
+        index=hours,
+    ),
 )
 
 # %% [markdown]

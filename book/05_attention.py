@@ -50,6 +50,7 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import INK, group_color, heatmap, space_color
+from atrank_book.play import Play
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -145,11 +146,14 @@ table(A)
 
 # %%
 C_1 = A @ torch.relu(S @ Q.T)  # [n, n] [n, s_k] -> [n, s_k]
-table(C_1, columns=["outdoors", "music"])
+axes = ["outdoors", "music"]
+vectors = {"names": names, "axes": axes, "S": S.tolist(), "W": W.tolist()}
+Play("vectors", vectors, table(C_1, columns=axes))
 
 # %% [markdown]
 # The boots were half outdoors, half music. They took most from the tent, and now they are more outdoors than music.
-# Replace the tent by something else, and they would have become something else.
+# Replace the tent by something else, and they would have become something else. (On the book's page, drag the
+# vectors and change $W$ to see it.)
 #
 # ## One matrix product less
 #

@@ -10,6 +10,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
+# Files of _static, and the element that a page must hold to need them.
+NEEDED_FOR = {"live_model.js": 'id="atrank-live"', "play.js": 'class="play"', "play.css": 'class="play"'}
+
 
 def copy_mathjax(app: Sphinx) -> None:
     """Copy MathJax 3 (Apache-2.0), one file that draws SVG and needs no fonts."""
@@ -29,11 +32,14 @@ def drop_thebe(app: Sphinx, pagename: str, templatename: str, context: dict[str,
         context[kind][:] = [item for item in context.get(kind, []) if not mentions(item, "thebe")]
 
 
-def drop_live_model(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
-    """Jupyter Book gives every page every script of `_static`; the live model's page alone has a use for this one."""
-    if pagename != "live_model":
-        scripts = context.get("script_files", [])
-        scripts[:] = [item for item in scripts if "live_model.js" not in str(getattr(item, "filename", item))]
+def drop_scripts(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
+    """Jupyter Book gives every page every file of `_static`; some have a use only where there is such an element."""
+    written = [node.astext() for node in doctree.findall(nodes.raw)] if isinstance(doctree, nodes.document) else []
+    for file, element in NEEDED_FOR.items():
+        if not any(element in html for html in written):
+            for kind in ("script_files", "css_files"):
+                assets = context.get(kind, [])
+                assets[:] = [item for item in assets if file not in str(getattr(item, "filename", item))]
 
 
 def drop_mathjax(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:
@@ -55,6 +61,6 @@ def mentions(asset: object, word: str) -> bool:
 def setup(app: Sphinx) -> dict[str, object]:
     app.connect("builder-inited", copy_mathjax)
     app.connect("html-page-context", drop_thebe, priority=900)
-    app.connect("html-page-context", drop_live_model, priority=900)
+    app.connect("html-page-context", drop_scripts, priority=900)
     app.connect("html-page-context", drop_mathjax, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
