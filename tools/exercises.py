@@ -17,7 +17,6 @@ from pathlib import Path
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from atrank_lib.log.writing import write_text
 from tools.chapters import read_chapter
 from tools.project import ROOT, BookError, Project
 
@@ -254,6 +253,8 @@ def main(arguments: list[str] | None = None) -> int:
                 at = text.index(f"# :label: {exercise.label}\n")
                 text = text[:at] + text[at:].replace(old, new, 1)
             if options.write:
+                from atrank_lib.log.writing import write_text  # here, as in tools.course
+
                 write_text(chapter, text)
     except BookError as error:
         print(error, file=sys.stderr)
