@@ -526,19 +526,19 @@ for user in range(people):
         rng.integers(0, weeks * per_week, length),
     )
     frames.append(pd.DataFrame({"user_id": f"u{user}", "week": week, "item": item}))
-events = pd.concat(frames, ignore_index=True)
+choices = pd.concat(frames, ignore_index=True)
 
 # %% [markdown]
 # These rows become an event log, with a random second in the week and no feature but the id:
 
 # %%
-seconds = events["week"] * 7 * 86_400 + rng.integers(0, 7 * 86_400, len(events))
+seconds = choices["week"] * 7 * 86_400 + rng.integers(0, 7 * 86_400, len(choices))
 events = pd.DataFrame(
     {
-        "user_id": events["user_id"],
+        "user_id": choices["user_id"],
         "timestamp": seconds,
         "action": "wear",
-        "object_id": "i" + events["item"].astype(str),
+        "object_id": "i" + choices["item"].astype(str),
     }
 )
 objects = pd.DataFrame({"object_id": [f"i{i}" for i in range(len(fashion))]})
