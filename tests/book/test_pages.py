@@ -196,7 +196,6 @@ def test_contents_of_pages_say_titles_and_no_labels(pages: dict[str, BeautifulSo
 
 def test_previous_and_next_say_where_they_go(project: Project, pages: dict[str, BeautifulSoup]):
     names = project.toc()
-    assert names[:2] == ["index", "01_behaviors"]
     for before, after in pairwise(names):
         link = pages[f"{before}.html"].select_one("a.right-next")
         title = pages[f"{after}.html"].select_one("article h1")
