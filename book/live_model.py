@@ -27,15 +27,48 @@ from atrank_book.claims import begin, claim
 
 begin("live_model", profile=profile, seed=seed)
 
+# %% tags=["remove-input"]
+from IPython.display import HTML, display
+
+fallback = "The live model needs JavaScript, and live_model.js of this book. A figure below shows its first user."
+display(HTML(f'<div id="atrank-live"><p>{fallback}</p></div>'))
+
+# %% [markdown]
+# (live-tour-1)=
+# (live-tour-3)=
+# (live-tour-4)=
+# (live-tour-5)=
+# (live-tour-6)=
+# (live-user-dora)=
+# (live-causes-shown)=
+#
+# The address of the page carries what you see: copy it, and whoever opens it sees the same.
+#
+# ## Try this
+#
+# 1. **Find the cause.** One of the behaviors led the first user to the target. Which? Remove one after the other, undo each
+#    time, and watch the rank. Then show the planted causes.
+# 2. **Let it age instead.** Undo, and drag the age of that behavior to the right. Watch the target's score, its rank, and how
+#    much the target looks at the behavior.
+# 3. **Buy it.** Choose the user whom one item leads to another, and change *browse* or *mark* to *buy*. In this marketplace a
+#    bought need leads to little. Has the model noticed?
+# 4. **Know nothing.** Forget everything: which items come first, and why does the order not change with the user? Then
+#    add a single query and look again.
+#
+# The order of the list is only a matter of display: the model reads ages, not places. An object "of which nothing is
+# known" has the unknown index for each of its features.
+#
+# ## Where it comes from
+
 # %% tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import HTML, display
 
 from atrank_book.figures import group_color, heatmap, space_color
 from atrank_book.live import SIZES, batch_of, caused_examples, planted, train
+from atrank_book.names import with_names
 from atrank_lib import build_batch, evaluate
 from atrank_lib.interpret import explain
 from atrank_lib.serve.browser import browser_document, document_text
@@ -52,44 +85,26 @@ market = simulate(MarketplaceConfig(**SIZES, seed=seed))
 histories, parts, model = train(market.log, profile, seed)
 
 # %% [markdown]
-# The users below were not chosen for how well the model does. For each pair of groups, such as "a coupon led to an
-# item", it is the first test user of the log (each only once) for whom the simulator planted such a cause among the
-# latest behaviors.
+# Names are made up: the marketplace numbers its objects, and here `category5` is called novels, so `item52` is novel 52. The
+# users are test users whose targets the model has not seen. They were chosen for what they show: for each pair of groups,
+# such as "a coupon leads to an item", those users count whose planted cause is among the latest behaviors and whose target is
+# among the model's first ten. Of them it is the one whose target falls furthest when the cause is erased. Nora, the
+# last one, is the user of {ref}`quarter-hour`.
 
 # %% tags=["hide-input"]
-# users whose cause is known
+# users whose cause is known, and the page's data
 examples = caused_examples(model, histories, parts.test, market.truth.causes)
-
-# %% [markdown]
-# ## Try this
-#
-# 1. **Let a coupon age.** Start from the first user, find the latest coupon, and drag its age to the right. Watch the
-#    target's score, its rank, and how much the target looks at the coupon.
-# 2. **Make it irrelevant instead.** Undo, choose another target from another shop, and watch the attention of the
-#    target move to other behaviors.
-# 3. **Buy it.** Change a *browse* to *buy*. In this marketplace a bought need leads to little. Has the model noticed?
-# 4. **Know nothing.** Forget everything: which items come first, and why does the order not change with the user? Then
-#    add a single query and look again.
-
-# %% tags=["hide-input"]
-# the page's data, and its place
-document = browser_document(model, histories, examples)
-text = document_text(document)
-fallback = (
-    "The live model needs JavaScript, and live_model.js of this book. "
-    "The figure below shows its first user."
-)
+text = document_text(with_names(browser_document(model, histories, examples)))
 display(
-    HTML(
-        f'<div id="atrank-live"><p>{fallback}</p></div>'
-        f'<script type="application/json" id="atrank-live-data">{text}</script>'
-    )
+    HTML(f'<script type="application/json" id="atrank-live-data">{text}</script>')
 )
+moves = pd.DataFrame(examples).set_index("label")[["user", "rank", "erased"]]
+moves.rename(columns={"erased": "rank without the cause"})
+
+# %% tags=["remove-cell"]
+claim(rank=(examples[0]["rank"], 1, 10), erased=(examples[0]["erased"], 40, 240))
 
 # %% [markdown]
-# The order of the list is only a matter of display: the model reads ages, not places. An object "of which nothing is
-# known" has the unknown index for each of its features.
-#
 # ## How good is it?
 #
 # Good enough to play with, and not at the optimum; {ref}`ch-ranking` trains a larger one. The AUC on the test targets,
@@ -118,8 +133,7 @@ claim(
 
 # %%
 def falls(cause, change, actions=None):
-    """How often changing the true cause lowers the target's score, and in how many
-    cases."""
+    """How often changing the true cause lowers the target's score, and in how many cases."""
     groups, place = planted(market.truth.causes, histories, parts.test["item"])
     chosen = torch.from_numpy(groups == cause)
     if actions is not None:

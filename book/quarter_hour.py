@@ -373,4 +373,4 @@ claim(
 # ## Now you
 #
 # This very model runs in your browser, with Nora in it. Take the search away, let the coupon age, give her another
-# target: {ref}`live-model`. Then build it yourself, from the first tuple: {ref}`ch-behaviors`.
+# target: {ref}`live-model`, where you start from Nora. Then build it yourself, from the first tuple: {ref}`ch-behaviors`.

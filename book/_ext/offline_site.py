@@ -11,7 +11,12 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 # Files of _static, and the element that a page must hold to need them.
-NEEDED_FOR = {"live_model.js": 'id="atrank-live"', "play.js": 'class="play"', "play.css": 'class="play"'}
+NEEDED_FOR = {
+    "live_model.js": 'id="atrank-live"',
+    "live_tour.js": 'id="atrank-live"',
+    "play.js": 'class="play"',
+    "play.css": 'class="play"',
+}
 
 
 def copy_mathjax(app: Sphinx) -> None:

@@ -265,81 +265,91 @@
 
   // ---------------------------------------------------------------- user interface
 
-  // the colors of book/atrank_book/figures.py
-  const PANEL = "#fbfaf7";
-  const INK = "#2b2b2b";
-  const GROUPS = { item: "#00487f", query: "#c24b00", coupon: "#009e73" };
-  const OTHER_GROUPS = ["#bf6ba0", "#51230b", "#1a1a1a"];
-  const SPACES = ["#033862", "#858911", "#077055", "#c7759e", "#4696de", "#51230b", "#675200", "#151515"];
+  // the light ones of book/atrank_book/colors.py: the book's pages have them as variables, for light and dark
+  const COLORS = {
+    panel: "#fbfaf7", ink: "#2b2b2b", raised: "#efece5", faint: "#d8d5ce",
+    "group-item": "#04316c", "group-query": "#9b3902", "group-coupon": "#0f815f",
+    "group-other-1": "#a34d85", "group-other-2": "#4c2e00", "group-other-3": "#6041ab",
+    "space-1": "#002854", "space-2": "#4c5100", "space-3": "#134f29", "space-4": "#7a234f",
+    "space-5": "#3073b5", "space-6": "#a26155", "space-7": "#886c16", "space-8": "#686d7d",
+  };
+  const color = (name) => `var(--${name}, ${COLORS[name]})`;
 
-  const SHOWN = 8; // best objects listed
+  const SHOWN = 7; // best objects listed
   const STEPS = 2; // of the age slider, per doubling
+  const LINK = "#live?"; // how a link's state begins
+  const ANCHOR = /^#live-([a-z]+)-(\w+)$/; // an anchor of the page that stands for a state: #live-tour-5 for #live?tour=5
 
   const STYLE = `
-    html[data-theme] .bd-content div.cell_output .output.text_html:has(#atrank-live) { background: none; color: inherit; padding: 0; overflow: visible; }
-    .atl { --atl-line: var(--pst-color-border, #b8b5ae); --atl-panel: ${PANEL}; --atl-ink: ${INK}; margin: 1rem 0; line-height: 1.4; }
+    .atl { --atl-panel: ${color("panel")}; --atl-ink: ${color("ink")}; --atl-track: ${color("raised")}; --atl-line: var(--pst-color-border, ${COLORS.faint});
+      color: var(--atl-ink); line-height: 1.35; margin: 1rem 0; }
     .atl *, .atl *::before { box-sizing: border-box; }
-    .atl section { border: 1px solid var(--atl-line); border-radius: 6px; margin: 0 0 1rem; padding: .75rem; min-width: 0; }
-    .atl h3 { font-size: 1.05rem; margin: 0 0 .5rem; }
-    .atl p { margin: 0 0 .6rem; font-size: .92rem; }
+    .atl-body { display: flex; flex-direction: column; gap: .8rem; }
+    .atl-side, .atl-beside { display: contents; }
+    .atl section { border: 1px solid var(--atl-line); border-radius: 6px; background: var(--atl-panel); padding: .6rem .75rem; min-width: 0; }
+    .atl h2 { border: 0; font-size: 1.05rem; margin: 0 0 .4rem; padding: 0; }
+    .atl p { margin: 0 0 .5rem; font-size: .92rem; }
     .atl-field { display: flex; flex-direction: column; font-size: .85rem; gap: .15rem; min-width: 0; }
-    .atl select, .atl button { font: inherit; font-size: .92rem; min-height: 2.4rem; max-width: 100%; border-radius: 5px;
-      border: 1px solid var(--atl-line); background: var(--pst-color-surface, transparent); color: inherit; padding: .2rem .5rem; }
+    .atl select, .atl button { font: inherit; font-size: .9rem; min-height: 2.2rem; max-width: 100%; border-radius: 5px;
+      border: 1px solid var(--atl-line); background: var(--pst-color-surface, transparent); color: inherit; padding: .15rem .5rem; }
     .atl select option, .atl select optgroup { background: Canvas; color: CanvasText; }
     .atl select { width: 100%; text-overflow: ellipsis; }
     .atl button { cursor: pointer; }
-    .atl input[type=range] { width: 100%; min-height: 2rem; margin: 0; accent-color: var(--pst-color-primary, #00487f); }
-    .atl :focus-visible { outline: 3px solid var(--pst-color-primary, #4696de); outline-offset: 2px; }
-    .atl-row { display: flex; flex-wrap: wrap; gap: .6rem; align-items: end; }
-    .atl-row > .atl-field { flex: 1 1 9rem; }
-    .atl-row > .atl-wide { flex: 3 1 16rem; }
-    .atl ol { list-style: none; margin: 0 0 .75rem; padding: 0; }
-    .atl-panel > ol { margin: 0; }
-    .atl-row + p { margin-top: .5rem; }
-    .atl-behavior { display: grid; grid-template-columns: 1.8rem minmax(0, 1fr) 6.5rem minmax(7rem, 11rem) 2.6rem; gap: .1rem .6rem;
-      align-items: center; padding: .3rem 0; border-bottom: 1px solid var(--atl-line); }
-    .atl-number { display: inline-block; min-width: 1.7em; text-align: center; border-radius: 4px; font-size: .8rem;
-      font-variant-numeric: tabular-nums; padding: .05rem .2rem; }
-    .atl-words { font-size: .9rem; overflow-wrap: anywhere; }
-    .atl-words small { display: block; opacity: .85; }
-    .atl-age { font-size: .8rem; display: flex; flex-direction: column; gap: .1rem; }
-    .atl-age input[type=range] { min-height: 1.6rem; }
+    .atl button[aria-pressed=true] { border-color: currentColor; font-weight: 600; }
+    .atl input[type=range] { width: 100%; min-height: 1.6rem; margin: 0; accent-color: var(--pst-color-primary, #00487f); }
+    .atl :focus-visible { outline: 3px solid var(--pst-color-primary, #00487f); outline-offset: 2px; }
     .atl input[type=range]:focus-visible { outline-offset: 0; }
+    .atl-row { display: flex; flex-wrap: wrap; gap: .5rem; align-items: end; margin-bottom: .5rem; }
+    .atl-row > .atl-field { flex: 1 1 8rem; }
+    .atl-row > .atl-wide { flex: 3 1 12rem; }
+    .atl ol { list-style: none; margin: 0 0 .6rem; padding: 0; }
+    .atl-behavior { display: grid; grid-template-columns: 2rem minmax(0, 1fr) 5rem minmax(5rem, 7rem) 1.8rem; gap: .1rem .4rem;
+      align-items: center; padding: .2rem 0; border-bottom: 1px solid var(--atl-line); }
     .atl-behavior button { padding: 0; }
+    .atl-behavior select { font-size: .85rem; padding: .1rem; }
+    .atl-number { border-left: .45rem solid var(--atl-color); font-size: .85rem; font-variant-numeric: tabular-nums; text-align: center; }
+    .atl-words { font-size: .9rem; overflow-wrap: anywhere; }
+    .atl-words small { display: block; font-size: .8rem; }
+    .atl-cause .atl-words > span { background: var(--pst-color-target, #fff3c9); font-weight: 600; }
+    .atl-age { font-size: .8rem; display: flex; flex-direction: column; }
     .atl-empty { font-style: italic; }
-    .atl-row + .atl-panel { margin-top: .7rem; }
-    .atl-panel { background: var(--atl-panel); color: var(--atl-ink); border-radius: 6px; padding: .6rem; }
-    .atl-panel :focus-visible { outline-color: #00487f; }
-    .atl-score { display: grid; grid-template-columns: 2.4rem minmax(0, 1.2fr) minmax(0, 1fr) 3.4rem; gap: .1rem .5rem; align-items: center;
-      border: 0; background: none; color: inherit; padding: .1rem .3rem; min-height: 2rem; width: 100%; text-align: left; }
-    .atl button.atl-score { border: 1px solid transparent; background: none; color: ${INK}; }
-    .atl button.atl-score:hover { background: #ece8dd; }
-    .atl button.atl-score[aria-pressed=true] { border-color: ${INK}; font-weight: 600; }
+    .atl button.atl-score { display: grid; grid-template-columns: 2.4rem minmax(0, 2fr) minmax(0, 1fr) 3.2rem; gap: .1rem .5rem; align-items: center;
+      border-color: transparent; background: none; padding: 0 .3rem; min-height: 1.75rem; width: 100%; text-align: left; }
+    .atl button.atl-score:hover { background: var(--atl-track); }
+    .atl button.atl-score[aria-pressed=true] { border-color: currentColor; }
     .atl-score > * { min-width: 0; }
     .atl-name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
     .atl-num { font-variant-numeric: tabular-nums; text-align: right; font-size: .85rem; }
-    .atl-bar { position: relative; display: block; height: 1rem; background: #ece8dd; border-radius: 2px; }
-    .atl-bar > i { position: absolute; inset: 0 auto 0 0; display: block; border-radius: 2px; transition: width .2s; }
-    .atl-bar > b { position: absolute; top: -3px; bottom: -3px; width: 2px; background: ${INK}; }
-    .atl-look { display: grid; gap: .15rem .4rem; align-items: center; font-size: .85rem;
-      grid-template-columns: 1.9rem minmax(0, 2fr) minmax(0, 1.2fr) 3rem repeat(var(--atl-spaces), minmax(.7rem, 2rem)); }
+    .atl-bar { position: relative; display: block; height: .9rem; background: var(--atl-track); border-radius: 2px; }
+    .atl-bar > i { position: absolute; inset: 0 auto 0 0; border-radius: 2px; background: var(--atl-color); transition: width .2s; }
+    .atl-bar > b { position: absolute; top: -3px; bottom: -3px; width: 2px; background: var(--atl-ink); }
+    .atl-look { display: grid; gap: .1rem .4rem; align-items: center; font-size: .85rem;
+      grid-template-columns: 2rem minmax(0, 2fr) minmax(0, 1fr) 2.6rem repeat(var(--atl-spaces), minmax(.7rem, 1.8rem)); }
     .atl .atl-look.atl-alone { grid-template-columns: 1fr; }
     .atl-look > span { min-width: 0; }
-    .atl-cell { display: block; height: 1.35rem; border: 1px solid #d8d5ce; border-radius: 2px; }
+    .atl-cell { display: block; height: 1.2rem; border: 1px solid var(--atl-line); border-radius: 2px; }
     .atl-head { font-size: .75rem; text-align: center; }
-    .atl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)); gap: .8rem; }
+    .atl-maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 12rem), 1fr)); gap: .8rem; }
     .atl-map { min-width: 0; }
     .atl-caption { font-size: .85rem; }
     .atl-swatch { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; }
     .atl-maps svg { display: block; width: 100%; height: auto; touch-action: manipulation; }
-    .atl .atl-status { position: sticky; bottom: 0; z-index: 2; margin: 0; padding: .5rem .6rem; border: 1px solid var(--atl-line); border-radius: 6px;
+    .atl-maps text { fill: currentColor; }
+    .atl .atl-status { order: 1; position: sticky; bottom: 0; z-index: 2; margin: 0; padding: .4rem .6rem; border: 1px solid var(--atl-line); border-radius: 6px;
       background: var(--pst-color-background, Canvas); font-weight: 600; }
-    .atl :is(button, select, input, svg) { scroll-margin-bottom: 6rem; }
-    .atl .atl-readout { position: sticky; bottom: var(--atl-bar, 3rem); min-height: 3.2em; margin: .5rem 0 0; padding: .3rem 0; background: var(--atl-panel); }
+    .atl .atl-readout { min-height: 2.8em; margin: .5rem 0 0; }
+    .atl :is(button, select, input, svg) { scroll-margin: 4rem 0 6rem; }
     .atl-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+    @media (min-width: 1200px) {
+      .atl-body { display: grid; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); align-items: start; }
+      .atl-side { display: block; align-self: stretch; }
+      .atl-beside { display: grid; gap: .6rem; position: sticky; top: 3.6rem; }
+      .atl .atl-status { order: 0; position: static; min-height: 4.2em; }
+      .atl-across { grid-column: 1 / -1; }
+    }
     @media (max-width: 640px) {
       .atl section { padding: .6rem .5rem; }
-      .atl-behavior { grid-template-columns: 1.8rem minmax(0, 1fr) 2.6rem; }
+      .atl-behavior { grid-template-columns: 2rem minmax(0, 1fr) 2.6rem; }
       .atl-behavior > .atl-words { grid-column: 2; }
       .atl-behavior > button { grid-column: 3; grid-row: 1; }
       .atl-behavior > .atl-act { grid-column: 1 / 3; grid-row: 2; max-width: 7rem; }
@@ -349,14 +359,15 @@
       .atl-score > .atl-bar { grid-column: 2 / 4; grid-row: 2; height: .6rem; }
       .atl-score > .atl-num:last-child { grid-row: 1; grid-column: 3; }
       .atl .atl-look { gap: .15rem .25rem; font-size: .8rem;
-        grid-template-columns: 1.7rem minmax(0, 1fr) 1.5rem 2.3rem repeat(var(--atl-spaces), minmax(.4rem, calc(4rem / var(--atl-spaces)))); }
+        grid-template-columns: 2rem minmax(0, 1fr) 1.5rem 2.3rem repeat(var(--atl-spaces), minmax(.4rem, calc(4rem / var(--atl-spaces)))); }
+      .atl .atl-readout:not(:empty) { position: sticky; bottom: var(--atl-under, 3rem); padding: .3rem 0; background: var(--atl-panel); }
     }
     @media (prefers-reduced-motion: reduce) { .atl-bar > i { transition: none; } }
   `;
 
   /** An element with attributes and children; listeners are given as on..., text as strings. */
   function el(name, attributes = {}, ...children) {
-    const svg = ["svg", "rect", "text", "g", "title"].includes(name);
+    const svg = ["svg", "rect", "text", "g"].includes(name);
     const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) {
       if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
@@ -367,21 +378,19 @@
     return node;
   }
 
+  const button = (text, onclick) => el("button", { type: "button", onclick }, text);
   const options = (texts, chosen) => texts.map((text, i) => el("option", { value: i, selected: i === chosen }, text));
   const percent = (x) => `${Math.round(100 * x)}\u00a0%`;
   const number = (x) => x.toFixed(2).replace("-", "\u2212");
 
-  function colorOf(model, groupNumber) {
-    const name = model.groups[groupNumber].name;
-    if (GROUPS[name]) return GROUPS[name];
-    const others = model.groups.map((g) => g.name).filter((n) => !GROUPS[n]);
-    return OTHER_GROUPS[others.indexOf(name) % OTHER_GROUPS.length];
-  }
+  const spaceColor = (space) => color(`space-${(space % 8) + 1}`);
+  const shade = (space, share) => `color-mix(in oklab, ${spaceColor(space)} ${100 * share}%, var(--atl-panel))`;
 
-  /** Black or white: what can be read on a color. */
-  function inkOn(color) {
-    const linear = [1, 3, 5].map((at) => (parseInt(color.slice(at, at + 2), 16) / 255) ** 2.2);
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.18 ? "#000000" : "#ffffff";
+  function colorOf(model, groupNumber) {
+    const { name } = model.groups[groupNumber];
+    if (COLORS[`group-${name}`]) return color(`group-${name}`);
+    const others = model.groups.map((g) => g.name).filter((n) => !COLORS[`group-${n}`]);
+    return color(`group-other-${(others.indexOf(name) % 3) + 1}`);
   }
 
   /** The age of a behavior in words. */
@@ -392,10 +401,11 @@
     return `${count} ${name}${count === 1 ? "" : "s"} before`;
   }
 
-  /** An object in words: its name and what is known about it. */
+  /** An object in words: its name, and what else is known about it. */
   function describe(model, groupNumber, object) {
     if (object === null) return { name: `a new ${model.groups[groupNumber].name}`, details: "nothing known" };
     const group = model.groups[groupNumber];
+    const name = group.objects.ids[object];
     const parts = [];
     featuresOf(group, object).forEach((value, i) => {
       const feature = group.features[i];
@@ -405,7 +415,7 @@
       else if (feature.kind === "tokens") parts.push(value.map((v) => (v ? words[v - 1] : "?")).join(" ") || "no words");
       else parts.push(value ? words[value - 1] : `unknown ${feature.name}`);
     });
-    return { name: group.objects.ids[object], details: parts.join(", ") };
+    return { name, details: parts.filter((part) => !name.includes(part)).join(", ") };
   }
 
   function longName(model, groupNumber, object) {
@@ -425,6 +435,45 @@
     return values;
   }
 
+  const userOf = (example) => example.label.split(":")[0];
+
+  /** The behaviors of an example; a behavior's id is its place there, and stays when others go. */
+  const behaviorsOf = (example) => example.behaviors.map(([group, action, object, elapsed], id) => ({ id, group, action, object, elapsed }));
+
+  // In a link, a behavior of the example is its id; a changed or added one has group, action, object and age, too.
+  const written = ({ id, group, action, object, elapsed }) => [id, group, action, object ?? "new", elapsed].join(".");
+
+  /** The state that a link carries. Throws a RangeError where it makes no sense. */
+  function readLink(model, hash) {
+    const given = Object.fromEntries(new URLSearchParams(hash.slice(LINK.length)));
+    const { user, target, behaviors, causes = "", tour = "0", ...unknown } = given;
+    const whole = (text, below) => {
+      if (!/^\d{1,12}$/.test(text) || Number(text) >= below) throw new RangeError(`${text} is no number below ${below}`);
+      return Number(text);
+    };
+    const objectOf = (text, group) => (text === "new" ? null : whole(text, model.groups[group].objects.ids.length));
+    const number = user === undefined ? 0 : model.examples.findIndex((example) => userOf(example).toLowerCase() === user.toLowerCase());
+    if (number < 0 || !["", "shown"].includes(causes) || Object.keys(unknown).length) throw new RangeError("no such user or key");
+    const state = { number, causes: causes === "shown", tour: whole(tour, 7) };
+    if (target !== undefined) {
+      const [group, object, ...rest] = target.split(".");
+      if (rest.length) throw new RangeError("a target has a group and an object");
+      state.target = { group: whole(group, model.groups.length), object: objectOf(object, group) };
+    }
+    if (behaviors !== undefined) {
+      const known = model.examples.length ? behaviorsOf(model.examples[number]) : [];
+      state.behaviors = (behaviors ? behaviors.split("_") : []).map((text) => {
+        const [id, group, action, object, elapsed, ...rest] = text.split(".");
+        if (group === undefined) return known[whole(id, known.length)];
+        if (rest.length || !model.histories.includes(model.groups[whole(group, model.groups.length)].name)) throw new RangeError("no such behavior");
+        const { actions } = model.groups[group];
+        return { id: whole(id, 1e6), group: Number(group), action: whole(action, actions.length), object: objectOf(object, group), elapsed: whole(elapsed, 1e12) };
+      });
+      if (new Set(state.behaviors.map((b) => b.id)).size < state.behaviors.length) throw new RangeError("a behavior comes twice");
+    }
+    return state;
+  }
+
   class Live {
     constructor(place, model) {
       this.place = place;
@@ -437,20 +486,47 @@
       const ages = model.examples.flatMap((e) => e.behaviors.map((b) => b[3] / this.second));
       const oldest = ages.reduce((a, b) => Math.max(a, b), 64 * 86400);
       this.longest = STEPS * Math.ceil(Math.log2(oldest / this.base));
-      this.ids = 0;
       this.build();
-      this.choose(0);
+      this.open(location.hash);
+      window.addEventListener("hashchange", ({ newURL }) => {
+        const { hash } = new URL(newURL); // the address itself may have been kept anew since
+        if (hash.startsWith(LINK) || ANCHOR.test(hash)) this.open(hash);
+      });
     }
 
     // --- what the reader does
 
-    /** Start from an example; without any, from nothing. */
-    choose(number) {
-      const example = this.model.examples[number] || { group: 0, object: 0, older: 0, behaviors: [] };
+    /** Start from the state of a link; from the first example where there is none. */
+    open(hash) {
+      let state = { number: 0 };
+      let understood = true;
+      const link = hash.replace(ANCHOR, `${LINK}$1=$2`);
+      if (link.startsWith(LINK)) {
+        try {
+          state = readLink(this.model, link);
+          this.place.scrollIntoView();
+        } catch (error) {
+          if (!(error instanceof RangeError)) throw error;
+          understood = false;
+        }
+      }
+      this.choose(state.number, state);
+      this.note.hidden = understood;
+      this.place.dispatchEvent(new Event("atl-opened"));
+    }
+
+    /** Start from an example, or from a state that began there; without any example, from nothing. */
+    choose(number, { behaviors, target, causes = false, tour = this.tour } = {}) {
+      const example = this.model.examples[number] || { label: "", group: 0, object: 0, older: 0, behaviors: [] };
       this.example = example;
-      this.behaviors = example.behaviors.map(([group, action, object, elapsed]) => ({ id: this.ids++, group, action, object, elapsed }));
-      this.target = { group: example.group, object: example.object < 0 ? 0 : example.object };
-      this.start = null; // scores to compare with
+      this.behaviors = behaviors || behaviorsOf(example);
+      this.ids = this.behaviors.reduce((next, { id }) => Math.max(next, id + 1), example.behaviors.length);
+      this.target = target || { group: example.group, object: example.object < 0 ? 0 : example.object };
+      this.starts = new Map(); // by group: scores before anything was changed
+      this.causes = causes && Boolean(example.causes);
+      this.tour = tour || 0; // the step shown, for whoever shows it
+      this.note.hidden = true;
+      if (this.model.examples.length) this.exampleSelect.value = number;
       this.showHistory();
       this.showTarget();
       this.update();
@@ -458,7 +534,7 @@
 
     setTarget(group, object) {
       this.target = { group, object };
-      this.start = null;
+      this.showHistory();
       this.showTarget();
       this.update();
     }
@@ -481,10 +557,22 @@
       (buttons[Math.min(at, buttons.length - 1)] || this.addButton).focus();
     }
 
+    forget() {
+      this.behaviors = [];
+      this.showHistory();
+      this.update();
+    }
+
     sort() {
       this.behaviors.sort((a, b) => b.elapsed - a.elapsed);
       this.showHistory();
       this.update();
+    }
+
+    reveal(shown) {
+      this.causes = shown;
+      this.showHistory();
+      this.save();
     }
 
     age(step) {
@@ -494,6 +582,30 @@
     stepOf(elapsed) {
       const step = Math.round(STEPS * Math.log2(Math.max(elapsed / this.second, this.base) / this.base));
       return Math.min(Math.max(step, 0), this.longest);
+    }
+
+    // --- the state as a link
+
+    link() {
+      const { model, example, target } = this;
+      const known = behaviorsOf(example).map(written);
+      const parts = new URLSearchParams();
+      if (model.examples.indexOf(example) > 0) parts.set("user", userOf(example));
+      if (target.group !== example.group || target.object !== example.object) parts.set("target", `${target.group}.${target.object ?? "new"}`);
+      const now = this.behaviors.map(written);
+      if (now.join() !== known.join()) parts.set("behaviors", now.map((text, i) => (known[this.behaviors[i].id] === text ? this.behaviors[i].id : text)).join("_"));
+      if (this.causes) parts.set("causes", "shown");
+      if (this.tour) parts.set("tour", this.tour);
+      return parts.size ? `${LINK}${parts}` : "";
+    }
+
+    /** Keep the state in the page's address, a moment after the last change. */
+    save() {
+      clearTimeout(this.saving);
+      this.saving = setTimeout(() => {
+        const link = this.link();
+        if (link || location.hash.startsWith(LINK)) history.replaceState(null, "", location.href.split("#")[0] + link);
+      }, 200);
     }
 
     // --- what stays
@@ -507,20 +619,19 @@
         return [el("div", { class: "atl-field", ...extra }, el("label", { for: id }, text), select), select];
       };
       const groupOptions = (numbers) => numbers.map((i) => el("option", { value: i }, model.groups[i].name));
+      const section = (name, title, ...children) => el("section", { class: `atl-${name}`, "aria-label": title }, el("h2", {}, title), ...children);
       let label;
 
-      const user = el("section", { "aria-label": "User" }, el("h3", {}, "1. A user"));
       const row = el("div", { class: "atl-row" });
       [label, this.exampleSelect] = choice("Start from", options(model.examples.map((e) => e.label), 0), () => this.choose(Number(this.exampleSelect.value)), { class: "atl-field atl-wide" });
       if (model.examples.length) row.append(label);
-      row.append(
-        el("button", { type: "button", onclick: () => this.choose(Number(this.exampleSelect.value || 0)) }, "Undo all changes"),
-        el("button", { type: "button", onclick: () => { this.behaviors = []; this.showHistory(); this.update(); } }, "Forget everything"),
-        el("button", { type: "button", onclick: () => this.sort() }, "Sort by age"),
-      );
+      row.append(button("Undo all", () => this.choose(Number(this.exampleSelect.value || 0))));
+      this.revealButton = button("Show causes", () => this.reveal(!this.causes));
+      if (model.examples.some((e) => e.causes)) row.append(this.revealButton);
+      this.note = el("p", { role: "note", hidden: true }, "The link's state could not be read, so this is the start.");
       this.list = el("ol", { "aria-label": "Behaviors" });
       this.olderNote = el("p");
-      user.append(row, this.olderNote, this.list);
+      this.causeNote = el("p", { "aria-live": "polite" });
 
       const adding = el("div", { class: "atl-row", role: "group", "aria-label": "Add a behavior" });
       [label, this.addGroup] = choice("Add a behavior on", groupOptions(this.historyGroups), () => this.showAdd());
@@ -536,11 +647,11 @@
         this.addAge.setAttribute("aria-valuetext", text.textContent);
       };
       this.showAddAge();
-      this.addButton = el("button", { type: "button", onclick: () => this.add() }, "Add");
+      this.addButton = button("Add", () => this.add());
       adding.append(el("label", { class: "atl-field" }, el("span", {}, "Age: ", text), this.addAge), this.addButton);
-      user.append(adding);
+      const more = el("div", { class: "atl-row" }, button("Forget everything", () => this.forget()), button("Sort by age", () => this.sort()));
+      const user = section("user", "1. A user", row, this.note, this.olderNote, this.causeNote, this.list, adding, more);
 
-      const target = el("section", { "aria-label": "Target and scores" }, el("h3", {}, "2. A target, and its score"));
       const targetRow = el("div", { class: "atl-row" });
       [label, this.targetGroup] = choice("Rank objects of", groupOptions(all), () => this.setTarget(Number(this.targetGroup.value), 0));
       targetRow.append(label);
@@ -548,27 +659,24 @@
       targetRow.append(label);
       this.status = el("p", { class: "atl-status", role: "status", "aria-live": "polite" });
       this.scores = el("ol", { "aria-label": "Best objects" });
-      target.append(targetRow, el("div", { class: "atl-panel" }, this.scores));
+      const target = section("target", "2. A target, and its score", targetRow, this.scores);
 
-      const looking = el("section", { "aria-label": "Target attention" }, el("h3", {}, "3. What the target looks at"));
       this.look = el("div", { class: "atl-look" });
-      looking.append(
-        el("p", {}, "How much the target takes from each behavior: the mean over the spaces as a bar, and every space as a shade."),
-        el("div", { class: "atl-panel" }, this.look),
-      );
+      const looking = section("looking", "3. What the target looks at", el("p", {}, "The mean over the spaces as a bar, and every space as a shade."), this.look);
 
-      const self = el("section", { "aria-label": "Self-attention" }, el("h3", {}, "4. What the behaviors look at"));
       this.mapsNote = el("p");
-      self.append(this.mapsNote);
+      this.maps = el("div", { class: "atl-maps" });
+      this.readout = el("p", { class: "atl-readout", "aria-live": "polite" });
+      const self = section("self atl-across", "4. What the behaviors look at", this.mapsNote);
       if (model.config.blocks > 1) {
         const layers = options(Array.from({ length: model.config.blocks }, (_, i) => `${i + 1}`), 0);
         [label, this.layerSelect] = choice("Layer", layers, () => { this.layer = Number(this.layerSelect.value); this.update(); });
         self.append(label);
       }
-      this.maps = el("div", { class: "atl-maps" });
-      this.readout = el("p", { class: "atl-readout", "aria-live": "polite" });
-      self.append(el("div", { class: "atl-panel" }, this.maps, this.readout));
-      this.place.replaceChildren(el("style", {}, STYLE), user, target, looking, self, this.status);
+      self.append(this.maps, this.readout);
+      const side = el("div", { class: "atl-side" }, el("div", { class: "atl-beside" }, this.status, target, looking));
+      const body = el("div", { class: "atl-body" }, user, side, self);
+      this.place.replaceChildren(el("style", {}, STYLE), body);
       this.place.classList.add("atl");
       this.shownTarget = null;
     }
@@ -610,8 +718,7 @@
     }
 
     chip(i) {
-      const color = colorOf(this.model, this.behaviors[i].group);
-      return el("span", { class: "atl-number", style: `background:${color};color:${inkOn(color)}` }, `${i + 1}`);
+      return el("span", { class: "atl-number", style: `--atl-color:${colorOf(this.model, this.behaviors[i].group)}` }, `${i + 1}`);
     }
 
     words(behavior) {
@@ -619,15 +726,32 @@
       return `${group.actions[behavior.action]} ${describe(this.model, behavior.group, behavior.object).name}`;
     }
 
+    /** Why a behavior happened, as planted: the id of its cause, below 0 for none, null for one that is not shown. */
+    because([id, feature]) {
+      if (id === null) return "caused by an older behavior";
+      if (id < 0) return "caused by nothing before";
+      const at = this.behaviors.findIndex((b) => b.id === id);
+      return `caused by ${at < 0 ? "one that you removed" : `behavior ${at + 1}`}: the same ${feature}`;
+    }
+
     showHistory() {
-      const { older } = this.example;
+      const { older, causes = [], group: task, object: next } = this.example;
+      const cause = this.causes && task === this.target.group && next === this.target.object ? causes.at(-1) : null;
+      this.revealButton.setAttribute("aria-pressed", this.causes);
+      this.causeNote.hidden = !this.causes;
+      this.causeNote.textContent = cause
+        ? `As planted, the target, ${describe(this.model, task, next).name}, was ${this.because(cause)}.`
+        : "This target never happened: nothing caused it.";
       this.olderNote.textContent = older ? `The latest ${this.example.behaviors.length} behaviors; ${older} older ones are left out.` : "";
       const rows = this.behaviors.map((behavior, i) => {
         const group = this.model.groups[behavior.group];
         const { name, details } = describe(this.model, behavior.group, behavior.object);
         const what = el("span", {}, this.words(behavior));
         const age = el("span");
-        const parts = [this.chip(i), el("span", { class: "atl-words" }, what, el("small", {}, `${group.name}: ${details}`))];
+        const small = [el("span", { class: "atl-hidden" }, group.name)];
+        if (details) small.push(el("small", {}, details));
+        if (this.causes && causes[behavior.id]) small.push(el("small", {}, this.because(causes[behavior.id])));
+        const parts = [this.chip(i), el("span", { class: "atl-words" }, what, ...small)];
         const several = group.actions.length > 1;
         if (several) {
           const select = el("select", {
@@ -658,7 +782,7 @@
         parts.push(el("span", { class: several ? "atl-age" : "atl-age atl-alone" }, age, slider));
         const label = `Remove behavior ${i + 1}, ${this.words(behavior)}`;
         parts.push(el("button", { type: "button", "aria-label": label, title: "Remove", onclick: () => this.remove(behavior.id) }, "\u00d7"));
-        return el("li", { class: "atl-behavior" }, ...parts);
+        return el("li", { class: cause && cause[0] === behavior.id ? "atl-behavior atl-cause" : "atl-behavior" }, ...parts);
       });
       this.list.replaceChildren(...(rows.length ? rows : [el("li", { class: "atl-empty" }, "Nothing is known about this user.")]));
     }
@@ -679,15 +803,20 @@
       const own = score(model, encoding, prepare(model, target.group, [target.object]));
       this.milliseconds = performance.now() - began;
       const weights = own.weights.map((w) => Array.from(w.data));
-      if (this.start === null) this.start = scores;
+      if (!this.starts.has(target.group)) {
+        this.starts.set(target.group, score(model, encode(model, behaviorsOf(this.example)), candidates).scores);
+      }
       this.result = { objects, scores, score: own.scores[0], targetAttention: weights, selfAttention: encoding.selfAttention };
       this.showScores();
       this.showLook();
       this.showMaps();
+      this.save();
+      this.place.dispatchEvent(new Event("atl-updated"));
     }
 
     showScores() {
-      const { model, target, start } = this;
+      const { model, target } = this;
+      const start = this.starts.get(target.group);
       const { objects, scores } = this.result;
       const at = objects.indexOf(target.object);
       const order = [...objects.keys()].filter((i) => objects[i] !== null || i === at);
@@ -699,21 +828,20 @@
       const low = everything.reduce((a, b) => Math.min(a, b));
       const high = everything.reduce((a, b) => Math.max(a, b));
       const place = (s) => (high > low ? (100 * (s - low)) / (high - low) : 50);
-      const color = colorOf(model, target.group);
+      this.scores.style.setProperty("--atl-color", colorOf(model, target.group));
       // every row is kept and refilled, so that the focus stays where it is
       while (this.scores.children.length > shown.length) this.scores.lastChild.remove();
       while (this.scores.children.length < shown.length) this.scores.append(el("li", {}, this.scoreRow()));
       shown.forEach((i, line) => {
-        const button = this.scores.children[line].firstChild;
-        const [rank, name, bar, value] = button.children;
+        const chosen = this.scores.children[line].firstChild;
+        const [rank, name, bar, value] = chosen.children;
         const text = longName(model, target.group, objects[i]);
-        button.object = objects[i];
-        button.setAttribute("aria-pressed", i === at);
-        button.title = text;
+        chosen.object = objects[i];
+        chosen.setAttribute("aria-pressed", i === at);
+        chosen.title = text;
         rank.textContent = `${rankIn(scores, i)}.`;
         name.textContent = text;
         bar.firstChild.style.width = `${place(scores[i])}%`;
-        bar.firstChild.style.background = color;
         bar.lastChild.style.left = `calc(${place(start[i])}% - 1px)`;
         bar.lastChild.hidden = Math.abs(start[i] - scores[i]) < 1e-9;
         value.textContent = number(scores[i]);
@@ -721,15 +849,15 @@
       const { name } = describe(model, target.group, target.object);
       const now = `${name} scores ${number(scores[at])}, rank ${rankIn(scores, at)} of ${order.length}.`;
       const changed = scores.some((s, i) => s !== start[i]);
-      const before = changed ? ` Before your changes: ${number(start[at])}, rank ${rankIn(start, at)} (the marks on the bars).` : "";
+      const before = changed ? ` Before your changes: ${number(start[at])}, rank ${rankIn(start, at)} (the marks on the bars).` : " Remove or change a behavior, and see.";
       this.status.textContent = now + before;
-      this.place.style.setProperty("--atl-bar", `${this.status.offsetHeight}px`);
+      this.place.style.setProperty("--atl-under", `${this.status.offsetHeight}px`);
     }
 
     scoreRow() {
       const parts = [el("span", { class: "atl-num" }), el("span", { class: "atl-name" }), el("span", { class: "atl-bar" }, el("i"), el("b")), el("span", { class: "atl-num" })];
-      const button = el("button", { type: "button", class: "atl-score", onclick: () => this.setTarget(this.target.group, button.object) }, ...parts);
-      return button;
+      const chosen = el("button", { type: "button", class: "atl-score", onclick: () => this.setTarget(this.target.group, chosen.object) }, ...parts);
+      return chosen;
     }
 
     showLook() {
@@ -749,23 +877,14 @@
       const rows = this.behaviors.flatMap((behavior, j) => [
         this.chip(j),
         el("span", { class: "atl-name" }, this.words(behavior)),
-        el("span", { class: "atl-bar" }, el("i", { style: `width:${(100 * mean[j]) / widest}%;background:${colorOf(this.model, behavior.group)}` })),
+        el("span", { class: "atl-bar" }, el("i", { style: `width:${(100 * mean[j]) / widest}%;--atl-color:${colorOf(this.model, behavior.group)}` })),
         el("span", { class: "atl-num" }, percent(mean[j])),
         ...weights.map((w, i) => {
           const text = `space ${i + 1}: ${percent(w[j])}`;
-          return el("span", { class: "atl-cell", title: text, style: `background:${this.shade(i, w[j] / most)}` }, el("span", { class: "atl-hidden" }, text));
+          return el("span", { class: "atl-cell", title: text, style: `background:${shade(i, w[j] / most)}` }, el("span", { class: "atl-hidden" }, text));
         }),
       ]);
       this.look.replaceChildren(...head, ...rows);
-    }
-
-    /** The color of a space, mixed with the panel. */
-    shade(space, share) {
-      const mix = (at) => {
-        const channel = (color) => parseInt(color.slice(at, at + 2), 16);
-        return Math.round(channel(PANEL) + share * (channel(SPACES[space % SPACES.length]) - channel(PANEL)));
-      };
-      return `rgb(${mix(1)},${mix(3)},${mix(5)})`;
     }
 
     showMaps() {
@@ -780,7 +899,7 @@
       const matrices = layers[this.layer];
       const most = matrices.reduce((top, m) => m.data.reduce((a, b) => Math.max(a, b), top), 0);
       this.mapsNote.textContent =
-        `One square for each space. A row shows how behavior i divides its attention over all behaviors; the darkest square is ${percent(most)}. ` +
+        `One square for each space. A row shows how behavior i divides its attention over all behaviors; the strongest square is ${percent(most)}. ` +
         "Point at a square, or move over it with the arrow keys, to read it.";
       // maps are kept while their size is the same, so that the focus stays
       if (this.maps.children.length !== matrices.length || this.mapSize !== n) {
@@ -790,12 +909,8 @@
       }
       matrices.forEach((m, space) => {
         const svg = this.maps.children[space].firstChild;
-        svg.cells.forEach((cell, at) => cell.setAttribute("fill", this.shade(space, m.data[at] / most)));
-        svg.labels.forEach((label, at) => {
-          const color = colorOf(this.model, this.behaviors[at % n].group);
-          label.firstChild.setAttribute("fill", color);
-          label.lastChild.setAttribute("fill", inkOn(color));
-        });
+        svg.cells.forEach((cell, at) => (cell.style.fill = shade(space, m.data[at] / most)));
+        svg.labels.forEach((label, at) => (label.firstChild.style.fill = colorOf(this.model, this.behaviors[at % n].group)));
       });
       if (this.cursor) this.point(...this.cursor);
     }
@@ -807,22 +922,16 @@
       const svg = el("svg", { viewBox: `0 0 ${full} ${full}`, role: "img", tabindex: 0, "aria-label": `Self-attention in space ${space + 1}: ${n} behaviors look at ${n}; move with the arrow keys` });
       svg.cells = [];
       svg.labels = [];
-      const chip = (x, y, text) =>
-        el(
-          "g",
-          {},
-          el("rect", { x: x - size / 2, y: y - size / 2, width: size - 1, height: size - 1, rx: 3 }),
-          el("text", { x: x - 0.5, y: y + 3.5, "text-anchor": "middle", "font-size": 11 }, text),
-        );
-      for (let i = 0; i < n; i++) svg.labels.push(chip(size / 2, from + (i + 0.5) * size, `${i + 1}`));
-      for (let j = 0; j < n; j++) svg.labels.push(chip(from + (j + 0.5) * size, size / 2, `${j + 1}`));
+      const chip = (stripe, x, y, text) => el("g", {}, el("rect", stripe), el("text", { x, y, "text-anchor": "middle", "font-size": 13 }, text));
+      for (let i = 0; i < n; i++) svg.labels.push(chip({ x: 0, y: from + i * size, width: 4, height: size - 1 }, 13, from + (i + 0.5) * size + 4, `${i + 1}`));
+      for (let j = 0; j < n; j++) svg.labels.push(chip({ x: from + j * size, y: 0, width: size - 1, height: 4 }, from + (j + 0.5) * size - 0.5, 18, `${j + 1}`));
       for (let i = 0; i < n; i++) {
         for (let j = 0; j < n; j++) {
           const cell = el("rect", { x: from + j * size, y: from + i * size, width: size - 1, height: size - 1, onclick: () => this.point(space, i, j), onpointerenter: () => this.point(space, i, j) });
           svg.cells.push(cell);
         }
       }
-      svg.mark = el("rect", { width: size + 1, height: size + 1, fill: "none", stroke: INK, "stroke-width": 2, visibility: "hidden", "pointer-events": "none" });
+      svg.mark = el("rect", { width: size + 1, height: size + 1, fill: "none", stroke: "currentColor", "stroke-width": 2, visibility: "hidden", "pointer-events": "none" });
       svg.append(...svg.labels, ...svg.cells, svg.mark);
       svg.addEventListener("keydown", (event) => {
         const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] || [0, 0];
@@ -831,7 +940,7 @@
         const [, i, j] = this.cursor && this.cursor[0] === space ? this.cursor : [space, 0, -right];
         this.point(space, Math.min(Math.max(i + down, 0), n - 1), Math.min(Math.max(j + right, 0), n - 1));
       });
-      return el("div", { class: "atl-map" }, svg, el("div", { class: "atl-caption" }, el("span", { class: "atl-swatch", style: `background:${SPACES[space % SPACES.length]}` }), `Space ${space + 1}`));
+      return el("div", { class: "atl-map" }, svg, el("div", { class: "atl-caption" }, el("span", { class: "atl-swatch", style: `background:${spaceColor(space)}` }), `Space ${space + 1}`));
     }
 
     /** Say what a square of a map means. */
@@ -857,7 +966,7 @@
 
   // ---------------------------------------------------------------- start
 
-  const api = { load, encode, prepare, score, run, bucketOf, describe, colors: { panel: PANEL, ink: INK, groups: GROUPS, others: OTHER_GROUPS, spaces: SPACES } };
+  const api = { load, encode, prepare, score, run, bucketOf, describe, el, colors: COLORS };
   window.atrankLive = api;
 
   function start() {

@@ -18,7 +18,7 @@ from atrank_lib.grouping import Catalog, GroupedHistories
 from atrank_lib.log import EventLog
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Split, prepare
+from atrank_lib.samples import Split, build_batch, prepare
 from atrank_lib.serve.browser import examples_of
 from atrank_lib.training import Recipe, fit
 from atrank_lib.variants import ATRankOptions, build
@@ -35,14 +35,17 @@ SIZES = {
     "shops": 12,
 }
 LATEST = 12  # behaviors of a history that a page shows
-PAIRS = (  # of a cause and the target that it led to, by their groups
-    ("coupon", "item"),
-    ("query", "item"),
-    ("item", "item"),
-    ("item", "query"),
-    ("item", "coupon"),
-    ("coupon", "coupon"),
-)
+FIRST = 10  # places of a page in a shop
+PAIRS = {  # of a cause and the target that it led to, by their groups
+    ("coupon", "item"): "a coupon leads to an item",
+    ("query", "item"): "a query leads to an item",
+    ("item", "item"): "an item leads to an item",
+    ("item", "query"): "an item leads to a query",
+    ("item", "coupon"): "an item leads to a coupon",
+    ("coupon", "coupon"): "a coupon leads to a coupon",
+}
+NAMES = ("Ana", "Ben", "Cleo", "Dora", "Emil", "Fay")
+NORA = "user1000"  # whom "ATRank in a quarter of an hour" follows
 
 
 def train(log: EventLog, profile: str, seed: int) -> tuple[GroupedHistories, Split, ATRank]:
@@ -129,33 +132,70 @@ def planted(
 def caused_examples(
     model: ATRank, histories: GroupedHistories, tests: TaskSamples, causes: Mapping[str, pd.DataFrame]
 ) -> list[dict[str, Any]]:
-    """A history for each of PAIRS as in ``examples_of``: of the first test user, each only once, for whom a behavior
-    of the first group led to a target of the second, and is among the LATEST. ``cause`` is its number there.
+    """A history for each of PAIRS, then Nora's where the log has her, as in ``examples_of``, with what was planted and what it does.
+
+    Of the users whose target was caused by one of the LATEST behaviors, and is among the model's FIRST, it is the one whose
+    target falls furthest when that cause is erased: from ``rank`` to ``erased``. ``causes`` has, for each behavior and
+    then for the target, the place of its cause in the list (-1: it has none, None: it is older) and what both share.
 
     Raises ValueError when no user is left for a pair.
     """
-    taken: set[object] = set()
-    return [_caused_example(model, histories, tests[task], causes, cause, taken) for cause, task in PAIRS]
+    examples: list[dict[str, Any]] = []
+    for name, ((cause, task), label) in zip(NAMES, PAIRS.items(), strict=True):
+        groups, _ = planted(causes, histories, tests[task])
+        chosen = tests[task][torch.from_numpy(np.flatnonzero(groups == cause))]
+        found = [_example(model, histories, chosen[s : s + 1], causes) for s in range(len(chosen))]
+        taken = {example["user"] for example in examples} | {NORA}
+        shown = [e for e in found if e["user"] not in taken and e["rank"] <= FIRST and e["causes"][-1][0] is not None]
+        if not shown:
+            raise ValueError(f"no {task} was caused by a {cause}")
+        erased = [_erased(model, histories, example) for example in shown]
+        examples.append(max(erased, key=lambda example: example["erased"]) | {"label": f"{name}: {label}"})
+    items = tests["item"]
+    for number in np.flatnonzero(histories.user_ids[items.users.numpy()] == NORA).tolist()[:1]:
+        example = _erased(model, histories, _example(model, histories, items[number : number + 1], causes))
+        examples.append(example | {"label": "Nora: the quarter of an hour"})
+    return examples
 
 
-def _caused_example(
-    model: ATRank,
-    histories: GroupedHistories,
-    samples: Samples,
-    causes: Mapping[str, pd.DataFrame],
-    cause: str,
-    taken: set[object],
+def _example(
+    model: ATRank, histories: GroupedHistories, one: Samples, causes: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any]:
-    groups, place = planted(causes, histories, samples)
-    group = histories.groups[cause]
-    for number in np.flatnonzero(groups == cause).tolist():
-        one = samples[torch.tensor([number])]
-        user, at = histories.user_ids[int(one.users)], int(place[number])
-        (found,) = examples_of(histories, one, model.histories, LATEST)
-        age = int(one.times) - int(group.timestamps[at])
-        row = [list(histories.groups).index(cause), int(group.actions[at]), int(group.objects[at]), age]
-        if user not in taken and row in found["behaviors"]:
-            taken.add(user)
-            label = f"{user}: {cause} leads to {samples.target_group}"
-            return {**found, "label": label, "cause": found["behaviors"].index(row)}
-    raise ValueError(f"no {samples.target_group} was caused by a {cause}")
+    """One sample's history, its planted causes, and its target's rank."""
+    (found,) = examples_of(histories, one, model.histories, LATEST)
+    behaviors, names = found["behaviors"], list(histories.groups)
+    rows: dict[int, tuple[str, int]] = {}  # of the log, by place
+    for name, group in build_batch(histories, one, one.objects[:, None], model.histories).histories.items():
+        block = histories.groups[name]
+        columns = group.positions.tolist(), group.actions.tolist(), group.elapsed.tolist()
+        for position, action, elapsed in zip(*columns, strict=True):
+            behavior = [names.index(name), action, int(block.objects[position]), elapsed]
+            if behavior in behaviors:
+                rows[behaviors.index(behavior)] = name, int(block.rows[position])
+    place: dict[tuple[str, int], int] = {row: i for i, row in rows.items()} | {("", -1): -1}
+    task = one.target_group
+    rows[len(behaviors)] = task, int(histories.groups[task].rows[one.positions])
+    planted_here = [causes[name].iloc[row] for _, (name, row) in sorted(rows.items())]
+    because = [
+        [place.get((cause["cause_group"], int(cause["cause_row"]))), cause["feature"].replace("_", " ")]
+        for cause in planted_here
+    ]
+    return found | {"user": found["label"], "causes": because, "rank": _rank(model, histories, found, behaviors)}
+
+
+def _erased(model: ATRank, histories: GroupedHistories, example: dict[str, Any]) -> dict[str, Any]:
+    """The example with the rank that its target has without its cause; as it was, where that is not shown."""
+    cause, behaviors = example["causes"][-1][0], example["behaviors"]
+    left = [behavior for place, behavior in enumerate(behaviors) if place != cause]
+    return example | {"erased": _rank(model, histories, example, left)}
+
+
+def _rank(
+    model: ATRank, histories: GroupedHistories, example: dict[str, Any], behaviors: Sequence[Sequence[Any]]
+) -> int:
+    """The place of the example's target among all objects of its group, given these behaviors."""
+    task = list(histories.groups)[example["group"]]
+    batch, _ = batch_of(histories, behaviors, task, range(len(histories.catalogs[task])))
+    with torch.no_grad():
+        scores = model(batch).scores[0]
+    return 1 + int((scores > scores[example["object"]]).sum())
