@@ -885,6 +885,8 @@ claim(
 # that a certain word goes with a certain category. Someone would have to write that feature by hand, or a model has
 # to learn it. That is the gap the rest of this book works on.
 #
+# Behaviors, planted causes and the ranking of one user can be changed in {ref}`the live model <live-tour-1>`.
+#
 # ## Exercises
 #
 # ```{exercise} Warm-up: an AUC by hand

@@ -565,6 +565,8 @@ for ax in (left, right):
 # - Raw units hurt through their scale. A table of buckets needs no choice of scale; it also follows shapes that no line can.
 # - Each group has its own time table. What two groups *do* share are the features that mean the same thing.
 #
+# How an age falls into a bucket, and when the score moves, can be tried with a slider in {ref}`the live model <live-tour-3>`.
+#
 # ## Exercises
 #
 # ```{exercise-start} Warm-up: the embedding of a behavior

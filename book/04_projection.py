@@ -440,6 +440,8 @@ _ = axes[0].set(ylabel="AUC", ylim=(0.68, 1.02))
 # - $K$ perceptrons are one matrix, cut into blocks. $K$ costs no parameters.
 # - One weight for each behavior is a point on a line between compromises; several spaces can leave that line.
 #
+# What the spaces of a trained model look at, behavior by behavior, stands in {ref}`the live model <live-tour-4>`.
+#
 # ## Exercises
 #
 # ```{exercise-start} Warm-up: stack the perceptrons

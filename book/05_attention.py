@@ -726,6 +726,8 @@ _ = axes[0].set_ylabel("share of pairs in the right order")
 # softmax, and an empty history needs a decision. Attention sees a set; time turns it into a history; and what
 # self-attention adds is the *relation* between behaviors.
 #
+# All matrices of a small model change as you change a history in {ref}`the live model <live-tour-5>`.
+#
 # ## Exercises
 
 # %% [markdown]

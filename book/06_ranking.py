@@ -762,6 +762,8 @@ pd.DataFrame(provenance)
 # is a number, not a guess. Attention has learned to look at the right
 # behaviors, within limits that we measured as well.
 #
+# Remove a behavior and see the rank of the target move in {ref}`the live model <live-tour-6>`.
+#
 # ## Exercises
 
 # %% [markdown]

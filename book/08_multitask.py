@@ -804,6 +804,8 @@ claim(
 # coupons with the raw one; and a model for all tasks knows objects there that it was never asked to rank. And a
 # negative control is worth more than a table: it shows where a gain comes from.
 #
+# One model ranks items, queries and coupons for one user in {ref}`the live model <live-user-dora>`.
+#
 # ## Exercises
 
 # %% [markdown]

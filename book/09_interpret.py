@@ -930,6 +930,8 @@ if rows:
 # - averages over many users mix what we want to see with the lengths of histories;
 # - and it explains *this* model: train another one, and check again, with an untrained twin as a control.
 #
+# Guess the cause by erasing behaviors, then look it up in {ref}`the live model <live-causes-shown>`.
+#
 # ## Exercises
 
 # %% [markdown]
