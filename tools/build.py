@@ -18,7 +18,7 @@ import yaml
 
 import atrank_book
 from experiments.provenance import commit, hardware
-from tools.ledger import ledger_page, read_claims
+from tools.ledger import ledger_page, read_claims, title_of
 from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
 
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
@@ -29,10 +29,10 @@ EPOCH = str(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
 
 def write_ledger(project: Project) -> None:
     """Write ledger.md beside the notebooks."""
-    claims = [
-        claim for chapter in project.chapters() for claim in read_claims(project.notebooks / f"{chapter.stem}.ipynb")
-    ]
-    page = ledger_page(claims, commit(project.root), hardware(), project.root / "results")
+    notebooks = [project.notebooks / f"{chapter.stem}.ipynb" for chapter in project.chapters()]
+    claims = [claim for notebook in notebooks for claim in read_claims(notebook)]
+    titles = {notebook.stem: title_of(notebook) for notebook in notebooks}
+    page = ledger_page(claims, titles, commit(project.root), hardware(), project.root / "results")
     (project.notebooks / "ledger.md").write_text(page)
 
 
@@ -64,7 +64,7 @@ def settings(project: Project, *, repository: str = "", whole_book: bool = False
 
 def site_key(project: Project, config: dict[str, Any]) -> str:
     """What the site depends on, as one hash."""
-    extensions = list((project.book / "_ext").rglob("*.py"))
+    extensions = [path for path in (project.book / "_ext").glob("*.*") if path.suffix in (".py", ".js")]
     package = list((project.root / "atrank_lib").rglob("*.py"))  # its docstrings are the API reference
     changelog = [path for path in [project.root / "CHANGELOG.md"] if path.is_file()]
     settings = [project.root / "_toc.yml", *changelog, *extensions, *package]
