@@ -54,16 +54,16 @@ def soup(path: Path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(), "html.parser")
 
 
-def single_page(project: Project) -> str:
-    """All pages of the site as one, in the order of `_toc.yml`, with links that stay inside it."""
+def single_page(project: Project, *, solutions: bool = False) -> str:
+    """All pages of the site as one, in the order of `_toc.yml`, with links that stay inside it; or their solutions."""
     names = project.toc()
     pages = [soup(project.html / f"{name}.html") for name in names]
     # A page without formulas, as the cover is, comes without MathJax.
     shell = next((page for page in pages if page.find("script", src=re.compile("mathjax"))), pages[0])
-    cover, head, body = pages[0].title, shell.head, shell.body
-    if cover is None or head is None or head.title is None or body is None:
+    cover, head, body, root = pages[0].title, shell.head, shell.body, shell.html
+    if cover is None or head is None or head.title is None or body is None or root is None:
         raise BookError(f"{names[0]}.html is no page of HTML")
-    head.title.string = cover.text.split(" — ")[0]
+    head.title.string = title = cover.text.split(" — ")[0]
     articles = [page.select_one("article.bd-article") for page in pages]
     body.clear()
     main = shell.new_tag("main", attrs={"class": "bd-main"})
@@ -71,9 +71,29 @@ def single_page(project: Project) -> str:
     for name, article in zip(names, articles, strict=True):
         if article is None:
             raise BookError(f"{name}.html has no article: its theme has changed, and tools/whole_book.py must follow")
+        solved = [solution.extract() for solution in article.select("div.solution")]
+        if solutions:
+            if not solved:
+                continue
+            root["class"] = "with-solutions"  # which book.css leaves out of what is printed
+            head.title.string = f"{title}: solutions to the exercises"
+            article = only(article, solved)
         inside_one_page(article, name, names)
         main.append(article)
     return str(shell)
+
+
+def only(article: Tag, solutions: list[Tag]) -> Tag:
+    """The title of a chapter and its solutions; what they point to lies in the book."""
+    title = article.select_one("h1")
+    article.clear()
+    for part in filter(None, [title, *solutions]):
+        article.append(part)
+    ids = {element["id"] for element in article.find_all(id=True)}
+    for link in article.find_all("a", href=True):
+        if not str(link["href"]).startswith("http") and str(link["href"]).lstrip("#") not in ids:
+            link.unwrap()
+    return article
 
 
 def inside_one_page(article: Tag, name: str, names: list[str]) -> None:
@@ -95,13 +115,13 @@ def inside_one_page(article: Tag, name: str, names: list[str]) -> None:
         extra.decompose()
 
 
-def write_pdf(project: Project, target: Path) -> None:
-    """Print the single page with Chromium: with an outline, tags for screen readers, and page numbers."""
+def write_pdf(project: Project, target: Path, page_text: str) -> None:
+    """Print a page of the whole book with Chromium: with an outline, tags for screen readers, and page numbers."""
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if not executable:
         raise BookError("no Chromium here, which prints the PDF: apt-get install chromium, or set CHROMIUM")
     page_file = project.html / "_whole_book.html"
-    page_file.write_text(single_page(project))
+    page_file.write_text(page_text)
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
@@ -202,7 +222,8 @@ def make_whole_book(project: Project, repository: str) -> list[Path]:
     print(build_site(project, settings(project, repository=repository, whole_book=True)))
     target = project.html / "downloads"
     with writing_folder(target, overwrite=True) as folder:
-        write_pdf(project, folder / f"{NAME}.pdf")
+        write_pdf(project, folder / f"{NAME}.pdf", single_page(project))
+        write_pdf(project, folder / f"{NAME}-solutions.pdf", single_page(project, solutions=True))
         write_epub(project, folder / f"{NAME}.epub")
         write_zip(project, folder / f"{NAME}.zip")
     return sorted(target.iterdir())

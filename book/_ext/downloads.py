@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 BOOK = Path(__file__).resolve().parents[1]
 WHOLE_BOOK = {  # what `make book-all` makes, in the folder `downloads` of the site
     "attention-over-behaviors.pdf": "PDF, to print or to annotate",
+    "attention-over-behaviors-solutions.pdf": "PDF of the solutions to its exercises",
     "attention-over-behaviors.epub": "EPUB, for an e-book reader",
     "attention-over-behaviors.zip": "ZIP, these pages, the notebooks and their sources",
 }
