@@ -718,6 +718,7 @@ counts.set_axis(["values in its objects table", "different ones"], axis=1)
 
 
 # %% tags=["hide-input"]
+# scorers that learn nothing
 def profile_scores(group, pairs, weights):
     """For each column of weights, the score of every candidate: the sum over the
     values that it shares."""

@@ -106,8 +106,10 @@ pd.DataFrame(
 # twice as wide as the one before. With $t$ in units (say, days) and $B$ buckets:
 #
 # $$
-# \operatorname{bucketize}(t) = \begin{cases} 0 & t < 1 \\ k + 1 & 2^k \le t < 2^{k+1} \end{cases}
-# \qquad\text{but at most } B - 1
+# \begin{aligned}
+# & \operatorname{bucketize}(t) = \begin{cases} 0 & t < 1 \\ k + 1 & 2^k \le t < 2^{k+1} \end{cases} \\
+# & \text{but at most } B - 1
+# \end{aligned}
 # $$ (eq-bucket)
 #
 # Try it by hand. 0.4 days are less than one: bucket 0. One day is $2^0$, the left end of $[1, 2)$: bucket 1. Three lie in
@@ -176,8 +178,10 @@ Play(
 # A behavior $(a_j, o_j, t_j)$ of group $i$ has three parts, and each is looked up. The vectors are added.
 #
 # $$
-# u_{ij} = \operatorname{emb}_i(o_j) + \operatorname{lookup}_i^t(\operatorname{bucketize}_i(t_j))
-#        + \operatorname{lookup}_i^a(a_j)
+# \begin{aligned}
+# u_{ij} = {} & \operatorname{emb}_i(o_j) + \operatorname{lookup}_i^a(a_j) \\
+# & {} + \operatorname{lookup}_i^t(\operatorname{bucketize}_i(t_j))
+# \end{aligned}
 # $$ (eq-behavior)
 #
 # This formula has no number in {cite:t}`zhou2018atrank`. $\operatorname{emb}_i$ concatenates the embeddings of all the

@@ -276,7 +276,10 @@ assert layer(S, packing).isfinite().all()
 # follow in the text below it:
 #
 # $$
-# C = \operatorname{LayerNorm}\bigl(S + \operatorname{dropout}(\mathcal{F}_{self}(\operatorname{concat}^{(1)}(C_1, \dots, C_K)))\bigr)
+# \begin{aligned}
+# C = \operatorname{LayerNorm}\bigl( & S + \operatorname{dropout}( \\
+# & \mathcal{F}_{self}(\operatorname{concat}^{(1)}(C_1, \dots, C_K)))\bigr)
+# \end{aligned}
 # $$ (eq-self)
 #
 # The residual connection keeps what a behavior was, so that the layer only has to learn what its neighbors change.
@@ -393,6 +396,7 @@ def moved(layer, s, focus, substitutes):
 
 
 # %% tags=["hide-input"]
+# the vectors of many users, and who stands beside whom
 def laid_out(samples):
     """S and the groups of some samples, in the padded table: [b, t, d], [b, t] with
     -1 for padding."""
@@ -529,6 +533,7 @@ claim(permutation_error=((after - before[shuffled]).abs().max(), None, 1e-4))
 # about a *pair* of behaviors. Does that need self-attention?
 
 # %% tags=["hide-input"]
+# a task in which the order decides
 THINGS, GOES_WITH = (
     [f"thing{i}" for i in range(8)],
     [f"accessory{i}" for i in range(8)],

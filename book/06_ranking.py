@@ -164,7 +164,10 @@ torch.testing.assert_close(
 # positives and $0$ for negatives, and $\sigma$ the logistic function, it is the cross entropy
 #
 # $$
-# -\sum_{t,u} \Bigl[ y_t \log \sigma\bigl(f(h_t, e_u^t)\bigr) + (1 - y_t) \log\bigl(1 - \sigma(f(h_t, e_u^t))\bigr) \Bigr]
+# \begin{aligned}
+# -\sum_{t,u} \Bigl[ & y_t \log \sigma\bigl(f(h_t, e_u^t)\bigr) \\
+# & {} + (1 - y_t) \log\bigl(1 - \sigma(f(h_t, e_u^t))\bigr) \Bigr]
+# \end{aligned}
 # $$ (eq-loss)
 #
 # The **pair-wise** loss {cite:p}`rendle2009bpr` asks of each pair: does the positive come first? It is
@@ -387,6 +390,7 @@ ax.invert_yaxis()
 
 
 # %% tags=["hide-input"]
+# the true causes, and whom each detector suspects
 def true_causes(samples):
     """For samples with a cause: the sample's number, and the cause as (group, row of
     the log)."""

@@ -182,6 +182,7 @@ claim(
 # the order of time, in the colors of their groups.
 
 # %% tags=["hide-input"]
+# a user whose cause is known, and labels for what they did
 # [samples] whether an earlier behavior is the cause
 known = causes.caused(truth, histories, test)
 table = interpret.attention(model, histories, test[known][:judged])

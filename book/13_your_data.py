@@ -89,6 +89,7 @@ home = Path.cwd()
 # by yours.
 
 # %% tags=["hide-input"]
+# exports of a shop, made from a simulated log
 workshop = tempfile.TemporaryDirectory()
 os.chdir(workshop.name)
 exports = Path("exports")
@@ -412,6 +413,7 @@ groups:
 
 
 # %% tags=["hide-input", "told"]
+# a log with mistakes, and what is said about it
 def broken(*changes):
     """What is said about the small log with some changes: (file, old text, new
     text), or (file, new content)."""

@@ -30,7 +30,10 @@ begin("live_model", profile=profile, seed=seed)
 # %% tags=["remove-input"]
 from IPython.display import HTML, display
 
-fallback = "The live model needs JavaScript, and live_model.js of this book. A figure below shows its first user."
+fallback = (
+    "The live model needs JavaScript, and live_model.js of this book. "
+    "A figure below shows its first user."
+)
 display(HTML(f'<div id="atrank-live"><p>{fallback}</p></div>'))
 
 # %% [markdown]
@@ -133,7 +136,8 @@ claim(
 
 # %%
 def falls(cause, change, actions=None):
-    """How often changing the true cause lowers the target's score, and in how many cases."""
+    """How often changing the true cause lowers the target's score, and in how many
+    cases."""
     groups, place = planted(market.truth.causes, histories, parts.test["item"])
     chosen = torch.from_numpy(groups == cause)
     if actions is not None:

@@ -14,11 +14,8 @@ MENDED = (
     (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
     (re.compile(r'<summary>(?=<span class="toctree-toggle")'), '<summary aria-label="Pages inside">'),
     (re.compile(r'<p class="((?:collapsed|expanded) admonition-title)">(.*?)</p>'), r'<span class="\1">\2</span>'),
-    # pandas: a style sheet in the middle of the page (book.css has its rules), presentation in attributes.
-    (re.compile(r"<style scoped>.*?</style>", re.S), ""),
-    (re.compile(r'<table border="1" class="dataframe">'), '<table class="dataframe">'),
-    (re.compile(r'(<tr) style="text-align: \w+;">'), r"\1>"),
-    (re.compile(r'(<t[hd][^>]*) valign="top"'), r"\1"),
+    # A number from the run of a chapter has a minus, no hyphen.
+    (re.compile(r'(<span class="pasted-text">)-(?=[\d.])'), r"\1−"),
     # The corner of a table heads no column.
     (re.compile(r"<th(?: class=\"head\")?>(?:<p></p>)?</th>"), "<td></td>"),
     # Parameters of a long signature: a list of definitions that define nothing, inside a term.
