@@ -56,6 +56,7 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import FAINT, INK, group_color
+from atrank_book.play import Play
 from atrank_lib import (
     EventLog,
     EventLogError,
@@ -869,6 +870,75 @@ claim(
     gap_most=gap.idxmax(),
     gap_most_by=(gap.max(), 0.12),
 )
+
+# %% [markdown]
+# ### One life, moment by moment
+#
+# An average hides its questions. Take the user of {numref}`fig-one-user` again, and all objects that this user never
+# touched: how many of them does a scorer put below the one that comes next? On the book's page, "now" moves through the
+# life and shows what is history at that moment.
+
+
+# %% tags=["hide-input"]
+def below(group, row):
+    """The share of untouched objects that each scorer puts below that of a row."""
+    ids = log.objects[group]["object_id"].to_numpy()
+    own = log.events[group]["object_id"].iloc[row]
+    untouched = ~np.isin(ids, life.loc[life["group"] == group, "object_id"])
+    rows = np.concatenate([np.flatnonzero(ids == own), np.flatnonzero(untouched)])
+    past = pd.concat(
+        [table.assign(group=name) for name, table in history_of(group, row).items()]
+    )
+    age = (log.events[group]["timestamp"].iloc[row] - past["timestamp"]) / DAY
+    shared = past.assign(weight=0.5 ** (age / 3)).merge(
+        values, on=["group", "object_id"]
+    )
+    worth = values["value"].map(shared.groupby("value")["weight"].sum()).fillna(0.0)
+    counted = worth[values["group"] == group].groupby(values["object_id"]).sum()
+    popular = torch.bincount(parts.train[group].objects, minlength=len(ids)).numpy()
+    scores = {
+        "popular": popular[rows],
+        "all groups, recent": counted.reindex(ids, fill_value=0.0).to_numpy()[rows],
+    }
+    if market:
+        best = market.truth.scores(log, group, np.array([row]), rows[None])[0]
+        best[0] += own in set(past.loc[past["group"] == group, "object_id"])
+        scores["best possible"] = best
+    return {
+        name: float(((s[1:] < s[0]) + 0.5 * (s[1:] == s[0])).mean())
+        for name, s in scores.items()
+    }
+
+
+place = {(r.group, r.row): i for i, r in enumerate(life.itertuples())}
+moments, questions = [], {}
+for i, r in enumerate(life.itertuples()):
+    past = history_of(r.group, r.row)
+    seen = {place[name, row] for name, table in past.items() for row in table.index}
+    answers = below(r.group, r.row) if len(past[r.group]) else {}  # else: no sample
+    unseen = [earlier for earlier in range(i) if earlier not in seen]
+    moments.append({"unseen": unseen, "below": list(answers.values())})
+    if answers and r.group == main:
+        what = f"{r.action} {r.object_id}, day {days[r.Index]:.0f}"
+        questions[what] = {"history": len(seen)} | {
+            name: f"{share:.0%}" for name, share in answers.items()
+        }
+questions = pd.DataFrame(questions).T
+drawn = {
+    "groups": list(log.schema.groups),
+    "scorers": list(questions.columns[1:]),
+    "moments": moments,
+    "behaviors": [
+        {
+            "group": r.group,
+            "what": f"{r.action} {r.object_id}"[:24],
+            "day": round(days[r.Index]),
+            "visit": int(visit[r.Index]),
+        }
+        for r in life.itertuples()
+    ],
+}
+Play("life", drawn, questions) if len(life) <= 30 else questions
 
 # %% [markdown]
 # ## What we learned

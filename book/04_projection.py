@@ -52,6 +52,7 @@ from torch import nn
 
 from atrank_book import check
 from atrank_book.figures import INK, group_color, space_color
+from atrank_book.play import Play
 from atrank_lib import GroupProjection, SemanticProjection, TargetAttention
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.batches import Packing
@@ -249,6 +250,15 @@ _ = ax.set(
     ylim=(0, 1.05),
     aspect="equal",
 )
+# %% tags=["remove-input"]
+behaviors = {"first": sneakers.tolist(), "second": backpack.tolist()}
+names = ["sneakers", "backpack"]
+Play(
+    "weight",
+    {"names": names, **behaviors, "wanted": wanted.tolist()},
+    figure="fig-compromise",
+)
+
 # %% [markdown]
 # ## Does it show in a trained model?
 #

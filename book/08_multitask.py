@@ -51,6 +51,7 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import INK, PANEL, direct_label, group_color
+from atrank_book.play import Play
 from atrank_lib import ATRank, ATRankConfig, Recipe, evaluate, fit
 from atrank_lib.fast import speed_up
 from atrank_lib.multitask import modes
@@ -328,15 +329,14 @@ for factor in ("0", "0.3", "1", "3"):
     name = "simulated_marketplace" + (
         "" if factor == "1" else f"_cross_influence_{factor.replace('.', '_')}"
     )
-    controls[float(factor)] = table5(read_table(recorded(f"table5/{name}"))).loc[
-        "all2one"
-    ]
-gains = pd.concat(controls, names=["cross influence"])[
-    ["gain", "low", "high", "seeds"]
-]
+    controls[float(factor)] = table5(read_table(recorded(f"table5/{name}")))
+gains = pd.concat(
+    {factor: control.loc["all2one"] for factor, control in controls.items()},
+    names=["cross influence"],
+)[["gain", "low", "high", "seeds"]]
 gains.round(3)
 
-# %% mystnb={"figure": {"caption": "What all2one gains over one2one, for planted influence between groups that is switched off, weakened, left as it is and tripled. Bars are 95 % intervals over users. Without influence the intervals hold zero: there is nothing to gain.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What all2one gains over one2one, with 95 % intervals over users, for planted influence between groups that is switched off, weakened, left as it is and tripled. Without influence the intervals hold zero: there is nothing to gain.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.6))
 factors = sorted(controls)
 for offset, g in zip((-0.06, 0.0, 0.06), groups, strict=True):
@@ -355,6 +355,26 @@ _ = ax.set(
     xlabel="cross influence",
     ylabel="gain of all2one",
     xlim=(-0.3, len(factors) - 0.3),
+)
+
+# %% tags=["remove-input"]
+dial = {
+    "one": [controls[f].loc["one2one"].loc[groups, "AUC"] for f in factors],
+    "all": [controls[f].loc["all2one"].loc[groups, "AUC"] for f in factors],
+    "best": [
+        controls[f].loc["all2one"].loc[groups, ["AUC", "missing"]].sum(axis=1)
+        for f in factors
+    ],
+    **{
+        end: [controls[f].loc["all2one"].loc[groups, end] for f in factors]
+        for end in ("gain", "low", "high")
+    },
+}
+dial = {name: [row.tolist() for row in rows] for name, rows in dial.items()}
+Play(
+    "influence",
+    {"factors": factors, "groups": groups, **dial},
+    figure="fig-multitask-control",
 )
 
 # %% tags=["remove-cell"]

@@ -53,6 +53,7 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
+from atrank_book.play import Play
 from atrank_lib import Recipe, build_batch, evaluate, fit, interpret
 from atrank_lib.batches import Candidates, Packing
 from atrank_lib.evaluation import average_user_auc, fixed_candidates
@@ -375,6 +376,41 @@ with torch.no_grad():
     for j in range(len(S)):
         by_hand.append(lead(S) - lead(torch.cat([S[:j], S[j + 1 :]])))
 np.testing.assert_allclose(np.array(by_hand)[order], erased, atol=1e-4)
+
+# %% [markdown]
+# And without two behaviors, or three? A history of ten has about a thousand subsets, few enough to let the model read
+# each. On the book's page you can erase what you like and watch the lead: a behavior that nothing depended on may be
+# needed once another is gone.
+
+# %% tags=["hide-input"]
+with torch.no_grad():
+    leads = [  # place 0: nothing is erased; 1: the oldest; 2: the second; 3: both; ...
+        lead(S[[j for bit, j in enumerate(order) if not places >> bit & 1]])
+        for places in range(2 ** len(order))
+    ]
+np.testing.assert_allclose(
+    [leads[0] - leads[2**bit] for bit in range(len(order))], erased, atol=1e-4
+)
+Play(
+    "erase",
+    {
+        "target": target_label,
+        "behaviors": [
+            {"group": group, "what": what, "age": age}
+            for group, what, age in zip(
+                one["group"], labels, one["elapsed"].tolist(), strict=True
+            )
+        ],
+        "hundredths": [round(100 * float(value)) for value in leads],
+    },
+    pd.DataFrame(
+        {
+            "days ago": (one["elapsed"] / 86_400).round(1).to_numpy(),
+            "fall of the lead": erased.round(3),
+        },
+        index=pd.Index(labels, name="erased"),
+    ),
+)
 
 # %% [markdown]
 # ## Attention and time

@@ -54,6 +54,7 @@ import torch
 
 from atrank_book import check
 from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_book.play import Play
 from atrank_lib import EventLog, Recipe, Schema, average_user_auc, evaluate, fit
 from atrank_lib.competitors.floors import last_category, popularity
 from atrank_lib.evaluation import fixed_candidates, user_auc
@@ -300,6 +301,10 @@ ax.text(104, 0.9, "100 negatives", color=INK)
 _ = ax.set(
     xscale="log", xlabel="negatives drawn", ylabel="recall at 10", ylim=(-0.03, 1.03)
 )
+
+# %% tags=["remove-input"]
+models = [{"name": name, "recall": curve} for name, curve in curves.items()]
+Play("negatives", {"drawn": m_values, "models": models}, figure="fig-honest-sampled")
 
 # %% [markdown]
 # At 100 negatives the all-rounder leads by {glue:text}`all_rounder_lead_sampled:.2f`; against all objects the

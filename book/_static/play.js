@@ -178,7 +178,7 @@
           text("across", x(0.5), y(0) + 34, `red kept, of the ${names[0]}`, MIDDLE),
           text("up", 0, 0, `bag kept, of the ${names[1]}`, { ...MIDDLE, transform: `translate(11 ${y(0.5)}) rotate(-90)` }),
           line("diagonal", x(0), y(1), x(1), y(0), { "stroke-width": 3, stroke: "var(--space-1)" }),
-          text("one weight", x(0.06), y(0.72), "one weight"),
+          text("one weight", x(0.08), y(0.42), "one weight"),
           line("gap", ...at, ...goal, { "stroke-dasharray": "4 4" }),
           text("distance", (at[0] + goal[0]) / 2 + 8, (at[1] + goal[1]) / 2 + 4, gap),
           text("wanted", goal[0], goal[1] + 8, "★", { ...MIDDLE, fill: ACCENT, "font-size": 24 }),
@@ -322,7 +322,7 @@
         const [seen, { below }] = [history(now), moments[now]];
         const counts = groups.map((name) => `${seen.filter((i) => behaviors[i].group === name).length} ${name}`).join(", ");
         const verdict = below.length
-          ? scorers.map((name, i) => `${name} ${percent(below[i])}`).join(", ")
+          ? scorers.map((name, i) => `${name}: ${percent(below[i])}`).join("; ")
           : `no sample: nothing of group ${next.group} came before`;
         return `Day ${next.day}: ${several(seen.length, "behavior")} ${seen.length === 1 ? "is" : "are"} history (${counts}).\nNext: ${next.what}. ${verdict}`;
       },
@@ -376,24 +376,24 @@
     const ROW = 40;
     const set = (state) => sum(behaviors.map((_, i) => (state[`b${i}`] ? 2 ** i : 0)));
     const fall = (state, i) => leads[set(state)] - leads[set(state) | (2 ** i)];
-    const falls = behaviors.map((_, i) => leads.map((lead, mask) => Math.abs(lead - leads[mask | (2 ** i)])));
-    const widest = Math.max(...falls.flat());
+    const widest = 2.5 * Math.max(...behaviors.map((_, i) => Math.abs(leads[0] - leads[2 ** i]))); // drawn; wider is cut
     const [least, most] = [Math.min(0, ...leads), Math.max(0, ...leads)];
     return {
       title: `Erase a behavior: what happens to the lead of ${target}?`,
       alt: "A bar for each behavior, the fall of the lead without it; below, a bar for the lead.",
       moves: true,
       beside: true,
-      controls: behaviors.map((b, i) => ({ id: `b${i}`, label: `${b.what}\n${duration(b.age)} before`, value: false, color: groupColor(b.group) })),
+      controls: behaviors.map((b, i) => ({ id: `b${i}`, label: `${b.what}\n${duration(b.age)} ago`, value: false, color: groupColor(b.group) })),
       height: () => ROW * behaviors.length + 84,
       draw(state, width) {
         const x = scale(-widest, widest, 4, width - 4);
         const bars = behaviors.flatMap((b, i) => {
           const [y, f] = [ROW * i + ROW / 2, fall(state, i)];
+          const end = x(Math.max(-widest, Math.min(widest, f)));
           if (state[`b${i}`]) return [text(`fall ${i}`, x(0) + 6, y + 4, "erased")];
           const side = f < 0 ? 6 : -6;
           return [
-            rect(`bar ${i}`, Math.min(x(0), x(f)), y - 9, Math.abs(x(f) - x(0)), 18, { fill: groupColor(b.group) }),
+            rect(`bar ${i}`, Math.min(x(0), end), y - 9, Math.abs(end - x(0)), 18, { fill: groupColor(b.group) }),
             text(`fall ${i}`, x(0) + side, y + 4, signed(f, 2), f < 0 ? {} : END),
           ];
         });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,16 +15,21 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Locator, Page
+from scipy.stats import binom
 
 from atrank_book.colors import stylesheet
 from atrank_book.play import Play
-from atrank_lib import ATRank, GroupedHistories, TimeScale, bucketize_elapsed, build_batch
+from atrank_lib import ATRank, GroupedHistories, TimeScale, bucketize_elapsed, build_batch, split
 from atrank_lib.attention import SpaceAttention
 from atrank_lib.batches import Packing, Samples
+from atrank_lib.competitors.floors import popularity
 from atrank_lib.evaluation import fixed_candidates
 from atrank_lib.interpret import erasure
 from atrank_lib.samples import prepare
 from atrank_lib.time_encoding import TimeEncoding
+from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.records import recorded
+from experiments.summary import read_table, table5
 from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
 from tests.models import a_log
 from tests.serve.pages import a_model
@@ -352,8 +358,13 @@ def test_without_a_behavior_the_lead_falls_as_erasure_says(visit, tmp_path: Path
 # --- on the pages of the book
 
 PAGES = {
+    "01_behaviors": "life",
     "03_time_encoding": "ages",
+    "04_projection": "weight",
     "05_attention": "vectors",
+    "08_multitask": "influence",
+    "09_interpret": "erase",
+    "10_honest": "negatives",
 }
 
 
@@ -364,6 +375,96 @@ def chapter(visit, project: Project) -> Any:
         return page, troubles
 
     return opened
+
+
+@needs_chromium
+def test_history_and_scorers_of_a_life(chapter):
+    """A log simulated and split anew: what is history, and how many of the untouched objects a scorer puts below."""
+    page, troubles = chapter("01_behaviors")
+    market = simulate(MarketplaceConfig(users=2000, seed=0))
+    log, histories = market.log, GroupedHistories.from_log(market.log)
+    parts = split(histories, "validated")
+    asked = 0
+    for text in walk(page, page.get_by_label("Now: just before behavior")):
+        found = re.search(r"Next: (\w+) ((item|query|coupon)\d+)\. (.*)$", text)
+        assert found, text
+        action, object_id, group, verdict = found.groups()
+        table = log.events[group]
+        data = json.loads(page.locator(".play script").text_content() or "")
+        users = [
+            set(log.events[b["group"]].query("object_id == @b['what'].split()[1]")["user_id"])
+            for b in data["behaviors"][:8]
+        ]
+        (user,) = set.intersection(*users)
+        touched = table[table["user_id"] == user]
+        number = list(histories.groups).index(group)
+        day = int(numbers(text)[0])
+        start = min(t.loc[t["user_id"] == user, "timestamp"].min() for t in log.events.values())
+        days = ((touched["timestamp"] - start) / 86_400).round()
+        row = touched.index[(touched["object_id"] == object_id) & (touched["action"] == action) & (days == day)][0]
+        samples = [getattr(parts, part)[group] for part in ("train", "validation", "test")]
+        mine = [s[histories.groups[group].rows[s.positions] == row] for s in samples]
+        mine = [s for s in mine if len(s)]
+        if not mine:
+            assert verdict == f"no sample: nothing of group {group} came before"
+            continue
+        (sample,) = mine
+        starts = torch.stack([g.offsets[sample.users[0]] for g in histories.groups.values()])
+        counts = (sample.ends[0] - starts).tolist()
+        assert numbers(text.split("\n")[0])[1:] == [sum(counts), *counts]
+        others = ~torch.isin(
+            torch.arange(len(histories.catalogs[group])),
+            histories.groups[group].objects[starts[number] : histories.groups[group].offsets[sample.users[0] + 1]],
+        )
+        rows = torch.cat([sample.objects, others.nonzero()[:, 0]])[None]
+        popular = popularity(histories, sample, rows, parts.train[group])[0].numpy()
+        truth = market.truth.scores(log, group, np.array([row]), rows.numpy())[0]
+        before = histories.groups[group].objects[starts[number] : sample.ends[0, number]]
+        truth[0] += bool(torch.isin(sample.objects, before))
+        share = [((s[1:] < s[0]) + 0.5 * (s[1:] == s[0])).mean() for s in (popular, truth)]
+        shown = [n / 100 for n in numbers(verdict)]
+        assert [shown[0], shown[2]] == pytest.approx(share, abs=0.0051), text
+        asked += 1
+    assert asked > 15
+    assert not troubles
+
+
+@needs_chromium
+def test_what_influence_is_worth_is_what_the_records_say(chapter):
+    page, troubles = chapter("08_multitask")
+    names = ("_cross_influence_0", "_cross_influence_0_3", "", "_cross_influence_3")
+    for name, text in zip(names, walk(page, page.get_by_label("Cross influence")), strict=True):
+        folder = recorded(f"table5/simulated_marketplace{name}")
+        assert folder
+        table = table5(read_table(folder))
+        for line, group in zip(text.split("\n"), ("item", "query", "coupon"), strict=True):
+            one, best = table.loc[("one2one", group)], table.loc[("all2one", group)]
+            assert line.startswith(f"{group}: ")
+            shown = numbers(line.replace("one2one", "").replace("all2one", ""))
+            assert shown == pytest.approx([one["AUC"], best["AUC"], best["AUC"] + best["missing"]], abs=0.00051)
+            label = page.locator(f".play-stage [data-key='{group}']").text_content() or ""
+            assert numbers(label) == pytest.approx(list(best[["gain", "low", "high"]]), abs=0.00051)
+    assert not troubles
+
+
+@needs_chromium
+def test_recall_falls_as_the_binomial_says(chapter):
+    """The share of users whose positive is among ten, in expectation over ranks: no draw is made here."""
+    page, troubles = chapter("10_honest")
+    above = np.arange(10_000)  # of all other objects, how many rank higher
+    specialist = 0.3 * (above < 10) / 10 + 0.7 / 10_000
+    all_rounder = ((above >= 10) & (above < 1_999)) / 1_989
+    leaders = []
+    for text in walk(page, page.get_by_label("Negatives drawn")):
+        first, leader = text.split("\n")
+        drawn = 9_999 if "all of them" in first else int(numbers(first)[0])
+        hits = (above < 10) if drawn == 9_999 else binom.cdf(9, drawn, above / 9_999)
+        expected = [(specialist * hits).sum(), (all_rounder * hits).sum()]
+        assert numbers(first)[-2:] == pytest.approx(expected, abs=0.03), text  # 4,000 users were drawn
+        leaders.append(leader.split(" leads")[0])
+    assert "The all-rounder" in leaders
+    assert leaders[-1] == "The specialist"  # they have changed places
+    assert not troubles
 
 
 @needs_chromium
@@ -458,6 +559,15 @@ def test_every_control_has_a_name_and_shows_its_focus(chapter, name: str):
         assert node.evaluate("n => n.getAttribute('aria-label') || n.labels?.[0]?.textContent || n.textContent")
         page.keyboard.press("Tab")
     assert page.locator(".play-stage svg[role=img][aria-label]").count() == 1
+
+
+@needs_chromium
+@pytest.mark.parametrize(("motion", "seconds"), [("reduce", {"0s"}), ("no-preference", {"0.25s"})])
+def test_nothing_moves_for_those_who_ask(chapter, motion: str, seconds: set[str]):
+    page, _ = chapter("08_multitask", reduced_motion=motion)
+    marks = page.locator(".play-stage svg circle")
+    times = marks.evaluate_all("ns => ns.flatMap(n => getComputedStyle(n).transitionDuration.split(', '))")
+    assert set(times) == seconds
 
 
 def test_no_other_page_loads_the_script(project: Project):
