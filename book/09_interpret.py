@@ -384,7 +384,7 @@ np.testing.assert_allclose(np.array(by_hand)[order], erased, atol=1e-4)
 
 # %% tags=["hide-input"]
 with torch.no_grad():
-    leads = [  # place 0: nothing is erased; 1: the oldest; 2: the second; 3: both; ...
+    leads = [  # 0: nothing is erased; 1: the oldest; 2: the second; 3: both; ...
         lead(S[[j for bit, j in enumerate(order) if not places >> bit & 1]])
         for places in range(2 ** len(order))
     ]
