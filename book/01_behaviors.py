@@ -880,6 +880,7 @@ claim(
 
 
 # %% tags=["hide-input"]
+# how each scorer does at each moment of this life
 def below(group, row):
     """The share of untouched objects that each scorer puts below that of a row."""
     ids = log.objects[group]["object_id"].to_numpy()

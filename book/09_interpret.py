@@ -383,6 +383,7 @@ np.testing.assert_allclose(np.array(by_hand)[order], erased, atol=1e-4)
 # needed once another is gone.
 
 # %% tags=["hide-input"]
+# the lead without any subset of the behaviors
 with torch.no_grad():
     leads = [  # 0: nothing is erased; 1: the oldest; 2: the second; 3: both; ...
         lead(S[[j for bit, j in enumerate(order) if not places >> bit & 1]])
