@@ -63,7 +63,7 @@ class Project:
             path
             for folder in ("atrank_lib", "book/atrank_book", "data_scripts", "experiments", "results")
             for path in (self.root / folder).rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts and path != self.root / SECONDS
+            if path.is_file() and path != self.root / SECONDS and not _cached(path.relative_to(self.root))
         ]
         return [*found, self.root / "constraints.txt"]
 
@@ -101,6 +101,11 @@ class Project:
         self.build.mkdir(parents=True, exist_ok=True)
         with FileLock(self.build / ".lock"):
             yield
+
+
+def _cached(path: Path) -> bool:
+    """What Python and ruff leave behind."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 def recorded_seconds(project: Project) -> dict[str, float]:

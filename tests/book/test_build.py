@@ -122,6 +122,19 @@ def test_a_chapter_runs_again_when_what_it_depends_on_changed(small_book: Projec
     assert not (small_book.notebooks / "02_two.ipynb").exists()
 
 
+def test_what_tools_leave_beside_the_sources_counts_for_nothing(tmp_path: Path):
+    for name in (
+        "atrank_lib/a.py",
+        "atrank_lib/__pycache__/a.pyc",
+        "book/atrank_book/.ruff_cache/x",
+        "constraints.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {path.relative_to(tmp_path).as_posix() for path in Project(tmp_path, tmp_path).sources()}
+    assert found == {"atrank_lib/a.py", "constraints.txt"}
+
+
 def test_a_readers_log_reaches_only_chapters_that_take_one(small_book: Project, tool, tiny_log, tmp_path: Path):
     logs = tmp_path / "logs"
     tiny_log.write(logs / "a")
