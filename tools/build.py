@@ -24,6 +24,8 @@ from tools.project import GENERATED, ROOT, BookError, Project, digest, environme
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
 LEFTOVERS = (".buildinfo", ".doctrees", "jupyter_execute")
 
+MAKES_THE_SITE = ("build", "exercises", "labels", "ledger", "notebooks", "plain_markdown", "project", "rewriting")
+
 EPOCH = str(int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
 
 
@@ -62,6 +64,14 @@ def settings(project: Project, *, repository: str = "", whole_book: bool = False
     return config
 
 
+def offer_notebooks(project: Project, html: Path, repository: str) -> None:
+    """Put the notebooks that readers download in the place of those that the pages were made from."""
+    from tools.notebooks import chapters_to_take, write_notebook  # here, as above
+
+    for name, notebook in chapters_to_take(project, repository).items():
+        write_notebook(notebook, html / "_sources" / f"{name}.ipynb")
+
+
 def site_key(project: Project, config: dict[str, Any]) -> str:
     """What the site depends on, as one hash."""
     extensions = [path for path in (project.book / "_ext").glob("*.*") if path.suffix in (".py", ".js")]
@@ -80,7 +90,7 @@ def site_key(project: Project, config: dict[str, Any]) -> str:
         digest(sources, project.root),
         digest(pages, project.notebooks),
         digest([shown / "colors.py"], shown),
-        digest([tools / name for name in ("build.py", "ledger.py", "project.py")], tools),
+        digest([tools / f"{name}.py" for name in MAKES_THE_SITE], tools),
     )
 
 
@@ -124,6 +134,7 @@ def build_site(project: Project, config: dict[str, Any]) -> str:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+        offer_notebooks(project, html, config["repository"]["url"])
         absent = [page.name for page in pages if not (html / page.name).is_file()]
         if absent:
             raise BookError(f"Jupyter Book built no page {', '.join(absent)}, though _toc.yml lists it")

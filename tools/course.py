@@ -15,15 +15,18 @@ import ast
 import builtins
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from tools.chapters import read_chapter
-from tools.exercises import Answer, Exercise, numbered, read_blocks, read_exercises
-from tools.plain_markdown import Labels
+from tools.exercises import MINUTES, Answer, Exercise, numbered, read_exercises
+from tools.labels import FORMULA, Labels
+from tools.notebooks import install_cells, notebook_of, plain_of, show
+from tools.plain_markdown import INLINE, Plain
 from tools.project import ROOT, BookError, Project
 
 POINTS = {"Warm-up": 1, "Implement": 2, "Break it and see": 2, "Open-ended": 3}
@@ -41,38 +44,16 @@ c.ExecutePreprocessor.timeout = 120
 
 INTRODUCTION = """# {title}: exercises
 
-The exercises of a chapter of *Attention over Behaviors*. They need the installed package `atrank_lib`; the text that
-they belong to is in the book. Put your answers where the dots are, and run the cell below each: it says what is wrong.
-Names of figures and numbers, set in `this type`, are those of the chapter."""
+The exercises of a chapter of *Attention over Behaviors*. They need the installed package `atrank_lib`
+(`pip install .` in the folder of the book's sources); the text that they belong to is in the book. Put your answers
+where the dots are, and run the cell below each: it says what is wrong."""
 
 
-def heading(text: str) -> NotebookNode:
-    return new_markdown_cell(f"### {text}")
-
-
-def notebook_of(cells: Iterable[NotebookNode]) -> NotebookNode:
-    """A notebook without outputs, with cell ids that depend on nothing but the order."""
-    notebook = new_notebook(cells=[cell.copy() for cell in cells])
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    for number, cell in enumerate(notebook.cells, start=1):
-        cell["id"] = f"cell-{number:03d}"
-    return notebook
-
-
-def whole_chapter(chapter: Path, labels: Labels, with_solutions: bool) -> NotebookNode:
-    """A chapter for students or, with its solutions, for teachers."""
-    cells: list[NotebookNode] = []
-    for block in read_blocks(chapter):
-        if block.role == "exercise":
-            cells.append(heading(f"Exercise. {block.title}"))
-        elif block.role == "solution":
-            if not with_solutions:
-                continue
-            cells.append(heading("Solution"))
-        cells += block.cells
-    return notebook_of(
-        new_markdown_cell(labels.plain(cell.source)) if cell.cell_type == "markdown" else cell for cell in cells
-    )
+def whole_chapter(project: Project, plain: Plain, solutions: bool) -> NotebookNode:
+    """A chapter for students or, with its solutions, for teachers; without outputs."""
+    notebook = read_chapter(project.book / f"{plain.page}.py")
+    shown = [one.cell for one in show(notebook, plain, solutions)]
+    return notebook_of([*install_cells(""), *shown])
 
 
 def names_in(source: str) -> tuple[set[str], set[str]]:
@@ -180,17 +161,28 @@ def fenced(cell: NotebookNode) -> str:
     return f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source
 
 
-def exercise_cells(exercise: Exercise, labels: Labels) -> Iterator[NotebookNode]:
+def with_equations(text: str, plain: Plain) -> str:
+    """A text in plain Markdown, and the equations that it refers to and does not hold."""
+    here = {match["label"] for match in FORMULA.finditer(text)}
+    labels = [match["text"] for match in INLINE.finditer(text) if match["role"] == "eq"]
+    missing = [f"$$\n{plain.target(label).body}\n$$ ({label})" for label in dict.fromkeys(labels) if label not in here]
+    return plain.text("\n\n".join([text, *missing]))
+
+
+def exercise_cells(exercise: Exercise, plain: Plain) -> Iterator[NotebookNode]:
     """An exercise as nbgrader wants it: a locked task, a cell to fill in, and a locked check where there is one."""
     points = POINTS[exercise.kind]
     answer = exercise.answer
-    text = f"### {exercise.title}\n\n*{points} point{'s' if points > 1 else ''}*"
+    text = (
+        f"### {plain.target(exercise.label).words}. {plain.text(exercise.title)}\n\n"
+        f"*{points} point{'s' if points > 1 else ''}, about {MINUTES[exercise.kind]} minutes*"
+    )
     tasks = [cell for cell in exercise.task if cell is not exercise.stub]
     for number, cell in enumerate(tasks):
         if cell.cell_type == "code":
             yield graded(new_code_cell(cell.source), f"{exercise.label}-given-{number}")
             continue
-        source = labels.plain(cell.source, with_equations=True)
+        source = with_equations(cell.source, plain)
         yield graded(
             new_markdown_cell(f"{text}\n\n{source}" if number == 0 else source), f"{exercise.label}-task-{number}"
         )
@@ -200,31 +192,42 @@ def exercise_cells(exercise: Exercise, labels: Labels) -> Iterator[NotebookNode]
         yield graded(new_code_cell(check), f"{exercise.label}-check", points)
     else:
         solution = "\n\n".join(fenced(cell) for cell in exercise.solution)
-        source = f"{BEGIN}\n{labels.plain(solution)}\n{END}"
+        source = f"{BEGIN}\n{plain.text(solution)}\n{END}"
         yield graded(new_markdown_cell(source), exercise.label, points, solution=True)
 
 
-def assignment(chapter: Path, labels: Labels) -> NotebookNode:
+def assignment(project: Project, plain: Plain) -> NotebookNode:
     """A chapter's exercises in nbgrader's source format."""
+    chapter = project.book / f"{plain.page}.py"
     exercises = read_exercises(chapter)
-    title = next(title for label, title in labels.titles.items() if label == chapter.stem)
-    first = graded(new_markdown_cell(INTRODUCTION.format(title=title)), "introduction")
-    cells = [first, graded(new_code_cell(setup(chapter, exercises)), "setup")]
+    introduction = INTRODUCTION.format(title=plain.labels.titles[plain.page])
+    cells = [graded(new_markdown_cell(introduction), "introduction")]
+    cells.append(graded(new_code_cell(setup(chapter, exercises)), "setup"))
     for exercise in exercises:
-        cells += exercise_cells(exercise, labels)
-    return notebook_of(cells)
+        cells += exercise_cells(exercise, plain)
+    return notebook_of(cells, numbered=True)
 
 
-def course(project: Project) -> dict[Path, str]:
-    """Names and contents of all files of the course."""
-    labels = Labels.of(project.book)
+def course(project: Project, chapters: Iterable[str] = ()) -> dict[Path, str]:
+    """Names and contents of all files of the course, or of what it has for some chapters.
+
+    Raises:
+        BookError: a chapter was never executed; or one of the names is none of a chapter.
+    """
+    labels = Labels.of(project)
+    names = [chapter.stem for chapter in numbered(project)]
+    unknown = sorted(set(chapters) - set(names))
+    if unknown:
+        raise BookError(f"no chapter {', '.join(unknown)}: there are {', '.join(names)}")
     files = {Path("assignments/nbgrader_config.py"): NBGRADER_CONFIG}
-    for chapter in numbered(project):
-        name = f"{chapter.stem}.ipynb"
+    for stem in chapters or names:
+        name = f"{stem}.ipynb"
+        plain = plain_of(project, labels, stem, names)
+        alone = replace(plain, notebooks=frozenset())  # an assignment lies beside no chapter
         notebooks = {
-            Path("student") / name: whole_chapter(chapter, labels, with_solutions=False),
-            Path("solutions") / name: whole_chapter(chapter, labels, with_solutions=True),
-            Path("assignments/source") / chapter.stem / name: assignment(chapter, labels),
+            Path("student") / name: whole_chapter(project, plain, solutions=False),
+            Path("solutions") / name: whole_chapter(project, plain, solutions=True),
+            Path("assignments/source") / stem / name: assignment(project, alone),
         }
         for path, notebook in notebooks.items():
             nbformat.validate(notebook)

@@ -24,8 +24,42 @@ YOUR_TURN = "# your turn"
 IMPLEMENT = "Implement"
 KINDS = ("Warm-up", "Break it and see", "Open-ended")  # how a title may begin; all others are to be implemented
 
-DIRECTIVE = re.compile(r"(?P<fence>`{3,})\{(?P<role>exercise|solution)(?P<part>-start|-end)?\}\s*(?P<title>.*)")
+# how long a student may sit over an exercise, in minutes: an estimate
+MINUTES = {"Warm-up": 10, IMPLEMENT: 20, "Break it and see": 30, "Open-ended": 45}
+
+DIRECTIVE = re.compile(r"(?P<fence>`{3,})\{(?P<role>exercise|solution)(?P<edge>-start|-end)?\}\s*(?P<title>.*)")
 OPTION = re.compile(r":(\w+):\s*(.*)")
+
+
+def kind_of(title: str) -> str:
+    """One of ``KINDS``, said by the beginning of an exercise's title, or ``IMPLEMENT``."""
+    return next((kind for kind in KINDS if title.startswith(f"{kind}:")), IMPLEMENT)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a cell that is plain text or code, or belongs to one exercise or solution.
+
+    Attributes:
+        start: where it begins in the cell's source, with the lines of directives.
+        end: where it ends, with them; all parts of a cell follow one another.
+        body: where it begins and ends without them.
+        opens: the first part of its exercise or solution.
+        label: of the exercise, also for its solution.
+    """
+
+    cell: NotebookNode
+    start: int
+    end: int
+    body: tuple[int, int]
+    role: str = "text"  # or "exercise" or "solution"
+    opens: bool = False
+    title: str = ""
+    label: str = ""
+
+    @property
+    def text(self) -> str:
+        return str(self.cell.source[slice(*self.body)]).strip("\n")
 
 
 @dataclass
@@ -55,8 +89,7 @@ class Exercise:
 
     @property
     def kind(self) -> str:
-        """One of ``KINDS``, said by the beginning of the title, or ``IMPLEMENT``."""
-        return next((kind for kind in KINDS if self.title.startswith(f"{kind}:")), IMPLEMENT)
+        return kind_of(self.title)
 
     @property
     def answer(self) -> Answer | None:
@@ -129,70 +162,76 @@ def find_answer(source: str) -> Answer | None:
     return None
 
 
-def pieces(notebook: NotebookNode) -> Iterator[re.Match[str] | tuple[str, str] | str | NotebookNode]:
-    """A notebook cut at its exercise and solution directives: directives, their options, lines, and code cells."""
+def parts(notebook: NotebookNode, name: str) -> Iterator[Part]:
+    """A chapter's cells, those of text cut where exercises and solutions begin and end.
+
+    Raises:
+        BookError: a directive is not closed, or closes what was not opened.
+    """
+    role, title, label = "text", "", ""
+    whole = ""  # the fence of ```{exercise} ... ```, which ends with it
     for cell in notebook.cells:
         if cell.cell_type != "markdown":
-            yield cell
+            yield Part(cell, 0, len(cell.source), (0, len(cell.source)), role, False, title, label)
             continue
-        fence = ""  # of the directive whose options or body we are in
-        in_options = False
-        for line in cell.source.splitlines():
-            directive = DIRECTIVE.fullmatch(line)
-            option = OPTION.fullmatch(line)
-            if directive:
-                fence, in_options = directive["fence"], True
-                yield directive
-            elif fence and line == fence:
-                fence = ""
-                yield "closed"
-            elif in_options and option:
-                yield option[1], option[2]
-            else:
-                in_options = in_options and not line
-                yield "line:" + line
-        yield "cell ends"
+        lines = list(re.finditer(r"[^\n]*(?:\n|$)", cell.source))
+        start = body = number = 0
+        opens = False
+
+        def part(body_end: int, end: int) -> Part:
+            return Part(cell, start, end, (body, max(body, body_end)), role, opens, title, label)  # noqa: B023
+
+        while number < len(lines):
+            line = lines[number]
+            text = line[0].rstrip("\n")
+            number += 1
+            found = DIRECTIVE.fullmatch(text)
+            closes = (whole and text == whole) or (found and found["edge"] == "-end")
+            if not found and not closes:
+                continue
+            if bool(closes) == (role == "text"):
+                raise BookError(f"book/{name}: {text!r} inside or without its opposite: close each once")
+            if closes:
+                number += bool(found)  # the fence of its own
+                while number < len(lines) and not lines[number][0].strip():
+                    number += 1
+                end = lines[number].start() if number < len(lines) else len(cell.source)
+                yield part(line.start(), end)
+                role, title, label, whole = "text", "", "", ""
+                start, body, opens = end, end, False
+            elif found:
+                if line.start() > start:
+                    yield part(line.start(), line.start())
+                role, title, label = found["role"], found["title"], found["title"]
+                whole = "" if found["edge"] else found["fence"]
+                while number < len(lines) and (option := OPTION.fullmatch(lines[number][0].rstrip("\n"))):
+                    label = option[2] if option[1] == "label" else label
+                    number += 1
+                number += bool(found["edge"])
+                start, opens = line.start(), True
+                body = lines[number].start() if number < len(lines) else len(cell.source)
+        if start < len(cell.source):
+            yield part(len(cell.source), len(cell.source))
+    if role != "text":
+        raise BookError(f"book/{name}: {role} {title!r} is never closed")
 
 
 def read_blocks(chapter: Path) -> list[Block]:
-    """A chapter as a list of blocks, without the lines of the directives.
+    """A chapter as a list of blocks, without the lines of the directives and without cells that no reader sees.
 
     Raises:
         BookError: a directive is not closed, or closes what was not opened.
     """
     blocks = [Block("text")]
-    lines: list[str] = []
-    whole = False  # in ```{exercise} ... ```, which ends with its fence
-
-    def flush() -> None:
-        text = "\n".join(lines).strip("\n")
-        if text:
-            blocks[-1].cells.append(new_markdown_cell(text, id=f"text-{len(blocks):03d}-{len(blocks[-1].cells):02d}"))
-        lines.clear()
-
-    for piece in pieces(read_chapter(chapter)):
-        if isinstance(piece, re.Match):
-            flush()
-            opens = piece["part"] != "-end"
-            if opens == (blocks[-1].role != "text"):
-                raise BookError(f"book/{chapter.name}: {piece[0]!r} inside or without its opposite: close each once")
-            whole = opens and piece["part"] is None
-            blocks.append(Block(piece["role"], piece["title"]) if opens else Block("text"))
-        elif isinstance(piece, tuple):
-            if piece[0] == "label":
-                blocks[-1].label = piece[1]
-        elif not isinstance(piece, str):
-            flush()
-            blocks[-1].cells.append(piece)
-        elif piece.startswith("line:"):
-            lines.append(piece.removeprefix("line:"))
-        else:
-            flush()
-            if whole and piece == "closed":
-                blocks.append(Block("text"))
-                whole = False
-    if blocks[-1].role != "text":
-        raise BookError(f"book/{chapter.name}: {blocks[-1].role} {blocks[-1].title!r} is never closed")
+    for part in parts(read_chapter(chapter), chapter.name):
+        if part.opens or part.role != blocks[-1].role:
+            label = part.label if part.role == "exercise" else ""
+            blocks.append(Block(part.role, part.title, label))
+        if part.cell.cell_type == "code" and "remove-cell" not in part.cell.metadata.get("tags", []):
+            blocks[-1].cells.append(part.cell)
+        elif part.cell.cell_type == "markdown" and part.text:
+            identity = f"text-{len(blocks):03d}-{len(blocks[-1].cells):02d}"
+            blocks[-1].cells.append(new_markdown_cell(part.text, id=identity))
     return [block for block in blocks if block.cells or block.role != "text"]
 
 

@@ -1,4 +1,4 @@
-"""Write the branch that the launch buttons point to: the executed notebooks, and what Binder and Colab install.
+"""Write the branch that the launch buttons point to: the notebooks as readers get them, and what Binder installs.
 
 The folder `_build/notebooks-branch` is the whole branch. Its notebooks begin with a cell that installs the package at
 the commit they were executed with, where it is not installed yet.
@@ -11,22 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import nbformat
-from nbformat.v4 import new_code_cell
-
 from atrank_lib.log.writing import writing_folder
 from experiments.provenance import commit
 from tools.build import settings
+from tools.notebooks import chapters_to_take, requirement, write_notebook
 from tools.project import ROOT, BookError, Project
-
-
-def install_cell(requirement: str) -> str:
-    return (
-        "# On Colab this installs the book's package; elsewhere it is there already.\n"
-        "import importlib.util\n\n"
-        'if importlib.util.find_spec("atrank_lib") is None:\n'
-        f'    %pip install -q "{requirement}"'
-    )
 
 
 def write_branch(project: Project, repository: str) -> Path:
@@ -37,16 +26,11 @@ def write_branch(project: Project, repository: str) -> Path:
     at = commit(project.root)
     if not at.isalnum():
         raise BookError(f"the notebooks would install the package at {at!r}: commit your changes first")
-    requirement = f"atrank_lib[book] @ git+{config['url']}@{at}"
     target = project.build / "notebooks-branch"
     with writing_folder(target, overwrite=True) as folder:
-        for chapter in project.chapters():
-            notebook = nbformat.read(project.notebooks / f"{chapter.stem}.ipynb", as_version=4)
-            cell = new_code_cell(install_cell(requirement), metadata={"tags": ["remove-cell"]})
-            cell["id"] = "install"
-            notebook.cells.insert(0, cell)
-            nbformat.write(notebook, folder / f"{chapter.stem}.ipynb")
-        (folder / "requirements.txt").write_text(f"-c constraints.txt\n{requirement}\n")
+        for name, notebook in chapters_to_take(project, config["url"]).items():
+            write_notebook(notebook, folder / f"{name}.ipynb")
+        (folder / "requirements.txt").write_text(f"-c constraints.txt\n{requirement(project, config['url'])}\n")
         shutil.copyfile(project.root / "constraints.txt", folder / "constraints.txt")
         (folder / "runtime.txt").write_text("python-3.11\n")
         (folder / "README.md").write_text(

@@ -13,14 +13,11 @@ from pathlib import Path
 from atrank_lib.log.writing import write_text
 from tools.chapters import read_chapter
 from tools.course import POINTS
-from tools.exercises import numbered, read_exercises
+from tools.exercises import MINUTES, numbered, read_exercises
 from tools.project import ROOT, BookError, Project
 
 PAGE = "for_teachers.md"
 BEGIN, END = "<!-- chapter by chapter: begin -->", "<!-- chapter by chapter: end -->"
-
-# how long a student may sit over an exercise, in minutes: an estimate
-MINUTES = {"Warm-up": 10, "Implement": 20, "Break it and see": 30, "Open-ended": 45}
 
 TITLE = re.compile(r"^\((ch-[\w-]+)\)=\n# (.+)$", re.M)
 OBJECTIVES = re.compile(r"^```\{admonition\} In this chapter\n(?P<body>.*?)^```$", re.M | re.S)

@@ -203,8 +203,8 @@ def add(archive: zipfile.ZipFile, name: str, content: bytes, how: int = zipfile.
 
 
 def write_zip(project: Project, target: Path) -> None:
-    """Pages, executed notebooks, and what they are made from."""
-    folders = [("site", project.html), ("notebooks", project.notebooks)]
+    """Pages, the notebooks that they offer, and what they are made from."""
+    folders = [("site", project.html)]
     names = ("book", "atrank_lib", "data_scripts", "experiments", "results", "tools")
     sources = [(name, project.root / name) for name in names]
     with zipfile.ZipFile(target, "w") as archive:
@@ -213,6 +213,8 @@ def write_zip(project: Project, target: Path) -> None:
                 inside = file.relative_to(folder)
                 if not {"__pycache__", "downloads", ".ipynb_checkpoints"} & set(inside.parts):
                     add(archive, f"{NAME}/{place}/{inside.as_posix()}", file.read_bytes())
+        for notebook in sorted((project.html / "_sources").glob("*.ipynb")):
+            add(archive, f"{NAME}/notebooks/{notebook.name}", notebook.read_bytes())
         for name in (*SOURCES, "_config.yml", "_toc.yml"):
             add(archive, f"{NAME}/{name}", (project.root / name).read_bytes())
 

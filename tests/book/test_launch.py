@@ -39,7 +39,8 @@ def test_no_repository_no_buttons(project: Project):
 
 def test_buttons_lead_to_notebooks_of_the_branch(small_book: Project, monkeypatch: pytest.MonkeyPatch):
     build_site(small_book, settings(small_book, repository=REPOSITORY))
-    monkeypatch.setattr("tools.notebooks_branch.commit", lambda root: "0123abcd")
+    for name in ("notebooks", "notebooks_branch"):
+        monkeypatch.setattr(f"tools.{name}.commit", lambda root: "0123abcd")
     branch = write_branch(small_book, REPOSITORY)
     for name in ("01_one", "02_two"):
         found = buttons(small_book, name)
