@@ -3,8 +3,10 @@
 #                                                        REPOSITORY=https://HOST/OWNER/NAME for buttons that launch them)
 # make book-all   the site with the whole book to take along: PDF, EPUB, ZIP, in _build/html/downloads
 # make test   style, import contracts, types and tests; make lint, types, unit: one of them (TESTS=tests/book)
-# make lab    the chapters as notebooks, in JupyterLab
-# make course          the course for a class: student and solution notebooks, assignments, in _build/course
+# make lab    the chapters as readers see them, in JupyterLab: what is saved there is written to book/*.py  (executes
+#             them once, for the numbers in their texts; LAB='--no-browser' and other options of JupyterLab)
+# make course          the course for a class: student and solution notebooks, assignments, in _build/course  (executes
+#             the chapters first, for the numbers in their texts)
 # make check-course    nbgrader grades the course: the solutions get full marks, the stubs none
 # make check-site   the built site with axe, html-validate and a slowed browser; the files of the whole book
 # make check-notebooks   every downloaded notebook runs where only the wheel is installed
@@ -28,6 +30,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 PROFILE ?= fast
 DATA ?=
 BENCH ?=
+LAB ?=
 TESTS ?=
 REPOSITORY ?=
 # Threads that wait for one another do so without spinning long: beside other work they would take each other's time.
@@ -73,13 +76,14 @@ unit: $(INSTALLED)
 	$(PY) -m pytest -q -n "$(JOBS)" --dist worksteal $(TESTS)
 
 lab: $(INSTALLED)
-	$(VENV)/bin/jupytext --quiet --sync book/*.py
-	$(VENV)/bin/jupyter lab --notebook-dir book
+	$(PY) -m tools.lab -- $(LAB)
 
 course: $(INSTALLED)
+	$(EXECUTE)
 	$(PY) -m tools.course
 
 check-course: $(INSTALLED)
+	$(EXECUTE)
 	$(PY) -m tools.check_course
 
 check-site: book-all

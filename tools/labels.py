@@ -15,7 +15,7 @@ from pybtex.plugin import find_plugin
 from tools.chapters import read_chapter
 from tools.project import Project
 
-LABELED_TITLE = re.compile(r"^\((?P<label>[\w-]+)\)=\n+#+ (?P<title>.+)$", re.M)
+LABELED = re.compile(r"^\((?P<label>[\w-]+)\)=\n(?=(?:\([\w-]+\)=\n)*\n*(?:#+ (?P<title>.+))?)", re.M)
 TITLE = re.compile(r"^# (.+)$", re.M)
 FORMULA = re.compile(r"\$\$(?P<formula>.+?)\$\$(?: \((?P<label>[\w-]+)\))?", re.S)
 EXERCISE = re.compile(r"^`{3,}\{exercise(?:-start)?\} *(?P<title>.*)\n:label: *(?P<label>[\w-]+)", re.M)
@@ -73,8 +73,8 @@ class Labels:
             title = TITLE.search(text)
             if title:
                 self.titles.setdefault(name, title[1])
-            for match in LABELED_TITLE.finditer(text):
-                self.targets[match["label"]] = Target(name, match["title"])
+            for match in LABELED.finditer(text):
+                self.targets[match["label"]] = Target(name, match["title"] or self.titles.get(name, name))
             found = [(m.start(), "equation", m["label"], m["formula"].strip()) for m in FORMULA.finditer(text)]
             found += [(m.start(), "exercise", m["label"], m["title"]) for m in EXERCISE.finditer(text)]
             found += [(m.start(), "table", m["label"], "") for m in NAMED_TABLE.finditer(text)]

@@ -172,7 +172,7 @@ def output(output: NotebookNode, cell: NotebookNode, plain: Plain) -> NotebookNo
     else:
         return output
     shown = output.copy()
-    shown["data"] = NotebookNode(data)
+    shown["data"], shown["metadata"] = NotebookNode(data), NotebookNode()
     return shown
 
 
