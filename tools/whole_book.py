@@ -111,8 +111,10 @@ def inside_one_page(article: Tag, name: str, names: list[str]) -> None:
             del link["href"]
     for folded in article.find_all("details"):
         folded["open"] = ""
-    for extra in article.select("a.headerlink, script"):
+    for extra in article.select("a.headerlink, script, .figure-dark"):
         extra.decompose()
+    for image in article.find_all("img", loading=True):
+        del image["loading"]
 
 
 def write_pdf(project: Project, target: Path, page_text: str) -> None:

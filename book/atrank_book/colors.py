@@ -7,6 +7,8 @@ the same in both modes; they were searched under these conditions, near those of
 
 from __future__ import annotations
 
+import re
+
 # Name: (on light, on dark). `faint` is for grids and grounds alone, which nothing has to be read from.
 COLORS = {
     "panel": ("#fbfaf7", "#1d2126"),
@@ -37,6 +39,15 @@ COLORS = {
     "model-wide-deep": ("#252327", "#c3bfc6"),
     "model-bpr-mf": ("#62344f", "#b37a9a"),
 }
+# Colors that a figure is about: the same in both modes, and 3:1 on either panel.
+MIDDLE = {
+    "red": "#d0393b",
+    "green": "#2c8a4b",
+    "blue": "#4273d0",
+    "violet": "#94549c",
+    "teal": "#2f8391",
+    "ochre": "#a3702a",
+}
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
 DARK = {name: dark for name, (_, dark) in COLORS.items()}
 
@@ -53,3 +64,51 @@ def stylesheet() -> str:
         lines = "".join(f"  --{name}: {color};\n" for name, color in colors.items())
         rules.append(f"{selector} {{\n{lines}}}\n")
     return "".join(rules)
+
+
+INK_ON_CELLS = ("#010101", "#ffffff")  # for pure black, matplotlib would write no color
+COLOR = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
+# A number in a cell of a heat map: id of its group, what follows up to its color, and that color.
+ON_CELL = re.compile(
+    r'(<g id="on-([0-9a-f]{6})-([01]\.\d+)-[^"]*">\s*(?:<!--.*?-->\s*)?<g )style="fill: #[0-9a-f]{6}"', re.S
+)
+
+
+def in_the_dark(svg: str) -> str:
+    """A figure as matplotlib writes it, from colors on light to those on dark.
+
+    Raises ValueError where it holds a color that is not in the table.
+    """
+    dark = dict(COLORS.values()) | {color: color for color in (*MIDDLE.values(), *INK_ON_CELLS)}
+
+    def turned(match: re.Match[str]) -> str:
+        if match[0] not in dark:
+            raise ValueError(f"the color {match[0]} is not in the table of atrank_book.colors")
+        return dark[match[0]]
+
+    def number(match: re.Match[str]) -> str:
+        cell = mixed(DARK["panel"], dark[f"#{match[2]}"], float(match[3]))
+        return f'{match[1]}style="fill: {ink_on(cell)}"'
+
+    return ON_CELL.sub(number, COLOR.sub(turned, svg))
+
+
+def mixed(ground: str, color: str, share: float) -> str:
+    """A color laid over a ground, `share` of it."""
+    pairs = zip(channels(ground), channels(color), strict=True)
+    return "#" + "".join(f"{round(255 * (a + share * (b - a))):02x}" for a, b in pairs)
+
+
+def channels(color: str) -> list[float]:
+    return [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as WCAG defines it."""
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels(color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def ink_on(cell: str) -> str:
+    """The one of the two inks for cells that can be read on this one: 4.5:1 at least, whatever its color."""
+    return INK_ON_CELLS[luminance(cell) < 0.1798]

@@ -17,12 +17,13 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from atrank_book.colors import LIGHT, named
+from atrank_book.colors import LIGHT, ink_on, mixed, named
+from atrank_book.narrow import both
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -87,9 +88,15 @@ def use_style() -> None:
         }
     )
     if matplotlib.get_backend().endswith("backend_inline"):
+        from IPython.core.getipython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", bbox_inches="tight", metadata={"Date": None})
+        set_matplotlib_formats("svg")  # else PNG comes along
+        shell = get_ipython()
+        assert shell  # the backend is that of a notebook
+        assert shell.display_formatter
+        formatter = shell.display_formatter.mimebundle_formatter
+        formatter.for_type(Figure, both)
 
 
 def direct_label(ax: Axes, x: float, y: float, text: str, color: str) -> None:
@@ -126,24 +133,22 @@ def heatmap(
         raise ValueError(
             f"heatmap: a matrix of shape {values.shape} with {len(rows)} row and {len(columns)} column names"
         )
-    shades = LinearSegmentedColormap.from_list("shades", [to_rgb(PANEL), to_rgb(color)])
-    import seaborn as sns  # here: it loads scipy, and most chapters draw no heat map
-
-    sns.heatmap(
-        values,
-        ax=ax,
-        cmap=shades,
-        vmin=low,
-        vmax=values.max() if high is None else high,
-        annot=fmt is not None,
-        fmt=fmt or "",
-        square=True,
-        cbar=False,
-        linewidths=1,
-        linecolor=PANEL,
-        xticklabels=list(columns),
-        yticklabels=list(rows),
-    )
+    top = values.max() if high is None else high
+    shares = np.clip((values - low) / (top - low), 0, 1)
+    # Opacity, not a mixed color: the dark variant lays the same share over its own panel.
+    shades = LinearSegmentedColormap.from_list("shades", [to_rgba(color, 0), to_rgba(color, 1)])
+    ax.pcolormesh(shares, cmap=shades, vmin=0, vmax=1, edgecolors=PANEL, linewidth=1)
+    place = ax.figure.axes.index(ax)
+    for (row, column), share in np.ndenumerate(shares) if fmt is not None else ():
+        ink = ink_on(mixed(PANEL, color, share))
+        text = format(values[row, column], fmt or "")
+        number = ax.text(column + 0.5, row + 0.5, text, color=ink, ha="center", va="center")
+        number.set_gid(f"on-{to_hex(color)[1:]}-{share:.4f}-{place}-{row}-{column}")
+    ax.set(aspect="equal", xticks=np.arange(len(columns)) + 0.5, yticks=np.arange(len(rows)) + 0.5)
+    ax.set_xticklabels(list(columns))
+    ax.set_yticklabels(list(rows))
+    ax.invert_yaxis()
+    ax.spines[:].set_visible(False)
     ax.grid(False)
     ax.tick_params(length=0, rotation=0)
 
@@ -199,20 +204,25 @@ def learning_curves(curves: pd.DataFrame, models: Sequence[str] | None = None) -
             x = mean[column] / unit
             ax.plot(x, mean["AUC"], color=model_color(name), linewidth=2.6 if name == "atrank" else 1.3)
             ends[name] = (float(x.iloc[-1]), float(mean["AUC"].iloc[-1]))
-        if ax is axes[0]:
-            shown = curves.loc[curves["model"].isin(names), "AUC"]
-            low, high = shown.min(), shown.max()
-            label_lines(ax, ends, (high - low) / 16, {name: model_color(name) for name in names})
-            ax.margins(x=0.3)
+        shown = curves.loc[curves["model"].isin(names), "AUC"]
+        low, high = shown.min(), shown.max()
+        label_lines(ax, ends, (high - low) / 14, {name: model_color(name) for name in names})
     axes[0].set(xlabel="samples seen, in millions", ylabel="validation AUC")
     axes[1].set(xlabel="minutes of processor time")
     return figure
 
 
 def sketch(model: str) -> Figure:
-    """A small diagram of how a model turns five behaviors and a target into a score; time runs to the right."""
-    figure, ax = plt.subplots(figsize=(6.4, 2.1))
-    ax.set(xlim=(-0.7, 8.4), ylim=(-1.15, 1.75))
+    """A diagram of how a model turns five behaviors and a target into a score, beside that of ATRank."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 2.3))
+    for ax, name in zip(axes, (model, "atrank"), strict=True):
+        sketch_on(ax, name)
+    return figure
+
+
+def sketch_on(ax: Axes, model: str) -> None:
+    """The diagram of one model; time runs to the right."""
+    ax.set(title=model, xlim=(-0.7, 8.4), ylim=(-1.3, 1.75))
     ax.axis("off")
     color = model_color(model)
     places = [(x, 0.0) for x in range(5)]
@@ -221,7 +231,7 @@ def sketch(model: str) -> Figure:
 
     def box(place: tuple[float, float], text: str, edge: str, shape: str) -> None:
         look = {"boxstyle": f"{shape},pad=0.35", "facecolor": PANEL, "edgecolor": edge, "linewidth": 1.3}
-        boxes[place] = ax.text(*place, text, ha="center", va="center", bbox=look).get_bbox_patch()
+        boxes[place] = ax.text(*place, text, ha="center", va="center", fontsize=12.5, bbox=look).get_bbox_patch()
 
     def arrow(
         start: tuple[float, float], end: tuple[float, float], width: float = 1.4, bend: float = 0.0, style: str = "-|>"
@@ -252,7 +262,11 @@ def sketch(model: str) -> Figure:
         box(user, label, color, "round")
         arrow(user, score)
     arrow(target, score)
-    weights = {"din": (0.7, 3.4, 0.7, 2.2, 4.2), "bi-lstm-attention": (0.7, 2.8, 0.7, 1.6, 3.6)}
+    weights = {
+        "din": (0.7, 3.4, 0.7, 2.2, 4.2),
+        "bi-lstm-attention": (0.7, 2.8, 0.7, 1.6, 3.6),
+        "atrank": (0.7, 3.0, 0.7, 1.8, 3.8),
+    }
     if model in ("bi-lstm", "bi-lstm-attention"):
         for left, right in pairwise(places):
             arrow(left, right, 1.2, -0.35)
@@ -264,7 +278,7 @@ def sketch(model: str) -> Figure:
         for place in places:
             arrow(place, user, 1.0, -0.15)
         arrow(target, places[2], 1.0, -0.3)
-        ax.text(2.0, -0.95, "counts of what they share", ha="center", color=color, fontsize=9)
+        ax.text(2.0, -0.95, "counts of what they share", ha="center", color=color, fontsize=10)
     if model in weights:
         for place, width in zip(places, weights[model], strict=True):
             arrow(place, user, width, -0.15)
@@ -273,10 +287,10 @@ def sketch(model: str) -> Figure:
         for first, last, y in ((0, 1, -0.5), (1, 2, -0.62), (2, 4, -0.5)):
             ax.plot([first - 0.3, first - 0.3, last + 0.3, last + 0.3], [y + 0.12, y, y, y + 0.12], color=color)
         arrow((2.6, 0.25), user, 1.4, -0.15)
-    if model == "bst":
-        everything = [*places, target]
+    if model in ("bst", "atrank"):
+        everything = [*places, target] if model == "bst" else places
         for i, start in enumerate(everything):
             for end in everything[i + 1 :]:
-                arrow(start, end, 0.8, -0.35, "-")
+                arrow(start, end, 0.8, -0.35 if model == "bst" else 0.4, "-")
+    if model == "bst":
         arrow(places[-1], score, 1.2, -0.25)
-    return figure

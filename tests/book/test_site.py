@@ -118,7 +118,11 @@ def test_a_page_of_the_disk_loads_alone_and_on_a_phone_only_wide_things_scroll(v
     page, troubles = visit(f"{addresses['file']}/{name}.html", PHONE)
     shows_its_formulas(page)
     for alt, source, width in page.evaluate(
-        "[...document.querySelectorAll('article img')].map(image => [image.alt, image.src, image.naturalWidth])"
+        """() => Promise.all([...document.querySelectorAll("article img")].map(async (image) => {
+          image.loading = "eager"; // those of the other mode too
+          await image.decode();
+          return [image.alt, image.src, image.naturalWidth];
+        }))"""
     ):
         assert len(alt) >= 20, source
         assert width > 0, f"{source} does not load"
