@@ -308,7 +308,7 @@ days = (life["timestamp"] - life["timestamp"].min()) / DAY
 visit = (days.diff() > 0.25).cumsum()  # a pause of six hours begins a new visit
 x = pd.Series(np.arange(len(life)), life.index) + 1.0 * visit
 
-# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, its color is its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Gray bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, on the line of its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
 height = {name: -i for i, name in enumerate(log.schema.groups)}
 fig, ax = plt.subplots(figsize=(7.8, 1.4 + 0.7 * len(height)))
 for begins, ends in x.groupby(visit).agg(["min", "max"]).itertuples(index=False):
@@ -416,7 +416,7 @@ last_row = life.loc[life["group"] == main, "row"].iloc[-1]
 #   which learning rate), the rest trains.
 # - `global_time`: one moment in time for everybody. What lies before it trains, what lies after it tests.
 
-# %% mystnb={"figure": {"caption": "Three protocols on the first group of behaviors of five users. Each mark is a target: dots train, hollow diamonds validate, dark squares test. A ring is a user's first behavior, which can only be history. Under the first two protocols the test targets are scattered over time; under the third, all of them lie right of the second line.", "name": "fig-protocols"}, "image": {"alt": "Three panels with five horizontal timelines each. In the panels paper and validated, every timeline ends in a dark square. In the panel global time, two vertical lines cut all timelines at the same moments, and squares stand only to the right of the second."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three protocols on the first group of behaviors of five users. Each mark is a target: dots train, hollow diamonds validate, squares test. A ring is a user's first behavior, which can only be history. Under the first two protocols the test targets are scattered over time; under the third, all of them lie right of the second line.", "name": "fig-protocols"}, "image": {"alt": "Three panels with five horizontal timelines each. In the panels paper and validated, every timeline ends in a square. In the panel global time, two vertical lines cut all timelines at the same moments, and squares stand only to the right of the second."}} tags=["hide-input"]
 histories = GroupedHistories.from_log(log)
 splits = {
     name: split(histories, name, [main])
@@ -440,8 +440,7 @@ looks = {  # hollow and large, or filled and small, so that none hides another
     "train": {
         "marker": "o",
         "color": group_color(main),
-        "s": 22,
-        "alpha": 0.5,
+        "s": 12,
         "lw": 0,
     },
     "validation": {
@@ -454,7 +453,12 @@ looks = {  # hollow and large, or filled and small, so that none hides another
     "test": {"marker": "s", "color": INK, "s": 20, "lw": 0},
 }
 
-fig, axes = plt.subplots(1, 3, figsize=(7.8, 2.6), sharex=True, sharey=True)
+said = {
+    "paper": "paper: test the last one",
+    "validated": "validated: and the one before",
+    "global_time": "global_time: one moment for all",
+}
+fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.6), sharex=True, sharey=True)
 for ax, (name, parts) in zip(axes, splits.items(), strict=True):
     for line, user in enumerate(chosen):
         first = (own.timestamps[own.offsets[user]] - start) / DAY
@@ -483,8 +487,10 @@ for ax, (name, parts) in zip(axes, splits.items(), strict=True):
                 color=INK,
                 lw=1,
             )
+        start_of_test = (parts.test[main].times.min() - start) / DAY
+        ax.text(start_of_test + 2, -0.55, "test", va="center", fontsize=10)
     ax.set(
-        title=name,
+        title=said[name],
         xlabel="days",
         yticks=range(len(chosen)),
         yticklabels=[],

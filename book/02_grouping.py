@@ -54,7 +54,15 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_book.figures import (
+    FAINT,
+    INK,
+    MUTED,
+    PANEL,
+    direct_label,
+    group_color,
+    plain_log_ticks,
+)
 from atrank_lib import (
     EventLog,
     GroupedHistories,
@@ -368,21 +376,20 @@ mask[packing.owner, packing.place] = True
 assert mask.equal(packing.mask)
 mask  # True: a behavior; False: padding
 
-# %% mystnb={"figure": {"caption": "From flat tensors to a batch. Top: the flat tensors of the three groups with the borders between users; full cells are history of the two samples, pale cells are not (the two targets, and Cleo's search). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cells are padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "From flat tensors to a batch. Top: the flat tensors of the three groups with the borders between users; filled cells are history of the two samples, empty ones are not (the two targets, and Cleo's search). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cells are padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
 fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 4), height_ratios=[3, 2])
 
 
-def cell(ax, x, y, text, color, alpha=1.0, **style):
-    ax.add_patch(
-        plt.Rectangle((x, y), 0.94, 0.8, facecolor=color, alpha=alpha, **style)
-    )
+def cell(ax, x, y, text, color, full=True, **style):
+    style = {"edgecolor": color, "facecolor": color if full else "none"} | style
+    ax.add_patch(plt.Rectangle((x, y), 0.94, 0.8, **style))
     ax.text(
         x + 0.47,
         y + 0.4,
         text,
         ha="center",
         va="center",
-        color="white" if alpha == 1 else INK,
+        color=PANEL if full else color,
     )
 
 
@@ -390,9 +397,7 @@ for line, (group, flat) in enumerate(grouped.groups.items()):
     used = set(batch.histories[group].positions.tolist())
     for p, thing in enumerate(flat.objects.tolist()):
         name = grouped.catalogs[group].object_ids[thing]
-        cell(
-            top, p, -line, f"{name}", group_color(group), 1.0 if p in used else 0.25
-        )
+        cell(top, p, -line, f"{name}", group_color(group), p in used)
     for border in flat.offsets.tolist():
         top.plot(
             [border - 0.03] * 2, [-line - 0.08, -line + 0.88], color=INK, lw=1.6
@@ -407,7 +412,7 @@ names = [
     for p in part.positions.tolist()
 ]
 for y, x in (~packing.mask).nonzero().tolist():
-    cell(bottom, x, -y, "", "none", edgecolor=FAINT, hatch="//")
+    cell(bottom, x, -y, "", MUTED, False, hatch="//")
 for (name, group), y, x in zip(
     names, packing.owner.tolist(), packing.place.tolist(), strict=True
 ):
@@ -568,7 +573,9 @@ for (name, column), style in zip(memory.items(), ("-", "--", ":"), strict=True):
     ax.loglog(memory.index, column / 2**20, style, marker="o", color=INK)
     direct_label(ax, memory.index[-1], column.iloc[-1] / 2**20, name, INK)
 ax.set(xlabel="mean number of behaviors of a user", ylabel="mebibytes")
-_ = ax.margins(x=0.25)
+ax.margins(x=0.25)
+for axis in (ax.xaxis, ax.yaxis):
+    plain_log_ticks(axis)
 
 # %% tags=["remove-cell"]
 slope = {
@@ -640,7 +647,7 @@ def padding(plan):
 # each pool, and shuffles the batches. A pool of one batch is plain random order; a pool that holds everything is a
 # full sort.
 
-# %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample: colored is history, by group, gray is padding. Left, samples drawn at random; right, from a pool sorted by length. The area in color is all that carries information.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is gray; on the right all bars have nearly the same length and almost no gray is left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample. Bars are behaviors, group by group; the frame is what is computed, and what the bars leave of it is padding. Left, samples drawn at random: most of the frame is empty. Right, from a pool sorted by length: the bars fill it.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is empty; on the right all bars have nearly the same length and almost fill it."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharex=True, sharey=True)
 for ax, (title, pool) in zip(
     axes, {"at random": 1, "sorted in pools": 50}.items(), strict=True
@@ -651,7 +658,9 @@ for ax, (title, pool) in zip(
         sorted(range(len(plan)), key=lambda i: (widths[i], i))[len(plan) // 2]
     ][1]  # of median width
     left = torch.zeros(batch.size)
-    ax.barh(range(batch.size), batch.packing.longest, height=1.0, color=FAINT)
+    frame = {"facecolor": FAINT, "edgecolor": INK, "linewidth": 1}
+    box = (batch.packing.longest, batch.size)
+    ax.add_patch(plt.Rectangle((0, -0.5), *box, **frame))
     sample_of, done = batch.packing.owner, 0
     for group, part in batch.histories.items():
         mine = torch.bincount(

@@ -402,9 +402,8 @@ for row, form in enumerate(reversed(forms)):
         [row] * len(auc),
         "o",
         color=INK,
-        alpha=0.55,
-        markersize=7,
-        markeredgewidth=0,
+        markersize=6,
+        markerfacecolor="none",
     )
     ax.plot([mean[form]] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=3)
 for value, text in (

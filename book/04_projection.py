@@ -51,7 +51,8 @@ from matplotlib.colors import to_rgb
 from torch import nn
 
 from atrank_book import check
-from atrank_book.figures import INK, group_color, space_color
+from atrank_book.colors import MIDDLE
+from atrank_book.figures import INK, space_color
 from atrank_book.play import Play
 from atrank_lib import GroupProjection, SemanticProjection, TargetAttention
 from atrank_lib.attention import SpaceAttention
@@ -112,26 +113,22 @@ torch.testing.assert_close(projection({"item": item, "query": query}), S)
 #
 # {cite:t}`zhou2018atrank` explain the next step with colors. A behavior is a *composite* color. A glass of red, one of green and
 # one of blue split it into *atomic* colors. Seen through one glass, any two composite colors can be compared, in
-# that respect and no other. {numref}`fig-colors` does it with the colors that the groups have in this book.
+# that respect and no other. {numref}`fig-colors` does it with three colors.
 
-# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color of this book, split into its shares of red, green and blue. Item and coupon share some blue and green, item and query share nothing but a little green: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, one for item, query and coupon. On the left a patch in the composite color of the group; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color, split into its shares of red, green and blue. Seen through the red glass violet and ochre are alike, seen through the blue one violet and teal: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, for violet, teal and ochre. On the left a patch in the composite color; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
 fig, axes = plt.subplots(
     1, 4, figsize=(7.2, 2.2), width_ratios=[1, 1, 1, 1], sharey=True
 )
-groups = ("coupon", "query", "item")
-axes[0].barh(groups, [1] * 3, color=[group_color(g) for g in groups])
+composites = ("ochre", "teal", "violet")
+axes[0].barh(composites, [1] * 3, color=[MIDDLE[name] for name in composites])
 axes[0].set(title="composite", xticks=[], xlim=(0, 1.05))
-for ax, name, shade, part in zip(
-    axes[1:],
-    ("red", "green", "blue"),
-    ("#c0392b", "#2e8b57", "#2c5fa8"),
-    range(3),
-    strict=True,
+for part, (ax, name) in enumerate(
+    zip(axes[1:], ("red", "green", "blue"), strict=True)
 ):
     ax.barh(
-        groups,
-        [to_rgb(group_color(g))[part] for g in groups],
-        color=shade,
+        composites,
+        [to_rgb(MIDDLE[composite])[part] for composite in composites],
+        color=MIDDLE[name],
         height=0.5,
     )
     ax.set(title=name, xlim=(0, 1.05), xticks=[0, 1])
@@ -417,7 +414,7 @@ for ax, table, title in (
     x = np.log2(table.columns.to_numpy(float))
     ax.plot(x, table.mean(), color=INK)
     for _, row in table.iterrows():
-        ax.plot(x, row, "o", color=INK, alpha=0.45, markersize=6, markeredgewidth=0)
+        ax.plot(x, row, "o", color=INK, markersize=5, markerfacecolor="none")
     ax.set(
         title=title,
         xlabel="semantic spaces K",

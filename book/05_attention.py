@@ -49,7 +49,13 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, group_color, heatmap, space_color
+from atrank_book.figures import (
+    INK,
+    group_color,
+    heatmap,
+    plain_log_ticks,
+    space_color,
+)
 from atrank_book.play import Play
 from atrank_lib import (
     ATRank,
@@ -459,7 +465,7 @@ claim(
     share_moved_correlation=(agreement, -0.2, 0.9),
 )
 
-# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, in the color of its group, oldest first within a group. Right: 100 users, one dot for each neighbor. How far the vector moves, against the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a wide cloud of dots, one for each neighbor: among those with the same share of attention some move the vector much further than others."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, oldest first within a group. Right: fifty users, one dot for each neighbor. How far the vector moves, against the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a wide cloud of dots, one for each neighbor: among those with the same share of attention some move the vector much further than others."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3), width_ratios=[1, 1.1])
 one = probe[probe["user"] == probe["user"].value_counts().index[50]].reset_index(
     drop=True
@@ -471,12 +477,12 @@ left.set(
     xticks=[],
     title="one user",
 )
-for name, part in probe.groupby("group", sort=False):
+some = probe["user"].isin(probe["user"].unique()[:50])
+for name, part in probe[some].groupby("group", sort=False):
     right.scatter(
         part["share"],
         part["moved"],
-        s=8,
-        alpha=0.5,
+        s=7,
         color=group_color(name),
         linewidths=0,
     )
@@ -485,8 +491,13 @@ for height, name in zip((0.95, 0.88, 0.81), histories.groups, strict=True):
         0.03, height, name, color=group_color(name), transform=right.transAxes
     )
 _ = right.set(
-    xscale="log", yscale="log", xlabel="share of attention before", title="100 users"
+    xscale="log",
+    yscale="log",
+    xlabel="share of attention before",
+    title="fifty users",
 )
+for axis in (right.xaxis, right.yaxis):
+    plain_log_ticks(axis)
 
 # %% [markdown]
 # The vector of the same behavior moves with its company. Replacing one neighbor moves it by

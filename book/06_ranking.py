@@ -52,7 +52,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, direct_label, group_color
+from atrank_book.figures import INK, MUTED, direct_label, model_color
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -353,18 +353,18 @@ claim(
     share_of_way=(100 * (model_auc - popularity) / (best - popularity), 50, 100),
 )
 
-# %% mystnb={"figure": {"caption": "The trained model among its references. The gray bars know the true probabilities and differ in what they may look at; on average nothing can reach further than the longest. Each dot is one training run, with a 95 % interval over users.", "name": "fig-ranking-optimum"}, "image": {"alt": "Horizontal bars of AUC: popularity alone is shortest, then the own group alone and all groups without time, and the best possible is longest. The dot of the trained model lies between popularity and the best possible, nearer to the best."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The trained model among its references. The bars know the true probabilities and differ in what they may look at; on average nothing can reach further than the longest. Each dot is one training run, with a 95 % interval over users; the dashed line carries the first up to the bars: what the model has learned is worth more than popularity, and a step is missing.", "name": "fig-ranking-optimum"}, "image": {"alt": "Horizontal bars of AUC: popularity alone is shortest, then the own group alone and all groups without time, and the best possible is longest. The dot of the trained model lies between popularity and the best possible, nearer to the best."}} tags=["hide-input"]
+ours = model_color("atrank")
 fig, ax = plt.subplots(figsize=(7, 3))
-ax.barh(range(4), reference.values(), color="#9a968c", height=0.6)
+ax.barh(range(4), reference.values(), color=MUTED, height=0.6)
 for y, value in enumerate(reference.values()):
     ax.text(value + 0.004, y, f"{value:.3f}", va="center")
 for run, (_, _, evaluation) in enumerate(trained):
     low, high = evaluation.ci95
-    ax.plot([low, high], [4 + 0.15 * run] * 2, color=group_color("item"))
-    ax.plot(
-        evaluation.targets["item"], 4 + 0.15 * run, "o", color=group_color("item")
-    )
-ax.text(high + 0.006, 4, f"{model_auc:.3f}", va="center", color=group_color("item"))
+    ax.plot([low, high], [4 + 0.15 * run] * 2, color=ours)
+    ax.plot(evaluation.targets["item"], 4 + 0.15 * run, "o", color=ours)
+ax.axvline(model_auc, color=ours, linestyle="--", linewidth=1.2)
+ax.text(high + 0.006, 4, f"{model_auc:.3f}", va="center", color=ours)
 ax.set_yticks(range(5), [*reference, "trained model"])
 _ = ax.set(xlim=(0.5, 0.95), xlabel="average user AUC on items")
 ax.invert_yaxis()
@@ -551,7 +551,7 @@ fig, ax = plt.subplots(figsize=(7, 3))
 order = found.mean().sort_values()
 ax.axvline(0.5, color=INK, linestyle="--", linewidth=1)
 for y, (name, value) in enumerate(order.items()):
-    color = group_color("item") if "attention" in name else "#6f6b62"
+    color = model_color("atrank") if "attention" in name else MUTED
     ax.plot(
         [value - 1.96 * found[name].sem(), value + 1.96 * found[name].sem()],
         [y, y],
@@ -720,16 +720,19 @@ if len(shown):
     name, low = ("own_log_auc", None) if data else ("recorded_sports_auc", 0.83)
     claim(name, shown["test AUC"].mean(), low)
 
-# %% mystnb={"figure": {"caption": "Learning curves: validation AUC after each epoch. Dots: the run on the simulated marketplace above. Lines, where the recorded runs are at hand: Amazon Sports, one line for each seed. The first epochs gain most; the seeds stay close together.", "name": "fig-ranking-curves"}, "image": {"alt": "Validation AUC against epochs. The curves rise fast in the first epochs and then flatten."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Learning curves: validation AUC after each epoch. With dots: the run on the simulated marketplace above. Without: recorded runs on Amazon Sports, one line for each seed; the diamond is the epoch whose weights are kept. The first epochs gain most, and the seeds stay closer together than two epochs.", "name": "fig-ranking-curves"}, "image": {"alt": "Validation AUC against epochs. The curves rise fast in the first epochs and then flatten."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 curve = [epoch["validation_auc"] for epoch in history.epochs]
-ax.plot(range(1, len(curve) + 1), curve, "o-", color=group_color("item"))
-direct_label(ax, len(curve), curve[-1], "simulated marketplace", group_color("item"))
+ours = model_color("atrank")
+ax.plot(range(1, len(curve) + 1), curve, "o-", color=ours)
+direct_label(ax, len(curve), curve[-1], "simulated marketplace", ours)
 for run in runs_on_sports:
     curve = [epoch["validation_auc"] for epoch in run["epochs"]]
-    ax.plot(range(1, len(curve) + 1), curve, color=INK, alpha=0.7)
+    ax.plot(range(1, len(curve) + 1), curve, color=MUTED, linewidth=1.4)
+    kept = int(np.argmax(curve))
+    ax.plot(kept + 1, curve[kept], "D", color=MUTED, markersize=6)
 if runs_on_sports:
-    direct_label(ax, len(curve), curve[-1], "Amazon Sports\n(recorded)", INK)
+    direct_label(ax, len(curve), curve[-1], "Amazon Sports,\na line a seed", MUTED)
 ax.margins(x=0.15)
 ax.xaxis.get_major_locator().set_params(integer=True)
 _ = ax.set(xlabel="epoch", ylabel="validation AUC")

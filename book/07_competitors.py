@@ -58,7 +58,6 @@ from atrank_book.figures import (
     label_lines,
     learning_curves,
     model_color,
-    plain_log_ticks,
     sketch,
 )
 from atrank_book.figures import MODELS as COLORS
@@ -114,7 +113,7 @@ def look(name, **options):
 # same feature embeddings as everywhere, and a bias: $p_u \cdot q_o + b_o$. No history, no time. A user that training
 # did not show gets the vector of *unknown*.
 
-# %% mystnb={"figure": {"caption": "BPR-MF reads no behavior, only the user's name.", "name": "fig-sketch-bpr"}, "image": {"alt": "Five circles for behaviors stand apart; a box with the user's id leads to the score, and so does the target."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Left: BPR-MF reads no behavior, only the user's name. Right, here and in the next figures: ATRank, where behaviors read each other (arcs), then the target weighs each (arrows).", "name": "fig-sketch-bpr"}, "image": {"alt": "Five circles for behaviors stand apart; a box with the user's id leads to the score, and so does the target."}} tags=["hide-input"]
 _ = sketch("bpr-mf")
 
 # %%
@@ -323,15 +322,21 @@ for name, kind in MODELS.items():
         )
 best = market.truth.auc(market.log, "item")
 
-# %% mystnb={"figure": {"caption": "A short training of every model on a few hundred users; a dot is a run. The line at the right is the best that anybody could do.", "name": "fig-competitors-race"}, "image": {"alt": "Dots of AUC in ten rows: the two floors and the eight models, sorted by their mean; a vertical line at the right marks the best possible."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A short training of every model on a few hundred users; a dot is a run. The dashed line is the better of the two rules that learn nothing, the solid one the best that anybody could do: so short a training tells little about the models, most of all how far all of them are from the best.", "name": "fig-competitors-race"}, "image": {"alt": "Dots of AUC in ten rows: the two rules and the eight models, sorted by their mean; a dashed vertical line at the better rule, a solid one at the far right at the best possible."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.8))
 order = sorted(race, key=lambda name: np.mean(race[name]))
 for y, name in enumerate(order):
-    ax.plot(race[name], [y] * len(race[name]), "o", color=model_color(name))
-ax.axvline(best, color=INK, linewidth=1)
-ax.text(best - 0.005, 0, "best possible", ha="right", color=INK)
+    color, runs = model_color(name), race[name]
+    ax.plot([min(runs), max(runs)], [y, y], color=color, linewidth=1)
+    ax.plot(runs, [y] * len(runs), "o", color=color)
+rule = max(np.mean(race[name]) for name in race if name not in COLORS)
+for x, words, style in ((rule, "best rule", "--"), (best, "best possible", "-")):
+    ax.axvline(x, color=INK, linewidth=1, linestyle=style)
+    ax.text(x - 0.004, -0.2, words, ha="right", color=INK)
 ax.set_yticks(range(len(order)), order)
-_ = ax.set(xlabel="average user AUC on items", xlim=(0.45, 0.95))
+for label in ax.get_yticklabels():
+    label.set_color(model_color(label.get_text()))
+_ = ax.set(xlabel="average user AUC on items")
 
 # %% tags=["remove-cell"]
 samples = len(parts.train["item"])
@@ -805,7 +810,7 @@ claim(
 #
 # The paper plots AUC against training steps and finds that ATRank rises first. Steps are not time, so here are both.
 
-# %% mystnb={"figure": {"caption": "Validation AUC after each epoch, mean over seeds, against samples seen (left) and against training time on one core (right). At the left every model has its name at its last epoch, colors are the same at the right. BPR-MF, far below, is left out.", "name": "fig-competitors-curves"}, "image": {"alt": "Two panels of rising learning curves, one line for each model of behaviors. Against samples the lines run close together; against minutes the lines of the recurrent models and of BST stretch far to the right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Validation AUC after each epoch, mean over seeds, against samples seen (left) and against training time on one core (right). Names stand at the last epoch. Per sample the models learn alike; per minute the recurrent models and BST fall behind. BPR-MF, far below, is left out.", "name": "fig-competitors-curves"}, "image": {"alt": "Two panels of rising learning curves, one line for each model of behaviors. Against samples the lines run close together; against minutes the lines of the recurrent models and of BST stretch far to the right."}} tags=["hide-input"]
 curve = curves(records)
 _ = learning_curves(
     curve, [name for name in COLORS if name in records and name != "bpr-mf"]
@@ -886,49 +891,33 @@ order = [
 ratios = ratios.reindex([(size, h) for size in (32, 512) for h in order])
 ratios.round(1)
 
-# %% mystnb={"figure": {"caption": "How many times faster ATRank trains than each competitor, by the length of the histories. Above the line at 1 ATRank is faster; the dashed line is the paper's factor of four. Colors are the same in both panels.", "name": "fig-competitors-speed"}, "image": {"alt": "Two panels, batches of 32 and of 512, each with lines of the speed ratio over history lengths 10 to 200 for the packed Bi-LSTM, the unpacked one, the CNN and the CNN padded to 500."}} tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), sharey=True)
+# %% mystnb={"figure": {"caption": "How many times faster ATRank trains than each competitor, by the length of the histories. Above the line at 1 ATRank is faster; the dashed line is the paper's factor of four. Only padding to 500 is that slow, and only where histories are short.", "name": "fig-competitors-speed"}, "image": {"alt": "Two panels, batches of 32 and of 512, each with lines of the speed ratio over history lengths 10 to 200 for the packed Bi-LSTM, the unpacked one, the CNN and the CNN padded to 500."}} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True)
 lengths = [int(h) for h in order if h.isdigit()]
-styles = {
-    "bi-lstm": (model_color("bi-lstm"), "-"),
-    "bi-lstm-unpacked": (model_color("bi-lstm"), ":"),
-    "cnn": (model_color("cnn"), "-"),
-    "cnn-500": (model_color("cnn"), ":"),
-}
-named = {  # at which point, how far from it, aligned how
-    "cnn-500": (4, (7, 1), "left"),
-    "bi-lstm": (4, (7, -4), "left"),
-    "cnn": (0, (4, 6), "center"),
-    "bi-lstm-unpacked": (1, (0, -13), "center"),
+styles = {"bi-lstm": "-", "bi-lstm-unpacked": ":", "cnn": "-", "cnn-500": ":"}
+colors = {
+    name: model_color(name.removesuffix("-unpacked").removesuffix("-500"))
+    for name in styles
 }
 for ax, size in zip(axes, (32, 512), strict=True):
-    for name, (color, line) in styles.items():
-        values = [ratios.loc[(size, str(n)), name] for n in lengths]
-        ax.plot(lengths, values, line, marker="o", markersize=4, color=color)
-        place, away, side = named[name]
-        if size == 32:
-            at = (lengths[place], values[place])
-            ax.annotate(
-                name,
-                at,
-                xytext=away,
-                textcoords="offset points",
-                ha=side,
-                color=color,
-                fontsize=9,
-            )
-    ax.axhline(1, color=INK, linewidth=1)
-    ax.axhline(4, color=INK, linewidth=1, linestyle="--")
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel="behaviors in a history",
-        title=f"batches of {size}",
-        xlim=(8, 480),
-    )
-    ax.set_xticks(lengths, lengths)
-    ax.minorticks_off()
-plain_log_ticks(axes[0].yaxis)
+    ends = {}
+    for name, line in styles.items():
+        doublings = np.log2([ratios.loc[(size, str(n)), name] for n in lengths])
+        ax.plot(
+            np.log2(lengths),
+            doublings,
+            line,
+            marker="o",
+            markersize=4,
+            color=colors[name],
+        )
+        ends[name] = (np.log2(lengths[-1]), doublings[-1])
+    label_lines(ax, ends, 0.5, colors)
+    ax.axhline(0, color=model_color("atrank"), linewidth=1.5)
+    ax.axhline(2, color=INK, linewidth=1, linestyle="--")
+    ax.set(xlabel="behaviors in a history", title=f"batches of {size}")
+    ax.set_xticks(np.log2(lengths), lengths)
+    ax.set_yticks(range(-1, 5), ["0.5", "1: ATRank", "2", "4: paper", "8", "16"])
 _ = axes[0].set_ylabel("times faster")
 
 # %% tags=["remove-cell"]

@@ -157,7 +157,7 @@ assert sorted(name for name, _, _ in made) == sorted(shuffled)
 assert all(batch.candidates.group == name for name, _, batch in made)
 assert sum(len(index) for _, index, _ in made) == sum(counts.values())
 
-# %% mystnb={"figure": {"caption": "The first sixty steps of an epoch, three ways. Each mark is a batch of one task in its group's color. Shuffled, in proportion to the samples: most steps are about items. Uniform: as many batches for each task, so a coupon is seen several times in an epoch. Joint: one step sees a batch of every task that still has some.", "name": "fig-multitask-batches"}, "image": {"alt": "Three rows of colored marks over sixty steps. In the first row most marks are item-colored; in the second the three colors are equally frequent; in the third every step has an item mark, with query and coupon marks stacked below some of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The first sixty steps of an epoch, three ways. Each mark is a batch of one task; the names stand above. Shuffled, in proportion to the samples: most steps are about items. Uniform: as many batches for each task, so a coupon is seen several times in an epoch. Joint: one step sees a batch of every task that still has some.", "name": "fig-multitask-batches"}, "image": {"alt": "Three rows of marks over sixty steps. In the first row most marks are items; in the second the three tasks are equally frequent; in the third every step has an item mark, with query and coupon marks stacked below some of them."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(8, 2.6))
 uniform = remix(parts.train, "uniform", torch.Generator().manual_seed(seed))
 even = [g for g in groups for _ in range(-(-len(uniform[g]) // size))]
@@ -264,14 +264,12 @@ assert again.log.fingerprint() == simulated["all2one", "item"][0]["data_fingerpr
 own_best = {g: again.truth.auc(again.log, g, use_groups=[g]) for g in groups}
 shown
 
-# %% mystnb={"figure": {"caption": "Test AUC of every mode on the simulated marketplace, one panel a target. Dots are seeds, the bar is their mean; the dashed line is the best that any model can reach, the dotted one the best for a model that reads the target's own group alone.", "name": "fig-multitask-modes"}, "image": {"alt": "Three panels, item, query and coupon. In each, one2one and the three competitors stand left of all2one and all2all, which lie between the dotted and the dashed line or close to the dotted one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test AUC of every mode on the simulated marketplace, one panel a target. Dots are seeds, the bar is their mean; the dashed line is the best that any model can reach, the dotted one the best for a model that reads the target's own group alone. What reads all groups (all2one, all2all) stands right of what reads one.", "name": "fig-multitask-modes"}, "image": {"alt": "Three panels, item, query and coupon. In each, one2one and the three competitors stand left of all2one and all2all, which lie between the dotted and the dashed line or close to the dotted one."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), sharey=True)
 for ax, g in zip(axes, groups, strict=True):
     for y, row in enumerate(reversed(paper_rows)):
         aucs = [run["average_user_auc"] for run in simulated[row, g]]
-        ax.plot(
-            aucs, [y] * len(aucs), "o", color=group_color(g), markersize=4, alpha=0.6
-        )
+        ax.plot(aucs, [y] * len(aucs), "o", color=group_color(g), markersize=3)
         ax.plot([np.mean(aucs)] * 2, [y - 0.3, y + 0.3], color=group_color(g))
     ax.axvline(
         simulated["one2one", g][0]["best_auc"],
@@ -280,7 +278,14 @@ for ax, g in zip(axes, groups, strict=True):
         linewidth=1,
     )
     ax.axvline(own_best[g], color=INK, linestyle=":", linewidth=1)
-    ax.set(title=g, xlabel="AUC")
+    ax.set_title(g, color=group_color(g))
+    ax.set(xlabel="AUC", ylim=(-0.6, len(paper_rows) + 0.9))
+    top = len(paper_rows) + 0.1
+    for x, words in (
+        (own_best[g], "own group\n"),
+        (simulated["one2one", g][0]["best_auc"], "best"),
+    ):
+        ax.text(x, top, words, ha="right" if "\n" in words else "center", fontsize=9)
 _ = axes[0].set_yticks(range(len(paper_rows)), list(reversed(paper_rows)))
 
 # %% tags=["remove-cell"]
@@ -445,7 +450,7 @@ torch.testing.assert_close(total, freed + other)
 assert (freed @ items).abs() < 1e-6
 assert conflicts == 1
 
-# %% mystnb={"figure": {"caption": "Two gradients that disagree (solid), and what PCGrad leaves of each (dashed): at right angles to the other task, so that it no longer undoes it. The black arrow is their sum.", "name": "fig-multitask-pcgrad"}, "image": {"alt": "Two solid arrows from the origin at an obtuse angle, two dashed arrows at right angles to the respective other, and a black arrow between them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two gradients that disagree (solid), and what PCGrad leaves of each (dashed): at right angles to the other task, so that it no longer undoes it. The third, named, is their sum.", "name": "fig-multitask-pcgrad"}, "image": {"alt": "Two solid arrows from the origin at an obtuse angle, two dashed arrows at right angles to the respective other, and an arrow named sum between them."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(4.6, 3.4))
 for vector, color, style in (
     (coupons, group_color("coupon"), "-"),
@@ -711,7 +716,7 @@ readings = [
 readings = pd.DataFrame(readings).set_index(["log", "target", "mode"])
 readings.round(3)
 
-# %% mystnb={"figure": {"caption": "Test AUC of every mode with the paper's reading (open circle) and with the raw one (filled), means over the same seeds. Where the filled circle is to the right, the raw reading is better.", "name": "fig-multitask-raw"}, "image": {"alt": "Two panels, marketplace and Complete Journey, a row for each target and mode, with a line from an open to a filled circle. In the marketplace all filled circles are to the right; on the real log most are."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test AUC of every mode with the paper's reading (open circle) and with the raw one (filled), means over the same seeds. Where the filled circle is to the right, the raw reading is better; the number says by how much.", "name": "fig-multitask-raw"}, "image": {"alt": "Two panels, marketplace and Complete Journey, a row for each target and mode, with a line from an open to a filled circle. In the marketplace all filled circles are to the right; on the real log most are."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
 for ax, (name, runs) in zip(axes, logs.items(), strict=True):
     rows = list(readings.loc[name].index)
@@ -720,11 +725,15 @@ for ax, (name, runs) in zip(axes, logs.items(), strict=True):
             np.mean([run["average_user_auc"] for run in runs[f"{mode}-raw", g]])
         )
         before = after - float(readings.loc[(name, g, mode), "difference"])
-        ax.plot([before, after], [y, y], color=INK, linewidth=1)
-        ax.plot(before, y, "o", color=INK, markerfacecolor=PANEL)
-        ax.plot(after, y, "o", color=INK)
+        color = group_color(g)
+        ax.plot([before, after], [y, y], color=color, linewidth=3)
+        ax.plot(before, y, "o", color=color, markerfacecolor=PANEL)
+        ax.plot(after, y, "o", color=color)
+        signed = f"{after - before:+.3f}".replace("-", "−")
+        direct_label(ax, max(before, after), y, signed, color)
     ax.set_yticks(range(len(rows)), [f"{g}, {mode}" for g, mode in reversed(rows)])
     ax.set(title=name, xlabel="AUC")
+    ax.margins(x=0.2)
 
 # %% tags=["remove-cell"]
 here, there = readings.loc["marketplace"], readings.loc["Complete Journey"]

@@ -52,7 +52,17 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, direct_label, group_color, heatmap, space_color
+from atrank_book.figures import (
+    INK,
+    MUTED,
+    direct_label,
+    group_color,
+    heatmap,
+    model_color,
+    plain_log_ticks,
+    space_color,
+)
+from atrank_book.narrow import narrow
 from atrank_book.play import Play
 from atrank_lib import Recipe, build_batch, evaluate, fit, interpret
 from atrank_lib.batches import Candidates, Packing
@@ -247,18 +257,20 @@ pd.DataFrame(
     }
 ).set_index("behavior")
 
-# %% mystnb={"figure": {"caption": "Our Figure 3: self-attention of one user in every semantic space. Each row says what one behavior takes from which others (columns), and sums to one; both run from the oldest to the latest, in the colors of their groups. The shade runs from the smallest share of a space to its largest; both stand above it. Vertical stripes are behaviors that everybody listens to.", "name": "fig-interpret-self"}, "image": {"alt": "Four square heat maps of the same behaviors, one for each semantic space, with different patterns. Most show vertical stripes: a behavior that one row reads much of is read by the other rows as well."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Our Figure 3: self-attention of one user in every semantic space. Each row says what one behavior takes from which others (columns), and sums to one; both run from the oldest to the latest, and a column has the number of its row. The fuller a square, the larger the share, from the smallest of a space to its largest; both stand above it. Vertical stripes are behaviors that everybody listens to.", "name": "fig-interpret-self"}, "image": {"alt": "Four square heat maps of the same behaviors, one for each semantic space, with different patterns. Most show vertical stripes: a behavior that one row reads much of is read by the other rows as well."}} tags=["hide-input"]
 batch = build_batch(histories, sample, sample.objects[:, None])
 explained = interpret.explain(model, batch)
 matrices = explained.self_attention[0][0].numpy()[:, order][:, :, order]  # [k, t, t]
 assert np.allclose(matrices.sum(axis=2), 1, atol=1e-5)  # every row sums to one
-fig, axes = plt.subplots(2, 2, figsize=(7.4, 7.2), sharex=True, sharey=True)
+numbers = [str(i + 1) for i in range(len(labels))]
+numbered = [f"{name}  {i}" for i, name in zip(numbers, labels, strict=True)]
+fig, axes = plt.subplots(2, 2, figsize=(7.4, 6.6), sharex=True, sharey=True)
 for k, (ax, matrix) in enumerate(zip(axes.flat, matrices, strict=True)):
     heatmap(
         ax,
         matrix,
-        rows=labels,
-        columns=labels,
+        rows=numbered,
+        columns=numbers,
         color=space_color(k),
         low=matrix.min(),
         fmt=None,
@@ -267,8 +279,7 @@ for k, (ax, matrix) in enumerate(zip(axes.flat, matrices, strict=True)):
         f"space {k + 1}: {matrix.min():.2f} to {matrix.max():.2f}",
         color=space_color(k),
     )
-    ax.tick_params(labelsize=8)
-    ax.tick_params(axis="x", rotation=90)
+    ax.tick_params(labelsize=9)
     color_ticks(ax.xaxis)
     color_ticks(ax.yaxis)
 
@@ -347,6 +358,16 @@ right.set_yticks([])
 right.set(xlabel="fall of the lead", title="erasure")
 for ax in (left, right):
     ax.set_ylim(len(one) - 0.5, -0.5)
+
+
+def name_rows(figure):
+    """Below each other, every panel says what its rows are."""
+    for place, ax in enumerate(figure.axes):
+        ax.set_yticks(rows + 0.5 * (place == 1), labels)
+        color_ticks(ax.yaxis)
+
+
+narrow(fig, height=2.6, tune=name_rows)
 
 # %% [markdown]
 # The dashed line in {numref}`fig-interpret-target` is even attention, one over the number of behaviors. Attention is
@@ -473,30 +494,30 @@ if sports_folder:
 # %% mystnb={"figure": {"caption": "Attention by age, and what it is mixed with. Left: real logs. The recorded run on Amazon Sports (with 95 % intervals over users) runs close to the paper's Table 4; even attention falls too, since old behaviors stand in long histories, where each gets less. Right: the simulated marketplace. There we can add what attention should be: the true posterior probability that a behavior of this age was the cause.", "name": "fig-interpret-time"}, "image": {"alt": "Two panels with time since the behavior, in doubling ranges of days, on the horizontal axis. Left: the paper's values and the recorded run fall from about a quarter to about one eighth, and a dashed line of even attention falls less. Right: attention and the true posterior both fall steeply, while the line of even attention stays level for a week and then falls slowly."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4))
 x = np.arange(len(days))
-left.plot(x, PAPER_TABLE_4, "o-", color="#6f6b62", markersize=4)
+left.plot(x, PAPER_TABLE_4, "o-", color=MUTED, markersize=4)
 left.annotate(
     "paper",
     (5, PAPER_TABLE_4[5]),
     (-32, -12),
     textcoords="offset points",
-    color="#6f6b62",
+    color=MUTED,
 )
 if sports_folder:
     left.fill_between(
         x,
         mean["low"],
         mean["high"],
-        color=group_color("item"),
+        color=model_color("atrank"),
         alpha=0.25,
         linewidth=0,
     )
-    left.plot(x, mean["attention"], "o-", color=group_color("item"), markersize=4)
+    left.plot(x, mean["attention"], "o-", color=model_color("atrank"), markersize=4)
     left.annotate(
         "Amazon Sports",
         (2, mean["attention"].iloc[2]),
         (2, 6),
         textcoords="offset points",
-        color=group_color("item"),
+        color=model_color("atrank"),
     )
     left.plot(x, mean["even"], "--", color=INK, linewidth=1.2)
     left.annotate(
@@ -507,8 +528,8 @@ if sports_folder:
         color=INK,
     )
 for column, color, style in (
-    ("attention", group_color("item"), "o-"),
-    ("posterior", group_color("coupon"), "s-"),
+    ("attention", model_color("atrank"), "o-"),
+    ("posterior", MUTED, "s-"),
     ("even", INK, "--"),
 ):
     right.plot(
@@ -525,8 +546,8 @@ places = {
     "even": (4, (-6, 8)),
 }
 words = {
-    "attention": ("attention", group_color("item")),
-    "posterior": ("true posterior", group_color("coupon")),
+    "attention": ("attention", model_color("atrank")),
+    "posterior": ("true posterior", MUTED),
 }
 for column, (at, offset) in places.items():
     text, color = words.get(column, ("even attention", INK))
@@ -664,21 +685,19 @@ claim(
     attention_over_erasure=(d["attention"] - d["erasure"], 0.03),
 )
 
-# %% mystnb={"figure": {"caption": "Who finds the planted cause? Detector AUC, with 95 % intervals over targets. Blue: attention. Orange: methods that ask the same model in another way. Gray: rules, and the optimum. The dashed line is guessing.", "name": "fig-interpret-detectors"}, "image": {"alt": "Dots in nine rows on a scale from guessing to one. Untrained attention is at one half, the same category a little above, the other rules and erasure further right, then attention, and the true posterior far right. Gradient times input is far to the left of erasure."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Who finds the planted cause? Detector AUC, with 95 % intervals over targets. Circles: attention. Diamonds: methods that ask the same model in another way. Squares: rules, and the optimum. The dashed line is guessing. Attention finds the cause more often than the rules do; the gradient does not.", "name": "fig-interpret-detectors"}, "image": {"alt": "Dots in nine rows on a scale from guessing to one. Untrained attention is at one half, the same category a little above, the other rules and erasure further right, then attention, and the true posterior far right. Gradient times input is far to the left of erasure."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.8))
 ranked = found.sort_values("AUC")
 ax.axvline(0.5, color=INK, linestyle="--", linewidth=1)
 for y, (name, row) in enumerate(ranked.iterrows()):
-    attends = name in ("attention", "best space", "untrained")
-    color = (
-        group_color("item")
-        if attends
-        else group_color("query")
-        if name in ("erasure", "gradient")
-        else "#6f6b62"
-    )
+    if name in ("attention", "best space", "untrained"):
+        mark, color = "o", model_color("atrank")
+    elif name in ("erasure", "gradient"):
+        mark, color = "D", INK
+    else:
+        mark, color = "s", MUTED
     ax.plot([row["low"], row["high"]], [y, y], color=color)
-    ax.plot(row["AUC"], y, "o", color=color)
+    ax.plot(row["AUC"], y, mark, color=color)
     ax.text(row["high"] + 0.012, y, f"{row['AUC']:.3f}", va="center", color=color)
 ax.set_yticks(range(len(ranked)), [shown_as[name] for name in ranked.index])
 _ = ax.set(xlim=(min(0.45, ranked["low"].min() - 0.02), 1.06), xlabel="detector AUC")
@@ -753,8 +772,8 @@ claim(
 # %% mystnb={"figure": {"caption": "What the gradient sees, and what it does not. A behavior's vector is multiplied by a factor that goes from one (left) to zero (right); the line is by how much the target's lead has fallen, the mean over 120 targets. The gradient is the slope at the left edge.", "name": "fig-interpret-shrink"}, "image": {"alt": "Two lines from left to right. For the true cause the fall of the lead stays near zero until more than half of the vector is gone, and then rises steeply. For another behavior it stays close to zero throughout."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for name, color in (
-    ("the true cause", group_color("item")),
-    ("another behavior", "#6f6b62"),
+    ("the true cause", INK),
+    ("another behavior", MUTED),
 ):
     ax.plot(1 - factors, path[name], color=color)
     direct_label(ax, 1, path[name][-1], name, color)
@@ -791,18 +810,19 @@ claim(
     top_speaks_against=((top["erasure"] < 0).mean(), 0.04, 0.2),
 )
 
-# %% mystnb={"figure": {"caption": "Attention against erasure, behavior by behavior: 60 histories, one dot for each behavior, in the color of its group; stars are true causes. Both axes are logarithmic (the vertical one linear close to zero). The more attention, the larger the effect of erasing, in either direction.", "name": "fig-interpret-agreement"}, "image": {"alt": "A cloud of dots that opens like a funnel: near zero attention all erasures are near zero, and with more attention they spread far to both sides of zero. The dots with the most attention are above zero, and most stars are among them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Attention against erasure, behavior by behavior: 25 histories, one dot for each behavior; stars are true causes. Both axes are logarithmic (the vertical one linear close to zero). The more attention, the larger the effect of erasing, in either direction.", "name": "fig-interpret-agreement"}, "image": {"alt": "A cloud of dots that opens like a funnel: near zero attention all erasures are near zero, and with more attention they spread far to both sides of zero. The dots with the most attention are above zero, and most stars are among them."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.6))
-few = suspects[suspects["sample"] < 60]
+few = suspects[suspects["sample"] < 25]
 for name, part in few.groupby("group", observed=False):
     ax.scatter(
         part["attention"],
         part["erasure"],
         s=9,
-        alpha=0.55,
         linewidths=0,
         color=group_color(name),
     )
+for height, name in zip((0.95, 0.88, 0.81), histories.groups, strict=False):
+    ax.text(0.03, height, name, color=group_color(name), transform=ax.transAxes)
 guilty = few[few["cause"]]
 ax.plot(
     guilty["attention"],
@@ -814,7 +834,9 @@ ax.plot(
 )
 ax.axhline(0, color=INK, linewidth=1)
 ax.set_yscale("symlog", linthresh=0.03)
-_ = ax.set(xlabel="attention", ylabel="erasure (fall of the lead)", xscale="log")
+ax.set(xlabel="attention", ylabel="erasure (fall of the lead)", xscale="log")
+ax.set_yticks([-1, -0.1, 0, 0.1, 1], ["−1", "−0.1", "0", "0.1", "1"])
+plain_log_ticks(ax.xaxis)
 
 # %% [markdown]
 # With the sign, the mean correlation is {glue:text}`agree_signed:.2f`: next to nothing. With the *size* of

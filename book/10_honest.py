@@ -53,7 +53,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import FAINT, INK, direct_label, group_color
+from atrank_book.figures import INK, MUTED, direct_label, plain_log_ticks
 from atrank_book.play import Play
 from atrank_lib import EventLog, Recipe, Schema, average_user_auc, evaluate, fit
 from atrank_lib.competitors.floors import last_category, popularity
@@ -291,16 +291,17 @@ claim(
 # %% mystnb={"figure": {"caption": "Recall at ten, as a function of how many negatives are drawn. With few of them the all-rounder leads; against all objects, which is what a user sees, it never hits. Where the lines cross depends on the two models alone.", "name": "fig-honest-sampled"}, "image": {"alt": "Two falling lines over the number of drawn negatives on a logarithmic axis. The all-rounder starts far above the specialist and falls to zero; the specialist levels off at three tenths. They cross between 100 and 200 negatives."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.4))
 for name, color in (
-    ("specialist", group_color("item")),
-    ("all-rounder", group_color("query")),
+    ("specialist", INK),
+    ("all-rounder", MUTED),
 ):
     ax.plot(m_values, curves[name], "o-", color=color)
     direct_label(ax, m_values[-1], curves[name][-1], name, color)
-ax.axvline(100, color=FAINT, linestyle="--")
+ax.axvline(100, color=INK, linestyle="--", linewidth=1)
 ax.text(104, 0.9, "100 negatives", color=INK)
 _ = ax.set(
     xscale="log", xlabel="negatives drawn", ylabel="recall at 10", ylim=(-0.03, 1.03)
 )
+plain_log_ticks(ax.xaxis)
 
 # %% tags=["remove-input"]
 models = [{"name": name, "recall": curve} for name, curve in curves.items()]
@@ -439,16 +440,13 @@ claim(
     luck_50000_users=(luck[50_000][4], 0.001, 0.006),
 )
 
-# %% mystnb={"figure": {"caption": "What choosing on the test set adds to a reported AUC although all things tried are equally good. One negative for each user.", "name": "fig-honest-luck"}, "image": {"alt": "Rising lines of added AUC over the number of things tried, one for each number of test users: highest for 500 users, about a third of that for 5,000, close to zero for 50,000."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What choosing on the test set adds to a reported AUC although all things tried are equally good: it grows with what is tried, and shrinks with the users. One negative for each user.", "name": "fig-honest-luck"}, "image": {"alt": "Rising lines of added AUC over the number of things tried, one for each number of test users: highest for 500 users, about a third of that for 5,000, close to zero for 50,000."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.2))
-for size, color in zip(
-    sizes,
-    (group_color("query"), group_color("item"), group_color("coupon"), INK),
-    strict=False,
-):
-    ax.plot(tries, luck[size], "o-", color=color)
-    direct_label(ax, tries[-1], luck[size][-1], f"{size:,} users", color)
-_ = ax.set(xscale="log", xlabel="things tried", ylabel="AUC gained by luck")
+for size in sizes:
+    ax.plot(tries, luck[size], "o-", color=INK)
+    direct_label(ax, tries[-1], luck[size][-1], f"{size:,} users", INK)
+ax.set(xscale="log", xlabel="things tried", ylabel="AUC gained by luck")
+plain_log_ticks(ax.xaxis)
 
 # %% [markdown]
 # Twenty tries on 500 users are worth {glue:text}`luck_500_users:.3f` of AUC, on 50,000 users

@@ -58,11 +58,13 @@ from atrank_book import check
 from atrank_book.figures import (
     FAINT,
     INK,
+    MUTED,
+    PANEL,
     direct_label,
     group_color,
+    label_lines,
     model_color,
     plain_log_ticks,
-    space_color,
 )
 from atrank_lib import (
     ATRank,
@@ -224,14 +226,17 @@ claim(
     empty_sorted=(empty(in_pools), 0.0, 0.3),
 )
 
-# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, and one of the same size from a sorted pool. A row is a sample; dark: behaviors, pale: places that are computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Two panels of horizontal bars. In the first, short dark bars stand in a wide pale rectangle, most of which is empty. In the second all bars are about equally long and nothing much is pale."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, and one of the same size from a sorted pool. A row is a sample, its bar are behaviors; what the bars leave of the frame is computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Two panels of horizontal bars. In the first, short bars stand in a wide rectangle, most of which is empty. In the second all bars are about equally long and fill theirs."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 3), sharex=True, sharey=True)
 for ax, packing, title in (
     (axes[0], chance[0], "by chance"),
     (axes[1], in_pools[0], "sorted pool"),
 ):
-    ax.barh(range(256), packing.longest, height=1, color=FAINT)
-    ax.barh(range(256), packing.lengths, height=1, color=group_color("item"))
+    frame = {"facecolor": FAINT, "edgecolor": INK, "linewidth": 1}
+    ax.add_patch(plt.Rectangle((0, -0.5), packing.longest, 256, **frame))
+    rows = np.arange(257) - 0.5
+    bars = {"orientation": "horizontal", "fill": True, "color": group_color("item")}
+    ax.stairs(packing.lengths, rows, **bars)
     ax.set(title=title, xlabel="places")
     ax.grid(False)
 _ = axes[0].set_ylabel("sample")
@@ -554,23 +559,23 @@ claim(
     all_steps=len(steps),
 )
 
-# %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it; titles give the last factor. The open mark is the plain model with the allocator's settings. A recorded run; medians. Up is faster, and a step that goes down is one that did not pay in that setting.", "name": "fig-fast-ladder"}, "image": {"alt": "Four panels, one for each setting: a line over six steps from plain to kernels, starting at one, with an open mark near the start for the plain model with the allocator settings and the final factor in the title."}} tags=["hide-input"]
-fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.2), sharex=True)
-for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
+# %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it; the names give the last factor. A recorded run; medians. Up is faster, a step that goes down did not pay in that setting: kernels pay in all of them, packing where histories differ.", "name": "fig-fast-ladder"}, "image": {"alt": "Four lines, one for each setting, over six steps from plain to kernels. All start at one; at the end the real epoch is far above the batch of 1,024, and this above the two batches of 32."}} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(7.6, 4))
+ends = {}
+color = model_color("atrank")
+for mark, (setting, title) in zip("os^D", SETTINGS.items(), strict=True):
     line = (
         rates.loc[["plain-default", *LADDER], setting]
         / rates.loc["plain-default", setting]
     )
-    ax.plot(range(len(line)), line, "o-", color=model_color("atrank"))
-    allocator = rates.loc["plain", setting] / rates.loc["plain-default", setting]
-    ax.plot(0, allocator, "o", color=INK, markerfacecolor="none", markersize=8)
-    ax.axhline(1, color=INK, linewidth=1, linestyle="--")
-    ax.set_xticks(range(len(line)), ["plain", *LADDER], rotation=30)
-    ax.set(title=f"{title}: {line.iloc[-1]:.1f}×")
-    ax.margins(y=0.2)
-    ax.set_ylim(bottom=0)
-for ax in axes[:, 0]:
-    ax.set_ylabel("times plain")
+    doublings = np.log2(line.to_numpy(float))
+    ax.plot(range(len(line)), doublings, f"{mark}-", color=color, linewidth=1.4)
+    ends[f"{title}: {line.iloc[-1]:.1f}×"] = (len(line) - 1, doublings[-1])
+label_lines(ax, ends, 0.42, dict.fromkeys(ends, color))
+ax.axhline(0, color=INK, linewidth=1, linestyle="--")
+ax.set_xticks(range(len(line)), ["plain", *LADDER])
+_ = ax.set_yticks(range(-1, 5), ["0.5", "1", "2", "4", "8", "16"])
+_ = ax.set_ylabel("times plain")
 
 # %% [markdown]
 # Of {glue:text}`all_steps` factors {glue:text}`as_expected` came out as expected (within a tenth of the range
@@ -678,17 +683,20 @@ for size in (32, 1024):
 fig, ax = plt.subplots(figsize=(7.6, 4))
 x = np.geomspace(0.2, 300, 200)
 ax.plot(x, np.minimum(peak, bandwidth * x) / 1e9, color=INK)
-for i, (name, row) in enumerate(operators.drop(index="Adam, rows").iterrows()):
-    place, color = (row["FLOPs/byte"], row["attainable GFLOP/s"]), space_color(i)
-    label = name.replace("whole table", "whole table or rows")
-    sloped = place[0] < peak / bandwidth  # then its name stands below, right of it
-    xytext, ha, va = (
-        ((8, -4), "left", "top") if sloped else ((0, 7), "center", "bottom")
-    )
-    ax.plot(*place, "o", color=color)
-    ax.annotate(
-        label, place, xytext, textcoords="offset points", color=color, ha=ha, va=va
-    )
+for name, row in operators.drop(index="Adam, rows").iterrows():
+    place = (row["FLOPs/byte"], row["attainable GFLOP/s"])
+    label = name.replace("whole table", "whole table or rows").replace(", t", ",\nt")
+    if place[0] < 1:  # its name stands below the roof, others' above it
+        xytext, ha, va = (8, -4), "left", "top"
+    else:
+        sloped = place[0] < peak / bandwidth
+        xytext, ha, va = (
+            (-6 if sloped else 0, 6),
+            "right" if sloped else "left",
+            "bottom",
+        )
+    ax.plot(*place, "o", color=INK)
+    ax.annotate(label, place, xytext, textcoords="offset points", ha=ha, va=va)
 for setting in ("32-50-full", "1024-50-full"):
     done = (
         measured.loc[setting, "samples_per_second"]
@@ -808,9 +816,7 @@ for ax, curves_, label in (
     (axes[1, 0], ["spaces"], "spaces K"),
     (axes[1, 1], ["objects", "objects, whole tables"], "thousand objects"),
 ):
-    for curve, color in zip(
-        curves_, (group_color("item"), group_color("query")), strict=False
-    ):
+    for curve, color in zip(curves_, (model_color("atrank"), MUTED), strict=False):
         coefficients, x, y, _ = fits[curve]
         scale = 1_000 if "objects" in curve else 1
         dense = np.linspace(0, x[-1], 100)
@@ -875,26 +881,24 @@ for ax in axes[:, 0]:
 # - What the sizes leave open is each library's default, its Adam included. They were made for more than this
 #   comparison, and other machines and versions may differ.
 
-# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. Filled: the plain model and other libraries; open: models in this library. In a real epoch every other library lies to the right; on full histories without padding DIN, which computes far less, lies near the line. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "Four panels, one for each setting, with a row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. Dots mark the ratio of speeds on a logarithmic axis around a vertical line at one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. A circle is a real epoch, filled for other libraries and for the plain model, open for models of this library; strokes are the three settings of single batches. In a real epoch every other library lies to the right; on full histories without padding DIN, which computes far less, lies near the line. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "A row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. On a logarithmic axis, around a vertical line at one, a circle and three strokes mark ratios of speeds; most circles lie far to the right."}} tags=["hide-input"]
 ours = rates.loc["atrank"]
 rivals = ["plain", *PEERS["bst"], *PEERS["din"], "bst", "din", "bi-lstm"]
-fig, axes = plt.subplots(2, 2, figsize=(7.6, 6.4), sharey=True)
-for ax, (setting, title) in zip(axes.flat, SETTINGS.items(), strict=True):
-    for place, name in enumerate(reversed(rivals)):
-        ratio = ours[setting] / rates.loc[name, setting]
-        kind = name if name in OURS else name.partition("-")[2]
-        color = model_color(kind or "atrank")
-        ax.plot(
-            ratio,
-            place,
-            "o",
-            color=color,
-            markerfacecolor="none" if name in OURS else color,
-        )
-    ax.axvline(1, color=INK, linewidth=1, linestyle="--")
-    ax.set_yticks(range(len(rivals)), rivals[::-1])
-    ax.set(title=title, xscale="log", xlabel="ours / theirs")
-    plain_log_ticks(ax.xaxis)
+names = {"plain": "ATRank, plain"}
+fig, ax = plt.subplots(figsize=(7.6, 3.8))
+for place, name in enumerate(reversed(rivals)):
+    ratios = ours[list(SETTINGS)].astype(float) / rates.loc[name, list(SETTINGS)]
+    *batches, epoch = ratios
+    kind = name if name in OURS else name.partition("-")[2]
+    color = model_color(kind or "atrank")
+    ax.plot([min(ratios), max(ratios)], [place] * 2, color=color, linewidth=1)
+    ax.plot(batches, [place] * len(batches), "|", color=color, markersize=9)
+    inside = PANEL if name in OURS else color
+    ax.plot(epoch, place, "o", color=color, markerfacecolor=inside, markersize=8)
+ax.axvline(1, color=INK, linewidth=1, linestyle="--")
+ax.set_yticks(range(len(rivals)), [names.get(name, name) for name in rivals[::-1]])
+ax.set(xscale="log", xlabel="speed of ATRank / speed of the other")
+plain_log_ticks(ax.xaxis)
 found = {
     f"{name} {version}"
     for versions in speed["libraries"].values()

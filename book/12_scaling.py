@@ -61,7 +61,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, direct_label, group_color
+from atrank_book.figures import INK, MUTED, direct_label
 from atrank_lib import (
     RECIPES,
     ATRank,
@@ -327,8 +327,8 @@ for ax, (size, group) in zip(
 ):
     ax.plot([1, 4], [1, 4], "--", color=INK, linewidth=1)
     for kind, other, color in (
-        ("processes", "threads", group_color("item")),
-        ("threads", "processes", group_color("query")),
+        ("processes", "threads", INK),
+        ("threads", "processes", MUTED),
     ):
         line = group[group[other] == 1].sort_values(kind)
         middle = line["samples_per_second"] / base[size]
@@ -704,17 +704,20 @@ claim(
 # %% mystnb={"figure": {"caption": "Memory that the objects' own rows take in training, for three sizes of the embedding. Dashed: the memory of a laptop and of a large GPU. Amazon Sports is far to the left; a marketplace of a hundred million objects is right of where one device ends, at the paper's size of 64.", "name": "fig-scaling-memory"}, "image": {"alt": "Three rising straight lines on logarithmic axes, objects against gigabytes, for embedding sizes 16, 64 and 256, crossing dashed horizontal lines at 16 and 80 gigabytes between some million and a few hundred million objects."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.2))
 objects = np.geomspace(1e4, 1e9, 50)
-for size, name in ((16, "coupon"), (64, "item"), (256, "query")):
+for size in (16, 64, 256):
     memory = objects * 4 * size * sum(copies.values()) / 1e9
-    ax.plot(objects, memory, color=group_color(name))
-    direct_label(
-        ax, objects[-1], memory[-1], f"size {size}", color=group_color(name)
-    )
+    ax.plot(objects, memory, color=INK)
+    direct_label(ax, objects[-1], memory[-1], f"size {size}", color=INK)
 for level, name in ((16, "laptop, 16 GB"), (80, "GPU, 80 GB")):
     ax.axhline(level, color=INK, linestyle="--", linewidth=1)
-    ax.text(1.2e4, level * 1.15, name, color=INK, fontsize=8)
+    ax.text(1.2e4, level * 1.2, name, color=INK, fontsize=9)
 ax.set(xscale="log", yscale="log", xlabel="objects", ylabel="GB")
-_ = ax.set_ylim(1e-3, 1e4)
+ax.set_ylim(1e-3, 1e4)
+ax.set_xticks(
+    [1e4, 1e5, 1e6, 1e7, 1e8, 1e9],
+    ["10,000", "100,000", "1 million", "10", "100", "1 billion"],
+)
+_ = ax.set_yticks([0.001, 0.1, 10, 1000], ["0.001", "0.1", "10", "1,000"])
 
 # %% [markdown]
 # With {glue:text}`object_bytes` bytes an object, 80 GB are full at {glue:text}`capacity:.0f` million objects.

@@ -61,7 +61,7 @@ import torch
 from IPython.display import Markdown
 
 from atrank_book import check
-from atrank_book.figures import INK, group_color
+from atrank_book.figures import INK, group_color, model_color
 from atrank_lib import (
     EventLog,
     EventLogError,
@@ -828,7 +828,7 @@ claim(
 # %% mystnb={"figure": {"caption": "What Wei's model is worth: average user AUC of two floors and of ATRank, with bootstrap intervals over users. The dashed line is the best that any model can reach, known only because the shop is simulated; the dotted line is guessing. The model is well above both floors, and some way below the best.", "name": "fig-your-data"}, "image": {"alt": "Three dots with short horizontal bars: popularity lowest, last category next, ATRank clearly to the right of both, and right of it a dashed vertical line for the best possible; a dotted line marks one half at the far left."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 2.0))
 for row, (name, values) in enumerate(table.iterrows()):
-    color = group_color("item") if name == "ATRank" else INK
+    color = model_color("atrank") if name == "ATRank" else INK
     ax.plot([values["low"], values["high"]], [-row, -row], color=color, lw=2)
     ax.plot(values["AUC"], -row, "o", color=color, markersize=6)
 ax.axvline(best, color=INK, lw=1.2, ls="--")
@@ -885,7 +885,7 @@ labels = [name_of(g, r) for g, r in zip(one["group"], one["row"], strict=True)]
 target = name_of("item", int(histories.groups["item"].rows[sample.positions]))
 print(f"{histories.user_ids[int(sample.users)]} then did: {target}")
 
-# %% mystnb={"figure": {"caption": "One user of Wei's shop, oldest behavior at the top, in the colors of the groups. Left: the attention that the true next product gives to each behavior, the mean over spaces; the dashed line is even attention. Right: by how much the product's lead over twenty others falls when the behavior is erased; what is left of zero spoke against it.", "name": "fig-your-user"}, "image": {"alt": "Two bar charts with one row for each earlier behavior. On the left bars of attention of different lengths around a dashed line; on the right bars of erasure, some to the right of zero and some to the left, largest where attention is large."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One user of Wei's shop, oldest behavior at the top. Left: the attention that the true next product gives to each behavior, the mean over spaces; the dashed line is even attention. Right: by how much the product's lead over twenty others falls when the behavior is erased; what is left of zero spoke against it.", "name": "fig-your-user"}, "image": {"alt": "Two bar charts with one row for each earlier behavior. On the left bars of attention of different lengths around a dashed line; on the right bars of erasure, some to the right of zero and some to the left, largest where attention is large."}} tags=["hide-input"]
 rows, colors = np.arange(len(one)), [group_color(name) for name in one["group"]]
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(7.6, 0.9 + 0.28 * len(one)), sharey=True

@@ -32,7 +32,7 @@ begin("paper_against_code", profile=profile, seed=seed)
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from atrank_book.figures import FAINT, INK, group_color
+from atrank_book.figures import FAINT, INK, MUTED, model_color
 from experiments.records import read_record, recorded
 from experiments.summary import read_table, switch_table
 from experiments.tables import SWITCHES
@@ -225,15 +225,15 @@ assert set(effects.index) == set(SWITCHES)
 assert (effects["seeds"] >= 3).all()
 effects.round(4)
 
-# %% mystnb={"figure": {"caption": "What one change does to the test AUC on Amazon Sports, with 95 % intervals over users. Right of the line the change helps. The gray band is twice the standard deviation of the base over seeds: a smaller difference may be luck of the seed.", "name": "fig-switches"}, "image": {"alt": "One row for each switch with a dot and an interval around its difference to the base; most lie close to zero, a few clearly to the left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What one change does to the test AUC on Amazon Sports, with 95 % intervals over users. Right of the line the change helps. The band is twice the standard deviation of the base over seeds: a smaller difference may be luck of the seed.", "name": "fig-switches"}, "image": {"alt": "One row for each switch with a dot and an interval around its difference to the base; most lie close to zero, a few clearly to the left."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 5.2))
 shown = effects.drop(index="base").sort_values("difference")
 noise = 2 * effects.loc["base", "sd"]
-ax.axvspan(-noise, noise, color=FAINT)
+ax.axvspan(-noise, noise, facecolor=FAINT, edgecolor=MUTED)
 ax.axvline(0, color=INK, linewidth=1)
 for y, (_, row) in enumerate(shown.iterrows()):
-    ax.plot([row["low"], row["high"]], [y, y], color=group_color("item"))
-    ax.plot(row["difference"], y, "o", color=group_color("item"))
+    ax.plot([row["low"], row["high"]], [y, y], color=model_color("atrank"))
+    ax.plot(row["difference"], y, "o", color=model_color("atrank"))
 ax.set_yticks(range(len(shown)), shown.index)
 _ = ax.set(xlabel="test AUC minus the base")
 

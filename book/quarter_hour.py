@@ -195,7 +195,7 @@ _ = ax.set(xlim=(-0.1, 8.4), ylim=(5, -1.1))
 # weight for everything, and that must compromise; in several, it has one in each. Where nothing has to compromise, one space is
 # enough ({ref}`ch-projection`).
 
-# %% mystnb={"figure": {"caption": "Nora's behaviors, now comparable, in each space. A row is a behavior, a column a learned coordinate; full squares are large numbers, empty ones zero. No space shows what another shows.", "name": "fig-quarter-spaces"}, "image": {"alt": "Four blocks of eight columns and twelve numbered rows, each block in the color of its space, with different patterns of light and dark squares."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Nora's behaviors, now comparable, in each space. A row is a behavior, a column a learned coordinate; full squares are large numbers, empty ones zero. No space shows what another shows.", "name": "fig-quarter-spaces"}, "image": {"alt": "Four blocks of eight columns and twelve numbered rows, each block in the color of its space, with different patterns of full and empty squares."}} tags=["remove-input"]
 batch, order = batch_of(histories, behaviors, "item", [target])
 back = np.argsort(order)  # from the list's order to the model's
 attention = model.block(0).attention

@@ -97,6 +97,13 @@ class Finding:
         return f"{self.place}:{self.line}: {self.message}"
 
 
+COLOR_NAME = re.compile(
+    r"\b(red|green|blue|orange|violet|purple|pink|brown|yellow|gr[ae]y|black|white|dark(?:er)?|light(?:er)?|pale|bright|colored)\b",
+    re.I,
+)
+ABOUT_COLORS = {"fig-colors"}  # their colors are the same in both modes
+
+
 def blank(match: re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", match.group())
 
@@ -213,8 +220,13 @@ def check_chapter(path: Path) -> Iterator[tuple[int, str]]:
                         line,
                         f"a figure without a {key}: give the cell mystnb={{'figure': {{'{key}': ...}}}}",
                     )
-            if complaint := check_alt(settings.get("image", {}).get("alt"), "figure"):
+            alt = settings.get("image", {}).get("alt")
+            if complaint := check_alt(alt, "figure"):
                 yield line, complaint
+            figure = settings.get("figure", {})
+            if figure.get("name") not in ABOUT_COLORS:
+                for found in COLOR_NAME.findall(f"{figure.get('caption')} {alt}"):
+                    yield line, f"{found!r} is another color in the dark, and none to some readers: name shape or place"
 
 
 def check_book(project: Project) -> list[Finding]:

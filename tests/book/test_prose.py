@@ -125,3 +125,20 @@ def test_modules_named_by_a_card_or_in_how_to_use_exist(named: str):
     for name in names:
         top = name.split(".")[0]
         assert find_spec(name if top in ("atrank_lib", "data_scripts", "experiments") else f"atrank_lib.{name}"), name
+
+
+@pytest.mark.parametrize(
+    ("caption", "count"),
+    [
+        ("Dark bars are behaviors, the black arrow is their sum.", 2),
+        ("Squares are behaviors; the color of a dot is that of its group.", 0),
+        ("Lighter models go dark.", 2),
+    ],
+)
+def test_a_caption_names_no_color(tmp_path, caption, count):
+    settings = (
+        f'{{"figure": {{"caption": "{caption}", "name": "fig-x"}}, "image": {{"alt": "A line, first up, then down"}}}}'
+    )
+    path = tmp_path / "01_x.py"
+    path.write_text(f"# %% mystnb={settings}\nplt.subplots()\n")
+    assert len([message for _, message in check_chapter(path) if "in the dark" in message]) == count
