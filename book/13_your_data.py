@@ -62,6 +62,7 @@ from IPython.display import Markdown
 
 from atrank_book import check
 from atrank_book.figures import INK, group_color, model_color
+from atrank_book.narrow import narrow
 from atrank_lib import (
     EventLog,
     EventLogError,
@@ -898,7 +899,18 @@ for tick, color in zip(left.get_yticklabels(), colors, strict=True):
 left.set(xlabel="attention", ylim=(len(one) - 0.5, -0.5))
 right.barh(rows, one["erasure"], color=colors)
 right.axvline(0, color=INK, lw=1)
-_ = right.set(xlabel="erasure (fall of the lead)")
+right.set(xlabel="erasure (fall of the lead)")
+
+
+def break_labels(figure):
+    """Below each other, the names of the rows take two lines."""
+    for ax in figure.axes:
+        ax.set_yticks(rows, [label.replace(" (", "\n(") for label in labels])
+        for tick, color in zip(ax.get_yticklabels(), colors, strict=True):
+            tick.set_color(color)
+
+
+narrow(fig, height=0.9 + 0.42 * len(one), tune=break_labels)
 
 # %% [markdown]
 # ## A list for one user
