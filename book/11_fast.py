@@ -234,9 +234,9 @@ for ax, packing, title in (
 ):
     frame = {"facecolor": FAINT, "edgecolor": INK, "linewidth": 1}
     ax.add_patch(plt.Rectangle((0, -0.5), packing.longest, 256, **frame))
-    rows = np.arange(257) - 0.5
+    places = np.arange(257) - 0.5
     bars = {"orientation": "horizontal", "fill": True, "color": group_color("item")}
-    ax.stairs(packing.lengths, rows, **bars)
+    ax.stairs(packing.lengths, places, **bars)
     ax.set(title=title, xlabel="places")
     ax.grid(False)
 _ = axes[0].set_ylabel("sample")
