@@ -406,12 +406,12 @@ for row, form in enumerate(reversed(forms)):
         markerfacecolor="none",
     )
     ax.plot([mean[form]] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=3)
-for value, text in (
-    (blind, "reachable\nwithout time"),
-    (reach, "reachable\nwith time"),
+for value, text, side in (
+    (blind, "best\nwithout time ", "right"),
+    (reach, " best\n with time", "left"),
 ):
     ax.axvline(value, color=INK, linestyle="--", linewidth=1)
-    ax.text(value, len(forms) - 0.45, text, ha="center", va="bottom", fontsize=9)
+    ax.text(value, len(forms) - 0.45, text, ha=side, va="bottom", fontsize=9)
 ax.set_yticks(range(len(forms)), list(reversed(forms)))
 ax.set_ylim(-0.6, len(forms) - 0.5)
 _ = ax.set_xlabel("average user AUC, items")

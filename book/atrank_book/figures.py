@@ -147,7 +147,7 @@ def heatmap(
     ax.set(aspect="equal", xticks=np.arange(len(columns)) + 0.5, yticks=np.arange(len(rows)) + 0.5)
     ax.set_xticklabels(list(columns))
     ax.set_yticklabels(list(rows))
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows), 0)  # not invert_yaxis, which turns an axis that panels share once for each
     ax.spines[:].set_visible(False)
     ax.grid(False)
     ax.tick_params(length=0, rotation=0)

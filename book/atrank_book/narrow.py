@@ -161,7 +161,10 @@ def wrap_titles(ax: Axes) -> None:
         (ax.yaxis.label, "height"),
     ):
         words = text.get_text()
-        room = page.width - (ax.bbox.x0 if text is not ax.xaxis.label else 0) if along == "width" else ax.bbox.height
+        middle = (ax.bbox.x0 + ax.bbox.x1) / 2
+        room = page.width - ax.bbox.x0 if along == "width" else ax.bbox.height
+        if text is ax.xaxis.label:
+            room = 2 * min(middle, page.width - middle)
         length = getattr(text.get_window_extent(), along)
         if words and "\n" not in words and length > room:
             text.set_text(textwrap.fill(words, int(len(words) * room / length * 0.97), break_long_words=False))

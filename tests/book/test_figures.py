@@ -179,6 +179,13 @@ def test_a_heatmap_shades_from_panel_to_color():
     assert ax.yaxis_inverted()  # the first row on top, as in a matrix
 
 
+def test_the_first_row_is_on_top_also_where_panels_share_an_axis():
+    _, axes = plt.subplots(2, 2, sharex=True, sharey=True)
+    for ax in axes.flat:
+        heatmap(ax, [[0.0, 1.0]], rows=["a"], columns=["x", "y"])
+    assert all(ax.yaxis_inverted() for ax in axes.flat)
+
+
 def test_a_logarithmic_axis_writes_its_numbers_out():
     fig, ax = plt.subplots()
     ax.set(xscale="log", xlim=(0.4, 60))
