@@ -115,11 +115,11 @@ torch.testing.assert_close(projection({"item": item, "query": query}), S)
 # one of blue split it into *atomic* colors. Seen through one glass, any two composite colors can be compared, in
 # that respect and no other. {numref}`fig-colors` does it with three colors.
 
-# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color, split into its shares of red, green and blue. Seen through the red glass violet and ochre are alike, seen through the blue one violet and teal: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, for violet, teal and ochre. On the left a patch in the composite color; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color, split into its shares of red, green and blue. Seen through the red glass violet and ocher are alike, seen through the blue one violet and teal: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, for violet, teal and ocher. On the left a patch in the composite color; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
 fig, axes = plt.subplots(
     1, 4, figsize=(7.2, 2.2), width_ratios=[1, 1, 1, 1], sharey=True
 )
-composites = ("ochre", "teal", "violet")
+composites = ("ocher", "teal", "violet")
 axes[0].barh(composites, [1] * 3, color=[MIDDLE[name] for name in composites])
 axes[0].set(title="composite", xticks=[], xlim=(0, 1.05))
 for part, (ax, name) in enumerate(

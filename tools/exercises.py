@@ -138,11 +138,13 @@ class Answer:
                 parts.append(f"{ast.unparse(node.targets[0])} = ...  {YOUR_TURN}\n")
                 continue
             start = node.body[0].lineno - 1
+            while lines[start - 1].strip().startswith("#"):  # a comment above the first statement
+                start -= 1
             head = "\n".join(lines[node.lineno - 1 : start]).rstrip()
             if ast.get_docstring(node) is None:
                 parts.append(f"{head} ...  {YOUR_TURN}\n\n")
             else:
-                docstring = "\n".join(lines[start : node.body[0].end_lineno])
+                docstring = "\n".join(lines[node.body[0].lineno - 1 : node.body[0].end_lineno])
                 parts.append(f"{head}\n{docstring}\n    ...  {YOUR_TURN}\n\n")
         return "\n".join([*parts, self.call])
 

@@ -110,14 +110,14 @@ class Plain:
         return f"[{words}]({page}.ipynb)" if page in self.notebooks else f"*{words}*"
 
     def number(self, text: str) -> str:
-        """A recorded number in its format, as MyST-NB writes it."""
+        """A recorded number in its format, as the site writes it."""
         name, _, spec = text.partition(":")
         if name not in self.values:
             if self.unknown is not None:
                 return self.unknown
             raise BookError(f"{self.page}: the text quotes {name!r}, which the executed chapter does not record")
         value = self.values[name]
-        return format(value, spec) if spec else str(value)
+        return re.sub(r"^-(?=[\d.])", "−", format(value, spec) if spec else str(value))
 
     def cite(self, keys: list[str], in_brackets: bool) -> str:
         for key in keys:

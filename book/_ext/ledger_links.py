@@ -22,8 +22,9 @@ def link_numbers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     link = nodes.reference("", "results ledger", refuri=uri, internal=True)
     paragraph = nodes.paragraph("", "", nodes.Text("Each number of this chapter stands with its range in the "), link)
     paragraph += nodes.Text(".")
-    last = [section for section in doctree.findall(nodes.section) if section.parent.parent is doctree][-1]
-    last += paragraph
+    title, *sections = doctree.findall(nodes.section)
+    within = [section for section in sections if section.parent is title]
+    (within or [title])[-1].append(paragraph)
 
 
 def add_script(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object) -> None:

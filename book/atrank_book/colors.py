@@ -46,7 +46,7 @@ MIDDLE = {
     "blue": "#4273d0",
     "violet": "#94549c",
     "teal": "#2f8391",
-    "ochre": "#a3702a",
+    "ocher": "#a3702a",
 }
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
 DARK = {name: dark for name, (_, dark) in COLORS.items()}
