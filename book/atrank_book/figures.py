@@ -91,7 +91,7 @@ def use_style() -> None:
         from IPython.core.getipython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg")  # else PNG comes along
+        set_matplotlib_formats("svg", metadata={"Date": None})  # else PNG comes along, and the time of the day
         shell = get_ipython()
         assert shell  # the backend is that of a notebook
         assert shell.display_formatter

@@ -237,6 +237,11 @@ def test_every_figure_of_the_book_can_be_read_on_a_phone_and_in_the_dark(project
     assert not report, "\n".join(report)
 
 
+def test_no_drawing_tells_the_time(project: Project):
+    """Else no two builds would be the same."""
+    assert not [path.name for path in project.notebooks.glob("*.ipynb") if "dc:date" in path.read_text()]
+
+
 def test_a_figure_opens_by_keyboard_and_closes_by_escape(project: Project, browser: Browser):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto((project.html / "04_projection.html").as_uri())
