@@ -36,7 +36,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from atrank_book.figures import FAINT, INK, group_color, heatmap, space_color
-from atrank_book.live import LATEST, SIZES, batch_of, train
+from atrank_book.live import LATEST, NORA, SIZES, batch_of, planted, rank, train
 from atrank_book.names import word
 from atrank_lib.interpret import explain
 from atrank_lib.serve.browser import examples_of
@@ -51,7 +51,7 @@ groups = list(histories.groups)
 names = {"item": "items", "query": "searches", "coupon": "coupons"}
 
 tests = parts.test["item"]
-place = histories.user_ids[tests.users.numpy()].tolist().index("user1000")
+place = histories.user_ids[tests.users.numpy()].tolist().index(NORA)
 sample = tests[torch.tensor([place])]
 (nora,) = examples_of(histories, sample, model.histories, LATEST)
 behaviors, target = nora["behaviors"], nora["object"]
@@ -263,29 +263,22 @@ for label, color in zip(axes[0].get_yticklabels(), colors, strict=True):
 
 # %% tags=["remove-cell"]
 COUPON, SEARCH = 3, 5
-everything = list(range(len(histories.catalogs["item"])))
 
 
-def rank(history):
+def place_from(history):
     """The rug's place among all items."""
-    asked, _ = batch_of(histories, history, "item", everything)
-    with torch.no_grad():
-        scores = model(asked).scores[0]
-    return 1 + int((scores > scores[target]).sum())
+    return rank(model, histories, nora, history)
 
 
 def without(*places):
-    return rank([b for i, b in enumerate(behaviors) if i not in places])
+    return place_from([b for i, b in enumerate(behaviors) if i not in places])
 
 
 old = [list(b) for b in behaviors]
 old[COUPON][3] = old[SEARCH][3] = 30 * 86_400
-cause = market.truth.causes["item"].iloc[
-    int(histories.groups["item"].rows[sample.positions])
-]
-cause_row = int(histories.groups["query"].rows.tolist().index(cause["cause_row"]))
-assert cause["cause_group"] == "query"
-assert histories.groups["query"].objects[cause_row] == behaviors[SEARCH][2]
+cause_group, cause_row = planted(market.truth.causes, histories, sample)
+assert cause_group[0] == "query"
+assert histories.groups["query"].objects[cause_row[0]] == behaviors[SEARCH][2]
 assert called("item", target) == "Dunlin rug"
 did = histories.groups["item"].actions[sample.positions]
 assert histories.schema.groups["item"].actions[int(did)] == "browse"
@@ -293,20 +286,20 @@ assert word(feature("item", target, "shop_id")) == "Lake Store"
 assert called("coupon", behaviors[COUPON][2]) == "Lake Store coupon"
 assert "Dunlin rug" in called("query", behaviors[SEARCH][2]).replace(" sale", "")
 ranks = {
-    "all twelve": rank(behaviors),
+    "all twelve": place_from(behaviors),
     "without search 6": without(SEARCH),
     "without coupon 4": without(COUPON),
     "without both": without(SEARCH, COUPON),
 }
 best = ranks["all twelve"]
 claim(
-    objects=len(everything),
+    objects=len(histories.catalogs["item"]),
     behaviors=len(behaviors),
     spaces=len(sizes),
     half_coupon=24 * market.truth.world.config.half_lives["coupon"],
     half_item=market.truth.world.config.half_lives["item"],
     rank=(best, 1, 60),
-    rank_old=(rank(old), best + 10),
+    rank_old=(place_from(old), best + 10),
     rank_both=(ranks["without both"], best + 10),
     look=(looks[:, [COUPON, SEARCH]].max(), 0.3, 1.0),
     look_space=int(looks[:, [COUPON, SEARCH]].max(axis=1).argmax()) + 1,

@@ -15,7 +15,7 @@
   const PRIMARY = "var(--pst-color-primary)";
   const BORDER = "var(--pst-color-border)";
 
-  // ---------------------------------------------------------------- numbers and words
+  // --- numbers and words
 
   const fixed = (x, digits = 2) => x.toFixed(digits).replace(/^-(0\.?0*)$/, "$1").replace("-", "\u2212");
   const signed = (x, digits = 3) => (x < 0 ? "" : "+") + fixed(x, digits);
@@ -45,7 +45,7 @@
     return (x) => start + ((f(x) - f(low)) / (f(high) - f(low))) * (end - start);
   }
 
-  // ---------------------------------------------------------------- marks: [key, element, attributes, text]
+  // --- marks: [key, element, attributes, text]
 
   const line = (key, x1, y1, x2, y2, more = {}) => [key, "line", { x1, y1, x2, y2, stroke: "currentColor", ...more }];
   const rect = (key, x, y, width, height, more = {}) => [key, "rect", { x, y, width: Math.max(0, width), height, ...more }];
@@ -78,7 +78,7 @@
     }
   }
 
-  // ---------------------------------------------------------------- the plays
+  // --- the plays
 
   /** Chapter 3: an age, and the bucket it falls into in each group. */
   function ages({ groups, start }) {
@@ -463,7 +463,7 @@
   }
   const PLAYS = { ages, weight, vectors, life, influence, erase, negatives };
 
-  // ---------------------------------------------------------------- a play on its page
+  // --- a play on its page
 
   /** An HTML element; attributes that are functions listen. */
   function make(tag, attributes = {}, ...children) {

@@ -180,20 +180,20 @@ def _example(
         [place.get((cause["cause_group"], int(cause["cause_row"]))), cause["feature"].replace("_", " ")]
         for cause in planted_here
     ]
-    return found | {"user": found["label"], "causes": because, "rank": _rank(model, histories, found, behaviors)}
+    return found | {"user": found["label"], "causes": because, "rank": rank(model, histories, found, behaviors)}
 
 
 def _erased(model: ATRank, histories: GroupedHistories, example: dict[str, Any]) -> dict[str, Any]:
     """The example with the rank that its target has without its cause; as it was, where that is not shown."""
     cause, behaviors = example["causes"][-1][0], example["behaviors"]
     left = [behavior for place, behavior in enumerate(behaviors) if place != cause]
-    return example | {"erased": _rank(model, histories, example, left)}
+    return example | {"erased": rank(model, histories, example, left)}
 
 
-def _rank(
+def rank(
     model: ATRank, histories: GroupedHistories, example: dict[str, Any], behaviors: Sequence[Sequence[Any]]
 ) -> int:
-    """The place of the example's target among all objects of its group, given these behaviors."""
+    """The place of an example's target (as in ``examples_of``) among all objects of its group, given these behaviors."""
     task = list(histories.groups)[example["group"]]
     batch, _ = batch_of(histories, behaviors, task, range(len(histories.catalogs[task])))
     with torch.no_grad():

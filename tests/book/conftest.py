@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.book.chromium import CHROMIUM, SILENT
+from tests.book.chromium import CHROMIUM, DESKTOP, SILENT
 from tools.project import ROOT, Project
 
 # A page with formula, claim, figure and exercise: all the features that the pipeline has to carry.
@@ -103,6 +104,29 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SILENT)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Any]:
+    """Open a file; the second value lists errors and whatever is asked of anybody else."""
+    contexts = []
+
+    def visit(
+        file: Path, viewport: dict[str, int] = DESKTOP, link: str = "", **settings: Any
+    ) -> tuple[Page, list[str]]:
+        context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        troubles: list[str] = []
+        page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
+        page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else troubles.append(r.url))
+        page.goto(file.as_uri() + link, wait_until="load")
+        return page, troubles
+
+    yield visit
+    for context in contexts:
+        context.close()
 
 
 def make_small_book(root: Path) -> None:

@@ -81,7 +81,7 @@ def faults(page: Page, svg: str, width: float, mode: dict[str, str], least: floa
     for word in found["words"]:
         if word["size"] < least - 0.05:
             report.append(f"{word['text']!r} is {word['size']:.1f} px")
-        if contrast(word["ink"], word["under"]) < 4.45:
+        if contrast(word["ink"], word["under"]) < 4.5:
             report.append(
                 f"{word['text']!r} {word['ink']} on {word['under']}: {contrast(word['ink'], word['under']):.1f}"
             )

@@ -26,6 +26,8 @@ from atrank_book.figures import (
     plain_log_ticks,
     space_color,
 )
+from tests.book.contrast import contrast as contrast_of
+from tests.book.contrast import linear
 from tools.project import ROOT
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
@@ -46,11 +48,6 @@ TO_XYZ = np.array(
 )
 
 
-def linear(color: str) -> np.ndarray:
-    rgb = np.array(to_rgb(color))
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-
-
 def lab(rgb: np.ndarray) -> np.ndarray:
     """CIE L*a*b* of a linear RGB color, white point D65."""
     xyz = TO_XYZ @ rgb / np.array([0.95047, 1.0, 1.08883])
@@ -59,13 +56,12 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG 2 contrast ratio."""
-    low, high = sorted((TO_XYZ[1] @ linear(color)) + 0.05 for color in (one, other))
-    return high / low
+    """WCAG 2 contrast ratio of two colors as matplotlib names them."""
+    return contrast_of(to_rgb(one), to_rgb(other))
 
 
 def distance(one: str, other: str, vision: str) -> float:
-    seen = [lab(np.clip(VISION[vision] @ linear(color), 0, 1)) for color in (one, other)]
+    seen = [lab(np.clip(VISION[vision] @ linear(to_rgb(color)), 0, 1)) for color in (one, other)]
     return float(np.linalg.norm(seen[0] - seen[1]))
 
 
@@ -116,7 +112,7 @@ def test_groups_spaces_and_models_share_no_color(mode):
 
 @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
 def test_the_papers_groups_differ_in_grey(mode):
-    lightness = sorted(lab(linear(COLORS[f"group-{name}"][mode]))[0] for name in ("item", "query", "coupon"))
+    lightness = sorted(lab(linear(to_rgb(COLORS[f"group-{name}"][mode])))[0] for name in ("item", "query", "coupon"))
     assert min(np.diff(lightness)) >= 10
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from atrank_book.colors import LIGHT
 from atrank_book.live import batch_of, rounded
@@ -21,7 +20,8 @@ from atrank_lib.interpret import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import prepare
 from atrank_lib.serve.browser import browser_document, document_text
-from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
+from tests.book.chromium import CHROMIUM, PHONE
+from tests.book.contrast import contrast, luminance
 from tests.models import VARIANTS, a_log, fitting
 from tests.serve.pages import a_model, random_behaviors
 from tools.project import ROOT, Project
@@ -30,29 +30,6 @@ LAPTOP = {"width": 1366, "height": 768}
 SCRIPT = ROOT / "book" / "_static" / "live_model.js"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CHROMIUM")
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Any]:
-    """Open a file; the second value lists errors and whatever is asked of anybody else."""
-    contexts = []
-
-    def visit(
-        file: Path, viewport: dict[str, int] = DESKTOP, link: str = "", **settings: Any
-    ) -> tuple[Page, list[str]]:
-        context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        troubles: list[str] = []
-        page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
-        page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else troubles.append(r.url))
-        page.goto(file.as_uri() + link, wait_until="load")
-        return page, troubles
-
-    yield visit
-    for context in contexts:
-        context.close()
 
 
 def page_of(folder: Path, document: dict[str, Any]) -> Path:
@@ -594,7 +571,7 @@ def test_it_fits_and_can_be_read(live, viewport: dict[str, int], scheme: str):
     texts = (
         "h2, p, label, button, select, small, .atl-words > span, .atl-name, .atl-num, .atl-head, .atl-age, .atl-number"
     )
-    text = luminances(page, f"#atrank-live :is({texts}, .atl-caption, .atl-tour a)", "color")
+    text = painted(page, f"#atrank-live :is({texts}, .atl-caption, .atl-tour a)", "color")
     assert len(text) > 100
     assert not [(what, found) for what, *found in text if contrast(*found) < 4.5]
     for name, marks, paint in (
@@ -604,7 +581,7 @@ def test_it_fits_and_can_be_read(live, viewport: dict[str, int], scheme: str):
         ("swatches of spaces", ".atl-swatch", "backgroundColor"),
         ("the tour's border", ".atl-tour", "borderLeftColor"),
     ):
-        found = luminances(page, marks, paint)
+        found = painted(page, marks, paint)
         assert found
         assert min(contrast(*pair) for _, *pair in found) >= 3, name
     assert not troubles
@@ -614,14 +591,15 @@ def test_it_fits_and_can_be_read(live, viewport: dict[str, int], scheme: str):
 def test_no_part_is_light_in_the_dark_or_dark_in_the_light(live, scheme: str):
     page, _ = live(color_scheme=scheme)
     ground = [
-        back for _, _, back in luminances(page, "#atrank-live, #atrank-live :is(section, ol, div, p, svg)", "color")
+        luminance(back)
+        for _, _, back in painted(page, "#atrank-live, #atrank-live :is(section, ol, div, p, svg)", "color")
     ]
     assert len(ground) > 20
     assert max(ground) < 0.05 if scheme == "dark" else min(ground) > 0.8
 
 
-def luminances(page: Page, selector: str, paint: str) -> list[tuple[str, float, float]]:
-    """Of all that is shown: what it is, and the luminances of its color and of what is behind it, as painted."""
+def painted(page: Page, selector: str, paint: str) -> list[tuple[str, list[float], list[float]]]:
+    """Of all that is shown: what it is, and its color and that of what is behind it, as painted, in 0..1."""
     found = page.locator(selector).evaluate_all(
         """(nodes, paint) => {
             const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -647,17 +625,7 @@ def luminances(page: Page, selector: str, paint: str) -> list[tuple[str, float, 
         paint,
     )
 
-    def luminance(channels: list[int]) -> float:
-        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in channels[:3])]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    return [(name, luminance(color), luminance(back)) for name, color, back in found]
-
-
-def contrast(one: float, other: float) -> float:
-    """WCAG contrast of two luminances."""
-    dark, light = sorted((one, other))
-    return (light + 0.05) / (dark + 0.05)
+    return [(name, *([value / 255 for value in color] for color in pair)) for name, *pair in found]
 
 
 def test_motion_is_left_out_for_those_who_ask(live):

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Locator, Page
 from scipy.stats import binom
 
 from atrank_book.colors import stylesheet
@@ -31,38 +31,18 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import recorded
 from experiments.summary import read_table, table5
 from tests.book.chromium import CHROMIUM, DESKTOP, PHONE
+from tests.book.contrast import contrast
 from tests.models import a_log
 from tests.serve.pages import a_model
 from tools.project import ROOT, Project
 
 STATIC = ROOT / "book" / "_static"
-MOST_BYTES = 40 * 1024  # of a play: its numbers, and the script and styles that all share
+MOST_BYTES = 40_000  # of a play: its numbers, and the script and styles that all share
 SMALLEST = 11  # pixels of text on a phone
 MINUS = "\u2212"
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
 TABLE = pd.DataFrame({"of the page": [1]})
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Any]:
-    """Open a file; the second value lists errors and whatever is asked of anybody else."""
-    contexts = []
-
-    def visit(file: Path, viewport: dict[str, int] = DESKTOP, **settings: Any) -> tuple[Page, list[str]]:
-        context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        troubles: list[str] = []
-        page.on("pageerror", lambda error: troubles.append(f"script error: {error}"))
-        page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else troubles.append(r.url))
-        page.goto(file.as_uri(), wait_until="load")
-        return page, troubles
-
-    yield visit
-    for context in contexts:
-        context.close()
 
 
 def page_of(folder: Path, play: Play) -> Path:
@@ -535,14 +515,8 @@ PAINTS = """stage => {
 
 def ratio(ink: str, ground: str) -> float:
     """WCAG's contrast of two colors as a browser writes them."""
-
-    def luminance(color: str) -> float:
-        channels = [float(c) / 255 for c in re.findall(r"[\d.]+", color)[:3]]
-        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    dark, light = sorted(map(luminance, (ink, ground)))
-    return (light + 0.05) / (dark + 0.05)
+    one, other = ([float(c) / 255 for c in re.findall(r"[\d.]+", color)[:3]] for color in (ink, ground))
+    return contrast(one, other)
 
 
 @needs_chromium
