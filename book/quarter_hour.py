@@ -261,7 +261,7 @@ for k, ax in enumerate(axes):
 for label, color in zip(axes[0].get_yticklabels(), colors, strict=True):
     label.set(color=color, fontsize=9)
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 COUPON, SEARCH = 3, 5
 
 
@@ -274,6 +274,14 @@ def without(*places):
     return place_from([b for i, b in enumerate(behaviors) if i not in places])
 
 
+ranks = {
+    "all twelve": place_from(behaviors),
+    "without search 6": without(SEARCH),
+    "without coupon 4": without(COUPON),
+    "without both": without(SEARCH, COUPON),
+}
+
+# %% tags=["remove-cell"]
 old = [list(b) for b in behaviors]
 old[COUPON][3] = old[SEARCH][3] = 30 * 86_400
 cause_group, cause_row = planted(market.truth.causes, histories, sample)
@@ -285,12 +293,6 @@ assert histories.schema.groups["item"].actions[int(did)] == "browse"
 assert word(feature("item", target, "shop_id")) == "Lake Store"
 assert called("coupon", behaviors[COUPON][2]) == "Lake Store coupon"
 assert "Dunlin rug" in called("query", behaviors[SEARCH][2]).replace(" sale", "")
-ranks = {
-    "all twelve": place_from(behaviors),
-    "without search 6": without(SEARCH),
-    "without coupon 4": without(COUPON),
-    "without both": without(SEARCH, COUPON),
-}
 best = ranks["all twelve"]
 claim(
     objects=len(histories.catalogs["item"]),

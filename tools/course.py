@@ -67,6 +67,8 @@ def names_in(source: str) -> tuple[set[str], set[str]]:
             defined.add(node.name)
         elif isinstance(node, ast.arg):
             defined.add(node.arg)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            defined.add(node.name)
         elif isinstance(node, ast.alias):
             defined.add((node.asname or node.name).split(".")[0])
     return read, defined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from playwright.sync_api import Browser
 
 from tests.book.chromium import CHROMIUM
 from tools.chapters import read_chapter
-from tools.course import course
+from tools.course import course, names_in
 from tools.exercises import MINUTES, read_exercises
 from tools.lab import ChapterManager
 from tools.labels import Labels
@@ -108,6 +109,15 @@ def test_numbers_of_equations_figures_and_exercises_are_those_of_the_site(projec
         assert said == target.words or said.startswith(f"{target.words} ("), label
         checked += 1
     assert checked > 100
+
+
+def test_no_cell_needs_what_a_cell_that_is_left_out_defines(taken: dict[str, NotebookNode]):
+    """Else the page holds together, and its notebook stops."""
+    for name, notebook in taken.items():
+        kept = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+        code = "\n".join(line for source in kept for line in source.splitlines() if not line.lstrip().startswith("%"))
+        read, defined = names_in(code)
+        assert not read - defined - set(dir(builtins)), name
 
 
 def test_recorded_numbers_stand_in_the_text_as_on_the_site(project: Project):
