@@ -301,7 +301,7 @@ sizes = {
 }
 runs = 1 if profile == "fast" else 5
 race = {
-    floor: [test_floor(market.log, floor).targets["item"]]
+    floor: [test_floor(market.log, floor, ["item"]).targets["item"]]
     for floor in ("popularity", "last-category")
 }
 for name, kind in MODELS.items():

@@ -58,6 +58,46 @@ def shares(
     return same
 
 
+def names_shared(table: pd.DataFrame, histories: GroupedHistories, samples: Samples) -> Bool[np.ndarray, " n"]:
+    """Whether a behavior's object and the target share a value, a word, or a value that a word of the other names.
+
+    A word names a value that it equals, or equals without a letter at its end: `category4a` speaks of `category4`, as
+    words of the simulator's queries do. Ids of objects are no values here.
+
+    >>> samples = split(histories).test["item"][:3]
+    >>> table = attention(model, histories, samples)
+    >>> bool((names_shared(table, histories, samples) >= shares(table, histories, samples, ["shop_id"])).all())
+    True
+    """
+    values, words = {}, {}
+    for group, spec in histories.schema.groups.items():
+        objects = histories.tables[group]
+        chosen = [n for n, f in spec.features.items() if f.kind == "categorical" and n != "object_id"]
+        values[group] = [
+            {(n, v) for n, v in zip(chosen, row, strict=True) if isinstance(v, str)}
+            for row in objects[chosen].itertuples(index=False)
+        ]
+        told = [objects[n] for n, f in spec.features.items() if f.kind == "tokens"]
+        words[group] = [{w for cell in row for w in cell} for row in zip(*told, strict=True)] or [set()] * len(objects)
+    by_row = {}
+    for group, history in histories.groups.items():
+        by_row[group] = np.empty(len(history.rows), dtype=np.int64)
+        by_row[group][history.rows.numpy()] = history.objects.numpy()
+
+    def speaks_of(said: set[str], of: set[tuple[str, str]]) -> bool:
+        return bool(
+            {word for w in said for word in (w, w[:-1] if w[-1:].isalpha() else w)} & {value for _, value in of}
+        )
+
+    goal, shared = samples.target_group, np.zeros(len(table), dtype=bool)
+    targets = samples.objects.numpy()[table["sample"]]
+    for i, (group, row, target) in enumerate(zip(table["group"], table["row"], targets, strict=True)):
+        mine, wanted = by_row[group][row], target
+        v, w, x, y = values[group][mine], words[group][mine], values[goal][wanted], words[goal][wanted]
+        shared[i] = bool(v & x) or bool(w & y) or speaks_of(w, x) or speaks_of(y, v)
+    return shared
+
+
 def caused(truth: Truth, histories: GroupedHistories, samples: Samples) -> Bool[Tensor, " s"]:
     """Which samples of a simulated log have an earlier behavior as their cause, and not the background.
 
@@ -138,6 +178,32 @@ def agreement(table: pd.DataFrame, a: str, b: str) -> pd.Series:
     return (total["ab"] / np.sqrt(total["aa"] * total["bb"]).replace(0, np.nan)).rename(f"{a}, {b}")
 
 
+def rules(table: pd.DataFrame, histories: GroupedHistories, samples: Samples) -> pd.DataFrame:
+    """The table of ``attention`` with the suspicion of rules that ask no model.
+
+    Returns:
+        The table with ``recent`` (minus the elapsed time), ``same <feature>`` for every categorical feature of the
+        target but its own id, ``any feature``, ``any feature, recent`` (what shares one before what shares none, the
+        most recent first) and ``any name, recent``, the same with the words of queries (``names_shared``).
+
+    >>> samples = split(histories).test["item"][:3]
+    >>> table = rules(attention(model, histories, samples), histories, samples)
+    >>> table.columns[-2:].tolist()
+    ['any feature, recent', 'any name, recent']
+    """
+    table = table.assign(recent=-table["elapsed"])
+    spec = histories.schema.groups[samples.target_group].features
+    features = [name for name, f in spec.items() if f.kind == "categorical" and name != "object_id"]
+    for feature in features:
+        table[f"same {feature}"] = shares(table, histories, samples, [feature])
+    first = float(table["elapsed"].max()) + 1  # more than any difference in age
+    if features:
+        table["any feature"] = shares(table, histories, samples, features)
+        table["any feature, recent"] = table["any feature"] * first + table["recent"]
+    table["any name, recent"] = names_shared(table, histories, samples) * first + table["recent"]
+    return table
+
+
 def suspects(
     model: ATRank,
     histories: GroupedHistories,
@@ -149,26 +215,18 @@ def suspects(
     """Every detector's suspicion of every earlier behavior, beside the truth.
 
     Returns:
-        The columns of ``attention`` and ``planted``, and ``erasure``, ``gradient``, ``recent`` (minus the elapsed
-        time), ``same <feature>`` for every categorical feature of the target but its own id, and ``any feature``.
+        The columns of ``attention`` and ``planted``, ``erasure`` and ``gradient``, and those of ``rules``.
 
     >>> samples = split(histories).test["item"]
     >>> samples = samples[caused(market.truth, histories, samples)][:3]
     >>> table = suspects(model, histories, samples, market.truth, market.log)
-    >>> [name for name in table if name.startswith(("erasure", "same", "any"))]
-    ['erasure', 'same shop_id', 'same brand_id', 'same category_id', 'any feature']
+    >>> [name for name in table if name.startswith(("erasure", "gradient", "any"))]
+    ['erasure', 'gradient', 'any feature', 'any feature, recent', 'any name, recent']
     """
     table = planted(attention(model, histories, samples), truth, log, histories, samples)
     table["erasure"] = erasure(model, histories, samples, candidates)
     table["gradient"] = gradient(model, histories, samples, candidates)
-    table["recent"] = -table["elapsed"]
-    spec = histories.schema.groups[samples.target_group].features
-    features = [name for name, f in spec.items() if f.kind == "categorical" and name != "object_id"]
-    for feature in features:
-        table[f"same {feature}"] = shares(table, histories, samples, [feature])
-    if features:
-        table["any feature"] = shares(table, histories, samples, features)
-    return table
+    return rules(table, histories, samples)
 
 
 def detectors(table: pd.DataFrame, names: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -234,8 +292,8 @@ def judge(
     table["untrained"] = attention(control, histories, chosen["test"])["attention"]
     table["best space"] = table[best]
     table["erasure, size"] = table["erasure"].abs()
-    rules = ["recent", *(name for name in table if name.startswith("same ") or name == "any feature")]
-    names = ["untrained", *rules, "gradient", "erasure", "best space", "attention", "posterior"]
+    plain = [name for name in table if name == "recent" or name.startswith(("same ", "any "))]
+    names = ["untrained", *plain, "gradient", "erasure", "best space", "attention", "posterior"]
     more: Findings = {
         "best_space": best,
         "agreement": {name: agreement(table, "attention", name).mean() for name in ("erasure", "erasure, size")},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -60,8 +60,11 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
     told: Record = {"profile": cell.profile, "chosen_by": cell.chosen_by}
     model, mode = cell.row.model, cell.mode
     if model in FLOORS:
-        content = {"model": model, "seed": cell.seed, **result(test_floor(log, model)), **told}
-        write_record(cell.files[""], {**content, "protocol": "validated", **provenance(original)})
+        for target, file in cell.files.items():  # a floor of one mode has one target
+            of = {} if mode is None else {"mode": mode.name, "row": cell.name, "target": target}
+            found = result(test_floor(log, model, mode and mode.targets))
+            content = {"model": model, "seed": cell.seed, **found, **told, "protocol": "validated", **of}
+            write_record(file, {**content, **provenance(original)})
         return
     run = runs / cell.folder.parent.name / cell.folder.name / cell.label
     train_run(
@@ -90,9 +93,9 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
         record_run(run, trained.config, original, evaluate(trained.model, histories, tests), file, **told, **more)
 
 
-def test_floor(log: EventLog, name: str) -> Evaluation:
-    """A floor on the same test users and negatives as the models."""
-    histories, parts = prepare(log, "validated")
+def test_floor(log: EventLog, name: str, targets: Sequence[str] | None) -> Evaluation:
+    """A floor on the same test users and negatives as the models, for these groups or all (None)."""
+    histories, parts = prepare(log, "validated", targets)
     candidates = fixed_candidates(histories, parts.test)
     aucs = {g: user_auc(s, FLOORS[name](histories, s, candidates[g], parts.train[g])) for g, s in parts.test.items()}
     return Evaluation.of(aucs, negatives=1, seed=0)

@@ -14,7 +14,8 @@ from atrank_lib.ranking import Model
 from atrank_lib.runs import MODELS
 
 # two floors, then the order of the paper's Table 3, with what came later in its place
-COMPARED = [*FLOORS, "bpr-mf", "wide-deep", "bi-lstm", "bi-lstm-attention", "cnn", "din", "bst", "atrank"]
+COMPARED = ["popularity", "last-category", "bpr-mf", "wide-deep"]
+COMPARED += ["bi-lstm", "bi-lstm-attention", "cnn", "din", "bst", "atrank"]
 
 
 def option_names(model: str) -> set[str]:

@@ -97,6 +97,8 @@ SWITCHES["original-code"] = Row(  # all of the authors' choices at once
     recipe=SWITCHES["pointwise-loss"].recipe | SWITCHES["negatives-drawn-once"].recipe,
 )
 MODES = {
+    # nothing is trained
+    **{name: Row(name, "one2one") for name in FLOORS},
     # as in the paper
     "bi-lstm": Row("bi-lstm", "one2one"),
     "bi-lstm-attention": Row("bi-lstm-attention", "one2one"),

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from atrank_lib import EventLog
 from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.samples import prepare
 from tests.random_logs import lists, random_log
@@ -36,3 +37,25 @@ def test_scores_agree_with_counts(seed, group):
                 theirs, its = (shops[o] if shops[o] in known else None for o in (before[-1].object_id, candidate))
                 same = theirs == its
             assert float(shared[s, c]) == pytest.approx(same + counts[candidate] / (max(counts.values()) + 1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("group", ["item", "coupon"])
+def test_what_was_popular_of_late_and_what_starts_now_agree_with_counts(seed, group):
+    log = random_log(seed, users=6, behaviors=40, times=30 * 86_400)
+    events, day = log.events[group], 86_400
+    events["timestamp"] = events["timestamp"] // day * day  # many at one moment
+    log = EventLog.from_tables(log.schema, {**log.events, group: events}, log.objects)
+    histories, parts = prepare(log, "validated", [group])
+    samples, training = parts.test[group], parts.train[group]
+    ids = histories.catalogs[group].object_ids
+    rows = torch.arange(len(ids)).expand(len(samples), -1)
+    recent = FLOORS["recent-popularity"](histories, samples, rows, training)
+    now = FLOORS["starts-now"](histories, samples, rows, training)
+    for s, time in enumerate(samples.times.tolist()):
+        for c, candidate in enumerate(ids):
+            acted = events.loc[events["object_id"] == candidate, "timestamp"]
+            assert recent[s, c] == ((acted >= time - 14 * day) & (acted < time)).sum()
+            assert now[s, c] == (len(acted) > 0 and acted.min() == time)
+    assert recent.max() > 0
+    assert 0 < now.sum() < now.numel()

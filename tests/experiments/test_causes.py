@@ -70,6 +70,36 @@ def test_what_is_shared_is_equal_and_known() -> None:
 
 
 @pytest.mark.parametrize("target", GROUPS)
+def test_rules_agree_with_loops_over_what_the_log_shows(target: str, market: Marketplace) -> None:
+    log, (histories, parts) = market.log, prepare(market.log, "validated", [target])
+    table = interpret.attention(a_model(histories), histories, parts.test[target])
+    found = causes.rules(table, histories, parts.test[target])
+    objects = {g: o.set_index("object_id").drop(columns="price", errors="ignore") for g, o in log.objects.items()}
+
+    def shown(group: str, name: str) -> tuple[set[str], set[str]]:
+        values = objects[group].loc[name].tolist()
+        return {v for v in values if isinstance(v, str)}, {w for v in values if not isinstance(v, str) for w in v}
+
+    def named(words: set[str], values: set[str]) -> bool:
+        return any(w in (v, v + "a", v + "b", v + "c") for w in words for v in values)
+
+    shared = []
+    for i, group, row in zip(table["sample"], table["group"], table["row"], strict=True):
+        at = int(parts.test[target].objects[i])
+        v, w = shown(group, log.events[group]["object_id"].iloc[row])
+        x, y = shown(target, log.objects[target]["object_id"].iloc[at])
+        shared.append(bool(v & x or w & y) or named(w, x) or named(y, v))
+    assert causes.names_shared(table, histories, parts.test[target]).tolist() == shared
+    assert 0 < sum(shared) < len(shared)
+    for rule, matches in (("any name, recent", shared), ("any feature, recent", found.get("any feature"))):
+        if matches is None:
+            assert rule not in found
+            continue
+        order = pd.Series(list(zip(matches, -found["elapsed"], strict=True))).rank(method="dense")
+        assert (found[rule].rank(method="dense") == order).all()
+
+
+@pytest.mark.parametrize("target", GROUPS)
 def test_the_truth_stands_beside_each_behavior(target: str, market: Marketplace) -> None:
     histories, parts = prepare(market.log, "validated", [target])
     samples = parts.test[target]
@@ -111,6 +141,8 @@ def test_detectors_are_judged(market: Marketplace) -> None:
     assert more["best_space"] == chosen
     assert found["AUC"]["best space"] == pytest.approx(means["test"][chosen])
     for name in ("untrained", "attention", "erasure", "gradient", "recent", "posterior", "same shop_id", "any feature"):
+        assert found["AUC"][name] == pytest.approx(means["test"][name])
+    for name in ("any feature, recent", "any name, recent"):
         assert found["AUC"][name] == pytest.approx(means["test"][name])
     assert found["AUC"].idxmax() == "posterior"
     assert 0 < more["without_cause"] < 1

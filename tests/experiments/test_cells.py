@@ -45,6 +45,18 @@ def test_a_floor_is_what_the_record_says(floor, market, tmp_path):
     assert {n: v for n, v in ours.items() if n not in here} == {n: v for n, v in theirs.items() if n not in here}
 
 
+def test_a_floor_of_a_mode_has_the_users_and_negatives_of_all_groups(market, tmp_path):
+    log = EventLog.read(market)
+    cells = plan("table5", log, tmp_path, ["last-category"], profile="fast")
+    for cell in cells:
+        run_cell(market, cell, tmp_path / "runs")
+        assert is_finished(cell, log.fingerprint())
+    together = read_record(RESULTS / "table3/simulated_marketplace-fast/last-category-seed0.json")["targets"]
+    apart = [read_record(file) for cell in cells for file in cell.files.values()]
+    assert {record["target"]: record["average_user_auc"] for record in apart} == pytest.approx(together)
+    assert {(record["row"], record["mode"]) for record in apart} == {("last-category", f"{g}2{g}") for g in together}
+
+
 def test_a_trained_cell_is_near_what_the_record_says(market, tmp_path):
     """One training, all three targets: the mean of their AUCs spreads by 0.014 over seeds."""
     log = EventLog.read(market)

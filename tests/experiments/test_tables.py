@@ -63,6 +63,8 @@ def test_without_a_search_the_modern_recipe_is_used_and_said(log, tmp_path):
 def test_a_floor_needs_one_seed(log, tmp_path):
     cells = plan("table3", log, tmp_path, ["popularity", "cnn"], seeds=3)
     assert [cell.label for cell in cells] == ["popularity-seed0", "cnn-seed0", "cnn-seed1", "cnn-seed2"]
+    cells = plan("table5", log, tmp_path, ["starts-now"], seeds=3, targets=["coupon"])
+    assert [cell.label for cell in cells] == ["starts-now-coupon-seed0"]
 
 
 def test_the_paper_s_recipe_has_no_dropout(log, tmp_path):
