@@ -146,12 +146,11 @@ claim(
 )
 
 # %% [markdown]
-# The means agree to {glue:text}`mean_shift:.3f`: one negative is not *biased*. The numbers jump by
+# The means agree to {glue:text}`mean_shift:.3f`: one negative is not *biased*. They jump by
 # {glue:text}`sd_one_negative:.4f` from draw to draw with one negative, and by
-# {glue:text}`sd_64_negatives:.4f` with 64. The interval over users shrinks less, because users differ, and more
-# negatives do not give us more users. Two lessons: fix the negatives by a seed, so that all models meet the same ones;
-# and never compare a number of your own with one that was computed on other draws, unless the difference is much
-# larger than this noise.
+# {glue:text}`sd_64_negatives:.4f` with 64. The interval over users shrinks less, because users differ. So fix the
+# negatives by a seed, so that all models meet the same ones, and do not compare your number with one computed on other
+# draws, unless the difference is much larger than this noise.
 #
 # ## All objects: recall and NDCG
 #
@@ -420,7 +419,8 @@ claim(
 # The authors' code evaluates on the test set every thousand steps and reports the best. What is that worth? Suppose
 # that all things tried (epochs, configurations, tricks) are *equally good*: each wins a test user with that user's true
 # probability, and only luck differs. Whoever reports the best of them reports luck. Below, the probabilities are those
-# of our model, user by user.
+# of our model, user by user, and every try draws negatives of its own. (With fixed negatives, and tries that agree on
+# most users, as epochs of one training do, there is less to be won by luck: the figure is an upper end.)
 
 # %%
 win = auc_of_all(ours).numpy()  # each user's chance to win against one negative
@@ -450,16 +450,15 @@ plain_log_ticks(ax.xaxis)
 
 # %% [markdown]
 # Twenty tries on 500 users are worth {glue:text}`luck_500_users:.3f` of AUC, on 50,000 users
-# {glue:text}`luck_50000_users:.4f`. So on a large test set the authors' habit did little harm, and on a small one
-# it would decide the table. The remedy costs one behavior a user: choose on the last but one, report on the last. That
-# is the protocol `validated`, which this book uses throughout.
+# {glue:text}`luck_50000_users:.4f`. The remedy costs one behavior a user: choose on the last but one, report on the last.
+# That is the protocol `validated`, which this book uses throughout. It does not help whoever changes the rules after
+# reading the report ({ref}`ch-competitors`).
 #
 # ## Seeds and users
 #
-# Two kinds of chance are in every number. Another *seed* gives other starting weights, another order of samples, other
-# training negatives; another *sample of users* gives other people to please. The interval over users does not contain
-# the first, and the spread over seeds does not contain the second. Here are the recorded runs on Amazon Sports, which
-# {ref}`ch-competitors` compares.
+# Another *seed* gives other starting weights, another order of samples, other training negatives; another *sample of
+# users* other people to please. The interval over users does not contain the first, the spread over seeds not the
+# second. Here are the recorded runs on Amazon Sports of {ref}`ch-competitors`.
 
 # %%
 recorded = {
@@ -506,7 +505,8 @@ claim(
 # Each AUC has an interval of about ±{glue:text}`interval_alone:.4f` over users. But two models meet the *same*
 # users and the same negatives, so the easy users are easy for both. The difference ATRank minus Bi-LSTM, with users
 # resampled in pairs and the seeds averaged, has only ±{glue:text}`interval_paired:.4f`. Two intervals that
-# overlap are no proof that two models are equal; look at the interval of the difference.
+# overlap are no proof that two models are equal; look at the interval of the difference. It leaves something out: the few
+# seeds at hand are averaged as if they were all there are. That holds for every paired interval of this book.
 #
 # ## What leaks from the future
 #

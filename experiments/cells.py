@@ -62,7 +62,7 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
     if model in FLOORS:
         for target, file in cell.files.items():  # a floor of one mode has one target
             of = {} if mode is None else {"mode": mode.name, "row": cell.name, "target": target}
-            found = result(test_floor(log, model, mode and mode.targets))
+            found = result(test_floor(log, model, None if mode is None else mode.targets))
             content = {"model": model, "seed": cell.seed, **found, **told, "protocol": "validated", **of}
             write_record(file, {**content, **provenance(original)})
         return

@@ -41,7 +41,8 @@ def count(text: str) -> int:
     return int(text)
 
 
-VARIANT = """searched settings, the paper's (SGD 1.0, batch 32), the second of the search's finals, no time feature,
+VARIANT = """searched settings, the paper's (SGD 1.0, batch 32), the best on the search's sample of users, without
+finals, the second of its finals, no time feature,
 DIN's weights that sum to one, an ATRank whose target reads the behaviors themselves, or without self-attention too"""
 VARIANTS = ["searched", *(name.removeprefix("table3-") for name in tables.TABLES if name.startswith("table3-"))]
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -158,12 +158,13 @@ def _kept(file: Path, budget: Record) -> Record:
     return found
 
 
-def chosen(model: str, folder: Path, fingerprint: str, epochs: int, finalist: int = 0) -> Setting | None:
+def chosen(model: str, folder: Path, fingerprint: str, epochs: int, finalist: int | None = 0) -> Setting | None:
     """The best settings that a search found for a model; None without a search.
 
     Args:
         folder: of the searches on the log of this ``fingerprint``, see ``place``.
-        finalist: 1 is the runner-up of the finals, and so on; None where there are no more finals.
+        finalist: 1 is the runner-up of the finals, and so on (no setting where there are no more finals); None is the
+            best on the sample of users, as if there had been no finals.
 
     Raises:
         ExperimentError: the search was made on another log.
@@ -173,9 +174,12 @@ def chosen(model: str, folder: Path, fingerprint: str, epochs: int, finalist: in
         return None
     found = _kept(file, {"data_fingerprint": fingerprint})
     finals = sorted(found.get("finals", []), key=lambda final: -final["value"]) or [found["best"]]
-    if finalist >= len(finals):
+    if finalist is None:
+        number = max(range(len(found["trials"])), key=lambda trial: found["trials"][trial]["value"])
+    elif finalist < len(finals):
+        number = finals[finalist]["trial"]
+    else:
         return None
-    number = finals[finalist]["trial"]
     return *as_settings(
         found["trials"][number]["parameters"], epochs
     ), f"search/{folder.name}/{file.name}, trial {number}"

@@ -65,7 +65,7 @@ class Table:
     """Rows whose records lie in one folder, and whose settings come from one source."""
 
     rows: dict[str, Row]
-    settings: Literal["searched", "runner-up", "paper"] = "searched"
+    settings: Literal["searched", "before-finals", "runner-up", "paper"] = "searched"
     of: str | None = None  # the model whose settings all rows take; its own by default
 
 
@@ -125,6 +125,7 @@ MODES = {
 TABLES = {
     "table3": Table(_models()),
     "table3-paper-recipe": Table(_models(), settings="paper"),
+    "table3-before-finals": Table(_models(), settings="before-finals"),
     "table3-runner-up": Table(_models(), settings="runner-up"),
     "table3-no-time": Table(_models(time="none")),
     "table3-normalized": Table(_models(normalized=True)),
@@ -233,9 +234,9 @@ def _settings(
     sizes = FAST_SIZES if profile == "fast" else {}
     if table.settings == "paper":  # with its own number of epochs
         return sizes, RECIPES["paper"].model_copy(update=fast), "the paper"
-    second = table.settings == "runner-up"
-    found = best(table.of or model, finalist=int(second)) if profile == "full" and named is None else None
-    if found is not None or second:
+    place = {"before-finals": None, "runner-up": 1}.get(table.settings, 0)
+    found = best(table.of or model, finalist=place) if profile == "full" and named is None else None
+    if found is not None or place != 0:
         return found
     batch = {"batch_size": FAST_BATCH} if profile == "fast" else {}
     recipe = RECIPES[named or "modern"].model_copy(update={"epochs": epochs, **batch, **fast})

@@ -24,7 +24,7 @@ RESULTS = ROOT / "results"
 BUDGET = {"users": 100, "epochs": 1, "seed": 0}  # all users: no finals
 
 
-def best_of(model: str, log: EventLog, out: Path, epochs: int, finalist: int = 0) -> searching.Setting | None:
+def best_of(model: str, log: EventLog, out: Path, epochs: int, finalist: int | None = 0) -> searching.Setting | None:
     return chosen(model, place(out, "search", log), log.fingerprint(), epochs, finalist)
 
 
@@ -105,6 +105,11 @@ def test_the_best_trials_are_trained_again_on_all_users_and_the_best_of_those_is
     assert second[2].endswith(f"trial {other}")
     assert second[:2] == as_settings(found["trials"][other]["parameters"], epochs=2)
     assert best_of("wide-deep", log, tmp_path / "a", 2, finalist=2) is None
+    # before the finals, the best on the sample was chosen
+    values = [trial["value"] for trial in found["trials"]]
+    sampled = best_of("wide-deep", log, tmp_path / "a", 2, finalist=None)
+    assert sampled is not None
+    assert sampled[2].endswith(f"trial {values.index(max(values))}")
     cells = plan("table3-runner-up", log, tmp_path / "a", ["popularity", "wide-deep", "cnn"], seeds=1, epochs=2)
     assert [(cell.name, cell.chosen_by) for cell in cells] == [("wide-deep", second[2])]
     # an interrupted search goes on where it was, and comes out the same

@@ -140,7 +140,7 @@ def test_unknown_rows_are_named(log, tmp_path, table, names):
         plan(table, log, tmp_path, names)
 
 
-@pytest.mark.parametrize("variant", ["no-time", "runner-up"])
+@pytest.mark.parametrize("variant", ["no-time", "runner-up", "before-finals"])
 def test_a_variant_of_no_model_is_an_error(log, tmp_path, variant):
     with pytest.raises(ExperimentError, match="no such option or finals of these models"):
         plan(f"table3-{variant}", log, tmp_path, ["popularity"])
