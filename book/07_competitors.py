@@ -544,7 +544,7 @@ claim(
 # | 03:13 to 06:33 | ATRank is tuned by hand on this log, and its *test* AUC is read on the way |
 # | 06:36 to 07:47 | the search is written, its space drawn around that recipe, with the same loss, averaging and dropout of ids |
 # | 08:52 | searches of all models: the best of 12 on the sample is chosen |
-# | 09:21 to 18:35 | Table 3 with these settings: test results of every model |
+# | 09:21 to 20:22 | Table 3 with these settings: test results of every model |
 # | 21:43 | the protocol is changed: finals on all users are added, after those results were known |
 # | 21:43 to 23:27 | Table 3 again, with the settings of the finals: the table above |
 #
@@ -695,7 +695,7 @@ counted = pd.Series(
     },
     name="numbers",
 )
-counted.sort_values().to_frame().style.format("{:,}")
+counted.sort_values().to_frame()
 
 # %% tags=["remove-cell"]
 histories_read = list(readers.index)

@@ -644,11 +644,11 @@ claim(
 # each item from all training samples, so it learns which items go together in a week that some test users have yet to
 # reach. It gets {glue:text}`leak_model:.3f` under `validated` and {glue:text}`leak_model_global:.3f` under
 # `global_time`. There, what people choose is often an item of a new week, which the model has never seen, and a model
-# trained to put the chosen above the rest prefers what it has seen chosen. The second number is the one that a shop
-# would meet on its first day. (The scorer of last week gets exactly one half there: the training set ends more than a
-# week before most questions.) Leave-one-out is the paper's protocol, and fine for comparing models that would all
-# profit alike; it is not a forecast.
-
+# trained to put the chosen above the rest prefers what it has seen chosen. (The scorer of last week gets exactly one half
+# there: the training set ends more than a week before most questions.) This world is a toy, made to leak. No table of a
+# real log in this book was run under `global_time`, so what it would change there is not known. Leave-one-out, the
+# paper's protocol, compares models fairly where all profit alike; it is not a forecast.
+#
 # %% [markdown]
 # ## A tie is half a win
 #
