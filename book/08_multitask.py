@@ -53,12 +53,12 @@ from atrank_book import check
 from atrank_book.figures import INK, PANEL, direct_label, group_color
 from atrank_book.play import Play
 from atrank_lib import ATRank, ATRankConfig, Recipe, evaluate, fit
-from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.fast import speed_up
 from atrank_lib.multitask import modes
 from atrank_lib.negatives import NegativeSampler, draw_candidates
 from atrank_lib.samples import batches, prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
+from experiments.floors import FLOORS
 from experiments.records import read_record, recorded
 from experiments.summary import difference, read_table, table5
 from experiments.tables import PAPER_TABLE_5

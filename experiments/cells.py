@@ -12,11 +12,11 @@ import torch
 from tqdm import tqdm
 
 from atrank_lib import Evaluation, EventLog, GroupedHistories, Split, evaluate, split
-from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.samples import prepare
+from experiments.floors import FLOORS
 from experiments.models import config
 from experiments.records import ExperimentError, Record, provenance, read_record, record_run, result, write_record
 from experiments.search import some_users

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from atrank_lib import GroupedHistories
-from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.fast import speed_up
 from atrank_lib.ranking import Model
 from atrank_lib.runs import MODELS
+from experiments.floors import FLOORS
 
 # two floors, then the order of the paper's Table 3, with what came later in its place
 COMPARED = ["popularity", "last-category", "bpr-mf", "wide-deep"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atrank_lib import RECIPES, EventLog
-from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.multitask import Mode, modes
 from atrank_lib.runs import OPTIONS
 from atrank_lib.training import RecipeName
 from experiments import search
+from experiments.floors import FLOORS
 from experiments.models import COMPARED, config, option_names
 from experiments.records import ExperimentError, Profile, Record, place
 from experiments.search import Setting

@@ -1,4 +1,4 @@
-"""Ways of ranking without training: what a model must beat to have learned anything."""
+"""Two ways of ranking without training: what a model must beat to have learned anything."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from torch import Tensor
 
 from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.log.schema import SECONDS, TICKS
-
-DAYS = 14  # of what has been popular of late
 
 
 def popularity(
@@ -58,58 +55,4 @@ def last_category(
     return shared * some[:, None] + popular / (popular.max() + 1)
 
 
-def recent_popularity(
-    histories: GroupedHistories, samples: Samples, candidates: Int[Tensor, "s c"], training: Samples
-) -> Float[Tensor, "s c"]:
-    """How often anybody acted on an object in the 14 days before the moment of asking, which is not counted.
-
-    >>> test = split(histories).test["item"][:1]
-    >>> bool(recent_popularity(histories, test, torch.arange(1_000)[None], test).sum() > 0)
-    True
-    """
-    span = DAYS * SECONDS["day"] * TICKS[histories.schema.timestamp_unit]
-    return _acted(histories, samples, candidates, samples.times - span, samples.times)
-
-
-def starts_now(
-    histories: GroupedHistories, samples: Samples, candidates: Int[Tensor, "s c"], training: Samples
-) -> Float[Tensor, "s c"]:
-    """Whether anybody acted on an object at the moment of asking, and nobody before.
-
-    No model may be told this. Where it ranks well, the moment itself gives the target away, as with campaigns that
-    all users receive on one day, and a score on such targets says little about reading histories.
-
-    >>> test = split(histories).test["item"][:3]
-    >>> starts_now(histories, test, test.objects[:, None], test).flatten().tolist()  # all three were known before
-    [0.0, 0.0, 0.0]
-    """
-    ever = torch.full_like(samples.times, torch.iinfo(torch.long).min)
-    before = _acted(histories, samples, candidates, ever, samples.times)
-    return ((before == 0) & (_acted(histories, samples, candidates, samples.times, samples.times + 1) > 0)).float()
-
-
-def _acted(
-    histories: GroupedHistories,
-    samples: Samples,
-    candidates: Int[Tensor, "s c"],
-    since: Int[Tensor, " s"],
-    until: Int[Tensor, " s"],
-) -> Float[Tensor, "s c"]:
-    """How often anybody acted on each candidate from ``since`` on and before ``until``."""
-    own = histories.groups[samples.target_group]
-    times, moment = own.timestamps.unique(return_inverse=True)
-    width = len(times) + 1  # one key for an object and the place of a moment among all
-    keys = (own.objects.long() * width + moment).sort().values
-
-    def earlier(than: Int[Tensor, " s"]) -> Int[Tensor, "s c"]:
-        return torch.searchsorted(keys, candidates * width + torch.searchsorted(times, than)[:, None])
-
-    return (earlier(until) - earlier(since)).float()
-
-
-FLOORS = {
-    "popularity": popularity,
-    "last-category": last_category,
-    "recent-popularity": recent_popularity,
-    "starts-now": starts_now,
-}
+FLOORS = {"popularity": popularity, "last-category": last_category}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atrank_lib import EventLog
-from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.samples import prepare
+from experiments.floors import FLOORS
 from tests.random_logs import lists, random_log
 
 
