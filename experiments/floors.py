@@ -36,7 +36,8 @@ def starts_now(
     all users receive on one day, and a score on such targets says little about reading histories.
 
     >>> test = split(histories).test["item"][:3]
-    >>> starts_now(histories, test, test.objects[:, None], test).flatten().tolist()  # all three were known before
+    >>> latest = histories.groups["item"].objects[test.positions - 1].long()
+    >>> starts_now(histories, test, latest[:, None], test).flatten().tolist()  # all three were known before
     [0.0, 0.0, 0.0]
     """
     ever = torch.full_like(samples.times, torch.iinfo(torch.long).min)
