@@ -32,6 +32,9 @@ class TaskRecipe(Recipe):
     task_steps: Literal["shuffled", "joint", "pcgrad"] = Field(
         "shuffled", description="a step is a batch of one task; or one of every task, summed; or without conflicts"
     )
+    task_rates: dict[str, float] | None = Field(
+        None, description="factors of the learning rate in shuffled steps of some tasks, 1 for the others"
+    )
 
 
 class TaskSteps(Steps):
@@ -48,7 +51,11 @@ class TaskSteps(Steps):
     def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int]) -> None:
         super().__init__(model, TaskRecipe.model_validate(recipe.model_dump()), tasks)
         self.weights = TaskWeights(tasks, self.recipe.task_weights).to(next(model.parameters()).device)
-        self.conflicts = 0  # between gradients of tasks, since the last report
+        self.rates, self.conflicts = self.recipe.task_rates or {}, 0  # conflicts between gradients, since last reported
+        if wrong := {name: rate for name, rate in self.rates.items() if name not in tasks or not rate > 0}:
+            raise ValueError(f"task_rates {wrong}; give positive numbers for some of {list(tasks)}")
+        if self.rates and self.recipe.task_steps != "shuffled":
+            raise ValueError(f"task_rates need steps of one task, and task_steps is {self.recipe.task_steps!r}")
         if self.weights.learned:
             self.optimizer.add_param_group({"params": list(self.weights.parameters()), "weight_decay": 0.0})
 
@@ -73,6 +80,10 @@ class TaskSteps(Steps):
             sizes = dict.fromkeys(sizes, sum(sizes.values()) // len(sizes))
         counts = [math.ceil(size / self.recipe.batch_size) for size in sizes.values()]
         return sum(counts) if self.recipe.task_steps == "shuffled" else max(counts)
+
+    def take(self, turn: Turn, rate: float, generator: torch.Generator) -> float:
+        factor = self.rates.get(turn[0][0], 1.0)  # where there are rates, a step is of one task
+        return super().take(turn, rate * factor, generator)
 
     def weigh(self, name: str, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         return self.weights(name, loss)

@@ -71,8 +71,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in libraries}
 
 
-# what 0.1 wrote of every run's recipe; to train many tasks in other ways is no longer the library's
-_FORMER = {"task_mix": "proportional", "task_weights": None, "task_steps": "shuffled"}
+# what 0.1 wrote of every run's recipe, and experiments do; to train many tasks in other ways is no longer the library's
+_FORMER = {"task_mix": "proportional", "task_weights": None, "task_steps": "shuffled", "task_rates": None}
 
 
 class KeptRecipe(Recipe):

@@ -195,6 +195,44 @@ def test_joint_steps_by_hand(
     torch.testing.assert_close(moved.detach(), 0.5 * (a + b), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [TaskSteps, TasksInRows])
+def test_rates_of_tasks_by_hand(
+    histories: GroupedHistories, parts: Split, seen: list[tuple[str, Batch]], steps: type[TaskSteps]
+):
+    """Plain SGD, batch after batch, each along its own gradient at the learning rate times its task's factor."""
+    rates = dict(zip(parts.train, (1.0, 0.4, 0.8), strict=True))  # the authors' .1, .04, .08
+    settings = {"optimizer": "sgd", "learning_rate": 0.5, "gradient_clip": None, "loss": "pairwise"}
+    named = {name: rate for name, rate in rates.items() if rate != 1.0}
+    recipe = TaskRecipe.model_validate(settings | {"batch_size": 1_000, "task_rates": named})
+    model, by_hand = new_model(histories).double(), new_model(histories).double()
+    split_ = Split(parts.train, {}, parts.test)
+    fit(model, histories, split_, recipe, max_steps=len(rates), progress=False, steps=steps)
+    assert sorted(name for name, _ in seen) == sorted(rates)
+    parameters = list(by_hand.parameters())
+    for name, batch in seen:
+        scores = by_hand(batch).scores
+        loss = -torch.sigmoid(scores[:, :1] - scores[:, 1:]).log().mean()
+        found = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, found, strict=True):
+                parameter.sub_(0.5 * rates[name] * gradient)
+    for ours, theirs in zip(model.parameters(), parameters, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task_rates": {"nothing": 1.0}}, r"task_rates \{'nothing': 1.0\}; give positive numbers .* \['item'"),
+        ({"task_rates": {"item": 0.0}}, "task_rates"),
+        ({"task_rates": {"item": 0.5}, "task_steps": "joint"}, "task_steps is 'joint'"),
+    ],
+)
+def test_rates_that_make_no_sense(histories: GroupedHistories, parts: Split, settings: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        TaskSteps(new_model(histories), TaskRecipe.model_validate(settings), counts(parts))
+
+
 def test_conflicts_are_counted_and_pcgrad_differs_only_with_some(histories: GroupedHistories, parts: Split):
     trained = {}
     for kind in ("joint", "pcgrad"):
