@@ -5,8 +5,6 @@ What concerns one behavior runs on packed tensors; only scores need each sample'
 Shapes: ``b`` samples, ``t`` places, ``n`` behaviors, ``c`` targets, ``d`` hidden size, ``k`` spaces of size ``s``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Packed means all behaviors of all samples end to end, without padding; beside them stands whose each one is.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,7 +29,7 @@ class Ragged:
     values: Int[Tensor, " n"]
     offsets: Int[Tensor, " b_plus_1"]
 
-    def take(self, rows: Int[Tensor, " m"]) -> Ragged:
+    def take(self, rows: Int[Tensor, " m"]) -> "Ragged":
         """The lists ``rows``, in that order."""
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         positions, _ = ranges(starts, lengths)
@@ -74,7 +72,7 @@ class Packing:
     longest: int
 
     @classmethod
-    def of(cls, owner: Int[Tensor, " n"], place: Int[Tensor, " n"], size: int) -> Packing:
+    def of(cls, owner: Int[Tensor, " n"], place: Int[Tensor, " n"], size: int) -> "Packing":
         """Of ``size`` samples.
 
         >>> Packing.of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), size=2).mask.tolist()
@@ -157,7 +155,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.users)
 
-    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> Samples:
+    def __getitem__(self, index: Int[Tensor, " m"] | Bool[Tensor, " s"] | slice) -> "Samples":
         parts = self.users, self.times, self.ends, self.objects, self.positions
         return Samples(self.target_group, *(part[index] for part in parts))
 

@@ -1,7 +1,5 @@
 """Behavior embedding: object features, time and action become one vector (paper: *Behavior Embedding Spaces*)."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

@@ -1,7 +1,5 @@
 """The metric: average user AUC, and the evaluation of a model with fixed negatives (paper: *Evaluation Metrics*)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,13 +32,13 @@ class AverageUserAUC(float):
     users: int
     skipped_users: int
 
-    def __new__(cls, per_user: np.ndarray, skipped_users: int) -> AverageUserAUC:
+    def __new__(cls, per_user: np.ndarray, skipped_users: int) -> "AverageUserAUC":
         self = super().__new__(cls, per_user.mean() if len(per_user) else float("nan"))
         self.per_user, self.users, self.skipped_users = per_user, len(per_user), skipped_users
         return self
 
     @classmethod
-    def over(cls, parts: Sequence[AverageUserAUC]) -> AverageUserAUC:
+    def over(cls, parts: Sequence["AverageUserAUC"]) -> "AverageUserAUC":
         """The mean over the users of several parts, no user in two of them."""
         return cls(np.concatenate([part.per_user for part in parts]), sum(part.skipped_users for part in parts))
 
@@ -104,7 +102,7 @@ class Evaluation:
     per_user: np.ndarray = field(repr=False, compare=False)  # AUC of every user, one target group after the other
 
     @classmethod
-    def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int, seed: int) -> Evaluation:
+    def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int, seed: int) -> "Evaluation":
         """The AUCs of all target groups as one result; with several groups, a user counts once in each."""
         total, targets = AverageUserAUC.over(list(parts.values())), {name: float(auc) for name, auc in parts.items()}
         interval = total.interval(seed=seed)

@@ -5,8 +5,6 @@ A user's behaviors ``U = {(a_j, o_j, t_j)}`` are partitioned by the type of thei
 user (compressed sparse rows): the behaviors of user ``u`` are ``[offsets[u], offsets[u + 1])``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -119,7 +117,7 @@ class GroupedHistories:
     vocabularies: Vocabularies
 
     @classmethod
-    def from_log(cls, log: Log, vocabularies: Vocabularies | None = None) -> GroupedHistories:
+    def from_log(cls, log: Log, vocabularies: Vocabularies | None = None) -> "GroupedHistories":
         """Group a log. Without ``vocabularies`` every value in the log's objects tables is known."""
         users = pd.Index(np.unique(np.concatenate([e["user_id"].unique() for e in log.events.values()])), dtype="str")
         groups = {g: _group_history(log.events[g], users, log.objects[g]) for g in log.schema.groups}
@@ -141,7 +139,7 @@ class GroupedHistories:
         """Number of users."""
         return len(self.user_ids)
 
-    def encode(self, vocabularies: Vocabularies) -> GroupedHistories:
+    def encode(self, vocabularies: Vocabularies) -> "GroupedHistories":
         """The same histories, seen by a model that knows only ``vocabularies``."""
         return replace(self, vocabularies=vocabularies)
 

@@ -3,8 +3,6 @@
 ``attention``, ``erasure`` and ``gradient`` have one row, or number, for each behavior of each sample, in one order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -110,15 +108,6 @@ def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batc
             spaces = {f"space {k + 1}": weights[:, k].numpy() for k in range(weights.shape[1])}
             frames.append(frame.assign(**spaces))
     return pd.concat(frames, ignore_index=True)
-
-
-def spaces_of(table: pd.DataFrame) -> list[str]:
-    """The columns of a table of ``attention`` that hold single spaces.
-
-    >>> spaces_of(pd.DataFrame({"attention": [0.5], "space 1": [0.4], "space 2": [0.6]}))
-    ['space 1', 'space 2']
-    """
-    return [name for name in table.columns if name.startswith("space ")]
 
 
 def _lead(model: ATRank, encoding: Encoding, candidates: Candidates) -> Float[Tensor, " b"]:

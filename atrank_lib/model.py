@@ -12,8 +12,6 @@ With ``n`` behaviors over all groups and ``d = s_all``::
 The classes are the paper. Whatever departs from it is another part, handed in: see ``variants``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -31,14 +29,19 @@ from atrank_lib.projection import GroupProjection, space_sizes
 from atrank_lib.ranking import DotProduct, Model, Read, Scores, Targets
 
 
-class BehaviorConfig(Settings):
-    """Sizes that every model of behaviors has; the defaults are the paper's, which names no dropout."""
+class EmbeddingConfig(Settings):
+    """Sizes that every model has; the defaults are the paper's, which names no dropout."""
 
     embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
+    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on the embeddings of behaviors, users and targets")
+    id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
+
+
+class BehaviorConfig(EmbeddingConfig):
+    """Sizes that every model of behaviors has."""
+
     hidden: int = Field(128, ge=1, description="s_all, the sum of the spaces' sizes")
     dropout: float = Field(0.0, ge=0, lt=1, description="inside the model, after its own layers")
-    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on behavior and target embeddings")
-    id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
 
 
 class ATRankConfig(BehaviorConfig):

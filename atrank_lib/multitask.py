@@ -4,8 +4,6 @@ A task is a target group; one model serves several, and every batch is of one ta
 What goes beyond that, such as weights of tasks or gradients without conflicts, is handed in as steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

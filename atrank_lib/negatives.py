@@ -1,7 +1,5 @@
 """Negatives: objects that a user never touched, drawn beside every target, to train and to judge against."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Latent semantic spaces: behaviors of every group become comparable (paper: eq. 1 and 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Ranking a target: ``f`` of eq. 8, the losses, what a model is asked (paper: *Downstream Application Network*)."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ before the target: earlier timestamps in any group and, inside the target's own 
 of *another* group with the target's timestamp is not history.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Time encoding: elapsed time in buckets that double, looked up like a word (paper: *Temporal Encoding*)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise

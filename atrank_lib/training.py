@@ -1,7 +1,5 @@
 """Training: the recipe, one step, one epoch, and the loop with validation and early stopping."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -339,7 +339,7 @@ left.set(
     title="mean over spaces",
 )
 color_ticks(left.yaxis)
-spaces = interpret.spaces_of(table)
+spaces = table.filter(like="space ").columns
 heatmap(
     middle,
     one[spaces],
@@ -640,7 +640,7 @@ tried = validation[causes.caused(truth, histories, validation)][:judged]
 tried = causes.planted(
     interpret.attention(model, histories, tried), truth, log, histories, tried
 )
-spaces = interpret.spaces_of(tried)
+spaces = tried.filter(like="space ").columns
 by_space = pd.DataFrame(
     {
         "validation": [causes.detector_auc(tried, name).mean() for name in spaces],

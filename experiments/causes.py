@@ -14,7 +14,7 @@ from torch import Tensor
 from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.interpret import attention, erasure, gradient, spaces_of
+from atrank_lib.interpret import attention, erasure, gradient
 from atrank_lib.log.events import EventLog
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Split
@@ -285,7 +285,7 @@ def judge(
             raise ValueError(f"no {name} target of group {target!r} has a cause; simulate more users, with influence")
         chosen[name] = some
     tried = planted(attention(model, histories, chosen["validation"]), truth, log, histories, chosen["validation"])
-    spaces = {name: detector_auc(tried, name).mean() for name in spaces_of(tried)}
+    spaces = {name: detector_auc(tried, name).mean() for name in tried.filter(like="space ")}
     best = max(spaces, key=lambda name: spaces[name])
     candidates = fixed_candidates(histories, {target: chosen["test"]}, negatives)[target]
     table = suspects(model, histories, chosen["test"], truth, log, candidates)

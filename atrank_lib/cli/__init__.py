@@ -1,7 +1,5 @@
 """The program `atrank`."""
 
-from __future__ import annotations
-
 import typer
 
 from atrank_lib.cli.commands import check, evaluate, export, rank, score, train

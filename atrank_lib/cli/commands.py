@@ -1,11 +1,9 @@
 """The commands of the program `atrank`; `init`, which drafts a log, is `data_scripts.drafting.command`."""
 
-from __future__ import annotations
-
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,7 +89,10 @@ def train(
     """
     changes = {"epochs": epochs, "batch_size": batch_size}
     on = Execution(device=device, precision=precision, compiled=compiled)
-    with _threads(threads), joined(on) as processes:
+    with ExitStack() as undo:
+        undo.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(threads or torch.get_num_threads())
+        processes = undo.enter_context(joined(on))
         result = train_run(
             read_log(data),
             out,
@@ -122,16 +123,6 @@ def train(
 def _names(text: str | None) -> list[str] | None:
     """`item,query` as a list; None stays None (all groups)."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def evaluate(

@@ -1,7 +1,5 @@
 """What the command line says: tables, whose characters a terminal may lack, and errors."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,11 +60,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def plain(error: Exception) -> str | None:
-    """What to tell the user: one line, or one for each problem of a log; None of what is a bug.
-
-    >>> plain(ValueError("users=0; simulate at least one")), plain(AssertionError())
-    ('users=0; simulate at least one', None)
-    """
+    """What to tell the user: one line, or one for each problem of a log; None of what is a bug."""
     if isinstance(error, BrokenPipeError):  # who reads the output has had enough, as in `atrank rank ... | head -3`
         return None
     if isinstance(error, OSError):

@@ -1,7 +1,5 @@
 """What the competitors share: a user vector that no target asks for, and behaviors in the order of time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

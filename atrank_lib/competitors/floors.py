@@ -1,7 +1,5 @@
 """Two ways of ranking without training: what a model must beat to have learned anything."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

@@ -1,7 +1,5 @@
 """The models that ATRank is compared with: matrix factorization, then those that read behaviors as ATRank does."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -10,28 +8,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor
 from atrank_lib.embedding import ObjectEmbedding, shared_tables
-from atrank_lib.log.schema import Schema, Settings, key
+from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.model import Encoding
+from atrank_lib.model import EmbeddingConfig, Encoding
 from atrank_lib.ranking import Model, Scores
 from atrank_lib.variants import BehaviorOptions, zeros
 
 WIDTHS, MAPS = range(1, 11), 32  # of the CNN: "ten kinds of window sizes from one to ten", 32 maps each
 HEADS = 8  # of BST
-
-
-class BPRMFConfig(Settings):
-    """Sizes and regularization of BPR-MF."""
-
-    embedding_size: int = Field(64, ge=1, description="dimensions of every feature's embedding")
-    embedding_dropout: float = Field(0.0, ge=0, lt=1, description="on user and object vectors")
-    id_dropout: float = Field(0.0, ge=0, lt=1, description="in training, share of object_ids replaced by unknown")
 
 
 class BPRMF(Model[Tensor]):
@@ -42,17 +32,17 @@ class BPRMF(Model[Tensor]):
     *unknown*. Histories and time play no part.
     """
 
-    Config = BPRMFConfig
+    Config = EmbeddingConfig
 
     def __init__(
         self,
         schema: Schema,
         vocabularies: Vocabularies,
-        config: BPRMFConfig | None = None,
+        config: EmbeddingConfig | None = None,
         histories: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.config = config = config or BPRMFConfig()
+        self.config = config = config or EmbeddingConfig()
         self.schema = schema
         self.histories = schema.check_groups(histories or None, "history groups")
         size = config.embedding_size
@@ -95,17 +85,12 @@ def run_packed(
     >>> states.shape, final.shape
     (torch.Size([4, 16]), torch.Size([2, 16]))
     """
-    b = len(packing.lengths)
-    final = x.new_zeros(b, 2 * lstm.hidden_size)
     if not len(x):
-        return x.new_zeros(0, 2 * lstm.hidden_size), final
-    by_length = packing.lengths.argsort(descending=True, stable=True)
-    rank = torch.empty_like(by_length).index_copy_(0, by_length, torch.arange(b, device=x.device))
-    # all first behaviors, longest history first, then all second ones
-    order = (packing.place * b + rank[packing.owner]).argsort()
-    packed, (h, _) = lstm(PackedSequence(x.index_select(0, order), torch.bincount(packing.place).cpu()))
-    states = torch.empty_like(packed.data).index_copy(0, order, packed.data)
-    return states, final.index_copy(0, by_length[: h.shape[1]], torch.cat([h[0], h[1]], dim=1))
+        return x.new_zeros(0, 2 * lstm.hidden_size), x.new_zeros(len(packing.lengths), 2 * lstm.hidden_size)
+    lengths = packing.lengths.clamp(min=1).cpu()  # of a sample without behaviors, a zero is read and forgotten
+    packed, (h, _) = lstm(pack_padded_sequence(packing.pad(x), lengths, batch_first=True, enforce_sorted=False))
+    states, _ = pad_packed_sequence(packed, batch_first=True)
+    return packing.pack(states), torch.cat([h[0], h[1]], dim=1) * (packing.lengths > 0)[:, None]
 
 
 class BiLSTM(Competitor):
@@ -199,22 +184,10 @@ class DIN(Competitor):
         s = s[:, None].expand_as(target)
         weight = self.activation(torch.cat([s, target, s - target, s * target], dim=-1))  # [n, c, 1]
         if self.config.normalized:
-            weight = softmax_of_samples(weight.squeeze(-1), packing.owner, len(h))[:, :, None]
+            padded = packing.pad(weight.squeeze(-1)).masked_fill(~packing.visible[:, :, None], float("-inf"))
+            weight = packing.pack(padded.softmax(dim=1))[:, :, None]
         e = torch.zeros_like(h).index_add(0, packing.owner, weight * s)
         return Scores(self.top(torch.cat([h, e, h * e], dim=-1)).squeeze(-1), h, e)
-
-
-def softmax_of_samples(x: Float[Tensor, "n c"], owner: Int[Tensor, " n"], size: int) -> Float[Tensor, "n c"]:
-    """The softmax over each sample's behaviors, for every candidate.
-
-    >>> softmax_of_samples(torch.tensor([[0.0], [0.0], [9.0]]), torch.tensor([0, 0, 1]), size=2).tolist()
-    [[0.5], [0.5], [1.0]]
-    """
-    index = owner[:, None].expand_as(x)
-    highest = x.new_zeros(size, x.shape[1]).scatter_reduce(0, index, x.detach(), "amax", include_self=False)
-    weight = (x - highest.index_select(0, owner)).exp()
-    total = torch.zeros_like(highest).index_add(0, owner, weight)
-    return weight / total.index_select(0, owner)
 
 
 class BST(Competitor):

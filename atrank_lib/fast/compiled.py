@@ -4,8 +4,6 @@ What is loaded is checked first: a file's name holds the checksum of its content
 cut left damaged is found out and made again, and two processes that compile at once never disturb each other.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import hashlib

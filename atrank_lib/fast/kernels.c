@@ -5,9 +5,6 @@
 // for each thread apart and added in the order of the threads, so that the same number of threads gives the same bits.
 
 #include "product.c"
-
 #include "linear.c"
-
 #include "attend.c"
-
 #include "rows.c"

@@ -8,8 +8,6 @@ What is gained, and why, is the subject of chapter 11: a product of matrices tha
 attention that reads each user's rows where they lie, without padding; threads that share rows, not operators.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -147,7 +145,7 @@ def layers(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, rows: Rows, spaces: int, scale: float
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, rows: "Rows", spaces: int, scale: float
     ) -> Tensor:
         out = torch.empty_like(queries)
         logs = queries.new_empty(len(queries), spaces)

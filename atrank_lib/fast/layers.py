@@ -1,8 +1,7 @@
 """Kernels put in the place of a model's layers, from outside: same parameters, same names, same numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TypeVar, cast
 
 import torch
@@ -30,7 +29,7 @@ def speed_up(model: M) -> M:
         maps = module.maps.children() if isinstance(module, GroupProjection) else iter(())
         for linear in [module.keys] if isinstance(module, SpaceAttention) else maps:
             if type(linear) is nn.Linear:
-                _become(linear, _both(FasterLinear, nn.Linear))
+                _become(linear, FasterLinear)
     return model
 
 
@@ -38,7 +37,7 @@ def plain(model: M) -> M:
     """The same model, in place, as it was before ``speed_up``."""
     for module in model.modules():
         if isinstance(module, (FasterLinear, *_FASTER.values())):
-            _become(module, type(module).__bases__[1])
+            module.__class__ = type(module).__bases__[1]
     return model
 
 
@@ -56,30 +55,22 @@ def replaced(model: M, others: Mapping[type[nn.Module], type[nn.Module]]) -> M:
     for module in model.modules():
         for kind, other in others.items():
             if isinstance(module, kind) and not isinstance(module, other):
-                _become(module, _both(other, type(module)))
+                _become(module, other)
     return model
 
 
-def _become(module: nn.Module, kind: type[nn.Module]) -> None:
-    module.__class__ = kind
+def _become(module: nn.Module, other: type[nn.Module]) -> None:
+    """What ``other`` does not say stays as the module's own class does it."""
+    module.__class__ = _both(other, type(module))  # type: ignore[arg-type]
 
 
-_MADE: dict[tuple[type[nn.Module], type[nn.Module]], type[nn.Module]] = {}
-
-
+@cache
 def _both(other: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
-    """What ``other`` does not say stays as ``kind`` does it."""
-    if (other, kind) not in _MADE:
-        _MADE[other, kind] = type(f"{other.__name__}For{kind.__name__}", (other, kind), {})
-    return _MADE[other, kind]
+    return type(f"{other.__name__}For{kind.__name__}", (other, kind), {})
 
 
 class FasterLinear(nn.Linear):
-    """A linear layer.
-
-    >>> FasterLinear(16, 32)(torch.randn(3, 16)).shape
-    torch.Size([3, 32])
-    """
+    """A linear layer."""
 
     def forward(self, input: Tensor) -> Tensor:
         return kernels.layers(input, [self], [False])[0]

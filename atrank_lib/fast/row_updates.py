@@ -23,8 +23,6 @@ it is large, and in between within a hundredth of a full step (the tests compare
 the same kind of sum with weights of their own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast

@@ -3,8 +3,6 @@
 Whole columns are checked at once in Arrow memory; Python looks at single values only where one is wrong.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

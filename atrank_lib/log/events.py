@@ -8,8 +8,6 @@ A log is a folder with `schema.yaml` and, for every group of behaviors, two tabl
 Everything is checked on the way in, and every problem is reported at once. Nothing is dropped or repaired.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -61,7 +59,7 @@ class EventLog:
     objects: dict[str, pd.DataFrame]
 
     @classmethod
-    def read(cls, folder: str | Path) -> EventLog:
+    def read(cls, folder: str | Path) -> "EventLog":
         """Read and check a log folder. Files and columns that the schema does not name are ignored.
 
         Raises EventLogError with every problem of the folder.
@@ -83,7 +81,7 @@ class EventLog:
     @classmethod
     def from_tables(
         cls, schema: Schema, events: Mapping[str, pd.DataFrame], objects: Mapping[str, pd.DataFrame]
-    ) -> EventLog:
+    ) -> "EventLog":
         """Check frames in memory, one of events and one of objects a group, and make them a log.
 
         The frames are copied. Raises EventLogError with every problem.
@@ -102,7 +100,7 @@ class EventLog:
     @classmethod
     def _check(
         cls, schema: Schema, tables: Mapping[tuple[str, str], CheckedTable], problems: list[Problem]
-    ) -> EventLog:
+    ) -> "EventLog":
         """Check the tables against the schema and each other."""
         events, objects = {}, {}
         for name, group in schema.groups.items():

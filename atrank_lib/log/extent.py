@@ -1,7 +1,5 @@
 """How much there is in a log, and when: the paper's Tables 1 and 2, and which moments make sense beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -70,10 +68,6 @@ def check_moment(moment: int, schema: Schema, extent: Extent) -> None:
 
     Raises:
         ValueError: it lies more than 10 years before the first behavior, or 100 years after the last one.
-
-    >>> schema = Schema.checked({"name": "mine", "groups": {"item": {"actions": ["buy"], "features": {
-    ...     "object_id": {"kind": "categorical"}}}}})
-    >>> check_moment(1_700_000_000, schema, Extent(users=9, behaviors=99, first=1_600_000_000, last=1_650_000_000))
     """
     low, high = near(extent, schema.timestamp_unit)
     if not low <= moment <= high:

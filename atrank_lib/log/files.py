@@ -1,7 +1,5 @@
 """The tables of a log where they lie: Parquet or CSV files, or frames in memory, taken as columns to be checked."""
 
-from __future__ import annotations
-
 import csv
 import difflib
 import io

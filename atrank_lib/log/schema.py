@@ -1,7 +1,5 @@
 """The schema of an event log, `schema.yaml`: groups of behaviors, their actions, features and time scale."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import re
@@ -85,7 +83,7 @@ class Feature(Settings):
     vocabulary: Annotated[str, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _continuous_has_no_vocabulary(self) -> Feature:
+    def _continuous_has_no_vocabulary(self) -> "Feature":
         if self.kind == "continuous" and self.vocabulary is not None:
             raise ValueError(
                 f"a continuous feature has no vocabulary, but this one names {self.vocabulary!r}; "
@@ -189,12 +187,12 @@ class Schema(Settings):
         return groups
 
     @classmethod
-    def read(cls, path: str | Path) -> Schema:
+    def read(cls, path: str | Path) -> "Schema":
         """Read a `schema.yaml`. Raises EventLogError that lists every problem of the file."""
         return cls.checked(_load_yaml(Path(path)))
 
     @classmethod
-    def checked(cls, content: Any) -> Schema:
+    def checked(cls, content: Any) -> "Schema":
         """Make a schema of what a `schema.yaml` holds. Raises EventLogError that lists every problem."""
         try:
             return cls.model_validate(content)
@@ -227,20 +225,12 @@ class Schema(Settings):
 
 def key(name: str) -> str:
     """Name of a group's, feature's or vocabulary's module: any text, where ``nn.ModuleDict`` forbids dots and the
-    names of its own attributes (``items``, ``type``).
-
-    >>> key("v1.items")
-    '[v1/items]'
-    """
+    names of its own attributes (``items``, ``type``)."""
     return "[" + name.replace("%", "%25").replace("/", "%2F").replace(".", "/") + "]"
 
 
 def suggest(value: object, allowed: Iterable[str]) -> str:
-    """`; use one of a, b, c`, with the nearest of them pointed out when one is near.
-
-    >>> suggest("searches", ["search", "browse"])
-    'use one of search, browse (did you mean search?)'
-    """
+    """`use one of a, b, c`, with the nearest of them pointed out when one is near."""
     allowed = list(allowed)
     near = difflib.get_close_matches(str(value), allowed, n=1)
     return f"use one of {', '.join(allowed)}" + (f" (did you mean {near[0]}?)" if near else "")

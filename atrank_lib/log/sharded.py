@@ -9,8 +9,6 @@ A shard holds all behaviors of its users, in the order of the log it was made fr
 there. Schema, objects, vocabularies and the numbers of samples are global. `python -m data_scripts.shard` writes one.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -26,11 +24,7 @@ from atrank_lib.log.schema import SCHEMA_FILE, EventLogError, Problem, Schema
 
 
 def shard_of(user_id: str, shards: int) -> int:
-    """The shard of a user: the first 16 bits of the MD5 of the id (UTF-8), modulo the number of shards.
-
-    >>> shard_of("user0", 16), shard_of("user1", 16)
-    (1, 9)
-    """
+    """The shard of a user: the first 16 bits of the MD5 of the id (UTF-8), modulo the number of shards."""
     return int(hashlib.md5(user_id.encode(), usedforsecurity=False).hexdigest()[:4], 16) % shards
 
 
@@ -49,7 +43,7 @@ class ShardedLog:
     _known: dict[int, tuple[dict[str | None, Extent], str]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def read(cls, folder: str | Path) -> ShardedLog:
+    def read(cls, folder: str | Path) -> "ShardedLog":
         """Read and check the schema and the objects of a sharded log; the events stay on disk.
 
         Raises EventLogError with every problem found.

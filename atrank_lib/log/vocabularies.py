@@ -1,7 +1,5 @@
 """What a model knows of a log: its values as numbers, and the scale of what is continuous."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
+from pydantic import TypeAdapter
 
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.writing import write_text
@@ -36,7 +35,7 @@ class Vocabularies:
     @classmethod
     def from_objects(
         cls, schema: Schema, objects: Mapping[str, pd.DataFrame], users: Iterable[str] = ()
-    ) -> Vocabularies:
+    ) -> "Vocabularies":
         """Collect the values of objects tables; groups that share a vocabulary pool their values."""
         words: dict[str, set[str]] = {}
         scales = {}
@@ -65,13 +64,8 @@ class Vocabularies:
         write_text(path, json.dumps(asdict(self), ensure_ascii=False))
 
     @classmethod
-    def read(cls, path: Path) -> Vocabularies:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            {name: tuple(values) for name, values in content["words"].items()},
-            {name: (mean, deviation) for name, (mean, deviation) in content["scales"].items()},
-            tuple(content["users"]),
-        )
+    def read(cls, path: Path) -> "Vocabularies":
+        return TypeAdapter(cls).validate_json(path.read_bytes())
 
 
 def distinct(column: pd.Series) -> set[str]:

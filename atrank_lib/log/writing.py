@@ -4,8 +4,6 @@ Names beside are drawn anew each time, so that two processes with one target nev
 a dot and end in no suffix of the target, so that what a killed process leaves is taken for no table.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil
@@ -31,11 +29,7 @@ _REMEDIES = {
 
 
 def explain(error: OSError, path: Path | None = None) -> str:
-    """What an OSError says to a user: the file (``path``, or what the error names), the cause and the remedy.
-
-    >>> explain(OSError(errno.ENOSPC, "No space left on device"), Path("run/model.safetensors"))
-    'run/model.safetensors: the disk is full; make room, or choose another place'
-    """
+    """What an OSError says to a user: the file (``path``, or what the error names), the cause and the remedy."""
     if error.errno is None or error.strerror is None:  # a message of our own
         return " ".join(str(error).split())
     cause = _REMEDIES.get(error.errno, f"{error.strerror[:1].lower()}{error.strerror[1:]}; correct that, and try again")
@@ -51,11 +45,6 @@ def writing_file(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OSError: it cannot be written. One line says which file, why, and what to do; the class of the error is kept.
-
-    >>> with writing_file(folder / "numbers.txt") as beside:
-    ...     _ = beside.write_text("1 2 3")
-    >>> (folder / "numbers.txt").read_text()
-    '1 2 3'
     """
     with explained(path) as (target, beside):
         if target.is_dir():

@@ -1,7 +1,5 @@
 """Which models a run can hold, and ``config.json``: how a run was made, and whether it may be resumed so."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +117,7 @@ class RunConfig(Settings):
         histories: Sequence[str] | None = None,
         targets: Sequence[str] | None = None,
         **settings: Any,
-    ) -> RunConfig:
+    ) -> "RunConfig":
         """The configuration of a run on a log; all groups, and the model's own options, where none are given.
 
         Raises:

@@ -1,8 +1,6 @@
 """A run's folder: locked while it is trained in, and what training leaves there: checkpoints that survive a kill, and
 weights."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

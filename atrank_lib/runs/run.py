@@ -1,7 +1,5 @@
 """A run on disk: how a model was made, what it knows, and its weights; everything plain JSON and safetensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from atrank_lib.evaluation import Evaluation, evaluate
 from atrank_lib.fast.layers import speed_up
@@ -21,7 +19,7 @@ from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.log.writing import write_text
 from atrank_lib.ranking import Model
-from atrank_lib.runs.config import MODELS, RunConfig, check_same, read_config
+from atrank_lib.runs.config import MODELS, RunConfig, check_same, first_problem, read_config
 from atrank_lib.runs.folder import Checkpoints, RunError, load_weights, opened, save_weights
 from atrank_lib.samples import Protocol, prepare, split
 from atrank_lib.scale.devices import Execution, plain_layers
@@ -48,11 +46,7 @@ class Run:
         return GroupedHistories.from_log(log, self.vocabularies)
 
     def evaluate(self, log: EventLog | ShardedLog, negatives: int = 1, seed: int = 0) -> Evaluation:
-        """Average user AUC on the test samples of a log; see ``evaluation.evaluate``.
-
-        Raises:
-            RunError: the log's groups, actions or features are not those the model was trained on.
-        """
+        """Average user AUC on the test samples of a log; see ``evaluation.evaluate``. Raises as ``histories_of``."""
         protocol, targets = self.config.protocol, self.config.targets
         if isinstance(log, ShardedLog):
             self._check_schema(log)
@@ -179,8 +173,8 @@ def load_run(run: Path | str) -> Run:
     try:
         try:
             vocabularies = Vocabularies.read(words)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{words} is damaged ({error}); train the run again") from None
+        except ValidationError as error:
+            raise RunError(f"{words} is damaged ({first_problem(error)}); train the run again") from None
         try:
             model = _build(config, vocabularies)
         except (ValueError, KeyError) as error:

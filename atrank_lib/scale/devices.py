@@ -1,7 +1,5 @@
 """Devices: where and how a model computes. What is learned is the ``Recipe``'s business."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass, replace

@@ -5,8 +5,6 @@ of the recipe is the batch of all together, so the loss curve is that of one pro
 dropout, whose noise is every process's own).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal
@@ -182,10 +180,8 @@ def joined(on: Execution) -> Iterator[Processes]:
 class ScaledSteps(Steps):
     """Steps on the device and with the processes that they are given; by default on the CPU, alone.
 
-    Every process has its share of each batch; gradients are summed, and all make the same move.
-
-    Raises:
-        ValueError: a device that is not there.
+    Every process has its share of each batch; gradients are summed, and all make the same move. ``ValueError`` for a
+    device that is not there.
     """
 
     def __init__(

@@ -1,7 +1,5 @@
 """Training on a sharded log: shard after shard, each in memory while its turn lasts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +33,7 @@ class Shards(Sequence[Part]):
     popularity: dict[str, Int[Tensor, " objects"]]
 
     @classmethod
-    def survey(cls, log: ShardedLog, protocol: Protocol, targets: Sequence[str] | None = None) -> Shards:
+    def survey(cls, log: ShardedLog, protocol: Protocol, targets: Sequence[str] | None = None) -> "Shards":
         """Go through all shards once (twice for ``global_time``), and note what must be known of all of them.
 
         Raises:

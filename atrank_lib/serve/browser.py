@@ -4,8 +4,6 @@ The document holds weights (16 bits each, which is what a page needs), vocabular
 log and some histories to start from. ``book/_static/live_model.js`` reads it; nothing else is needed, no server either.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math

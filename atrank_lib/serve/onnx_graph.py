@@ -3,13 +3,11 @@
 The graph is that of ``OneUser``: the model itself, with layers put in that know one user and need no padding.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -119,17 +117,6 @@ def _of(inputs: Mapping[str, Tensor], prefix: str) -> Features:
     return {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
 
 
-@contextmanager
-def _unchecked_shapes() -> Iterator[None]:
-    """While a graph is traced, sizes are no numbers; whoever checks all annotations would stumble over them."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
-
-
 def export_onnx(model: ATRank, target: str, file: Path) -> None:
     """Write the graph that scores candidates of group ``target``; see ``OneUser`` for its inputs and outputs.
 
@@ -151,7 +138,10 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
         shape = (count,) if kind == "categorical" else (count, 2)
         example.append(torch.zeros(shape, dtype=torch.float32 if kind == "continuous" else torch.long))
         axes[name] = {0: rows, 1: f"tokens of {name}"} if kind == "tokens" else {0: rows}
-    with writing_file(file) as beside, torch.no_grad(), _unchecked_shapes(), warnings.catch_warnings():
+    with writing_file(file) as beside, torch.no_grad(), ExitStack() as undo, warnings.catch_warnings():
+        # while a graph is traced, sizes are no numbers; whoever checks all annotations would stumble over them
+        undo.callback(jaxtyping.config.update, "jaxtyping_disable", jaxtyping.config.jaxtyping_disable)
+        jaxtyping.config.update("jaxtyping_disable", True)
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
         warnings.filterwarnings("ignore", "Constant folding")  # of what is not constant
         torch.onnx.export(

@@ -1,7 +1,5 @@
 """Pairs of users and objects in a file, and their scores written beside them: `atrank score`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

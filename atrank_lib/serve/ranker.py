@@ -5,8 +5,6 @@ once, in a ``Ranker``; the user's side (eq. 1-6) is the same for every object an
 left for each pair is eq. 7 and 8. Work is done ``chunk`` pairs at a time, so memory does not grow with their number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 

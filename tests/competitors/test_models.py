@@ -8,10 +8,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 
-from atrank_lib.competitors.models import HEADS, MAPS, WIDTHS, softmax_of_samples
+from atrank_lib.competitors.models import HEADS, MAPS, WIDTHS
 from tests import reference
 from tests.cases import Case, even_log, linear, make
 from tests.reference import Array, sigmoid
@@ -141,14 +140,6 @@ def activated(p: reference.Parameters, s: list[Array], h: Array, normalized: boo
 def test_din_agrees_with_loops(seed, group, speed, normalized):
     case = make("din", even_log(seed), group, {"normalized": normalized}, seed, speed=speed)
     case.close(case.model(case.batch).scores, case.expected(partial(activated, normalized=normalized)))
-
-
-def test_softmax_of_samples():
-    x, owner = torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 2])
-    found = softmax_of_samples(x, owner, 4)
-    torch.testing.assert_close(found[:2], x[:2].softmax(dim=0))
-    assert found[2].tolist() == [1.0]
-    assert softmax_of_samples(x * 1_000, owner, 4).isfinite().all()
 
 
 def leaky(x: Array) -> Array:
