@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from filelock import FileLock
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -95,6 +96,12 @@ def project(once: Once) -> Project:
 
     once("book", make)
     return project
+
+
+@pytest.fixture(scope="session")
+def pages(project: Project) -> dict[str, BeautifulSoup]:
+    """The pages of the site, by their files' names; to be read only, for to parse them takes long."""
+    return {path.name: BeautifulSoup(path.read_text(), "html.parser") for path in sorted(project.html.glob("*.html"))}
 
 
 @pytest.fixture(scope="session")

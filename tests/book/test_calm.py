@@ -31,10 +31,10 @@ def test_code_fits_a_laptop_and_claims_are_hidden(chapter: Path):
 
 
 @pytest.fixture(scope="module")
-def articles(project: Project) -> dict[str, Tag]:
+def articles(project: Project, pages: dict[str, BeautifulSoup]) -> dict[str, Tag]:
     found = {}
     for name in project.toc():
-        article = BeautifulSoup((project.html / f"{name}.html").read_text(), "html.parser").select_one("article")
+        article = pages[f"{name}.html"].select_one("article")
         assert article is not None
         found[name] = article
     return found

@@ -18,8 +18,7 @@ from tools.project import ROOT, BookError, Project
 REPOSITORY = "https://github.com/reader/attention-book"
 
 
-def buttons(project: Project, name: str) -> list[str]:
-    page = BeautifulSoup((project.html / f"{name}.html").read_text(), "html.parser")
+def buttons(page: BeautifulSoup) -> list[str]:
     return [str(link["href"]) for link in page.select(".dropdown-launch-buttons a")]
 
 
@@ -33,8 +32,12 @@ def notebook_of(address: str) -> str:
     return url.path.removeprefix("/github/reader/attention-book/blob/notebooks/")
 
 
-def test_no_repository_no_buttons(project: Project):
-    assert not any(buttons(project, name) for name in project.toc())
+def read(project: Project, name: str) -> BeautifulSoup:
+    return BeautifulSoup((project.html / f"{name}.html").read_text(), "html.parser")
+
+
+def test_no_repository_no_buttons(project: Project, pages: dict[str, BeautifulSoup]):
+    assert not any(buttons(pages[f"{name}.html"]) for name in project.toc())
 
 
 def test_buttons_lead_to_notebooks_of_the_branch(small_book: Project, monkeypatch: pytest.MonkeyPatch):
@@ -43,7 +46,7 @@ def test_buttons_lead_to_notebooks_of_the_branch(small_book: Project, monkeypatc
         monkeypatch.setattr(f"tools.{name}.commit", lambda root: "0123abcd")
     branch = write_branch(small_book, REPOSITORY)
     for name in ("01_one", "02_two"):
-        found = buttons(small_book, name)
+        found = buttons(read(small_book, name))
         assert len(found) == 2
         for address in found:
             path = branch / notebook_of(address)
@@ -51,8 +54,8 @@ def test_buttons_lead_to_notebooks_of_the_branch(small_book: Project, monkeypatc
             notebook = nbformat.read(path, as_version=4)
             nbformat.validate(notebook)
             assert f"atrank_lib[book] @ git+{REPOSITORY}@0123abcd" in notebook.cells[0].source
-    assert not buttons(small_book, "ledger")
-    box = BeautifulSoup((small_book.html / "index.html").read_text(), "html.parser").select_one(".code-box")
+    assert not buttons(read(small_book, "ledger"))
+    box = read(small_book, "index").select_one(".code-box")
     assert box is not None
     assert f"git clone {REPOSITORY}\ncd attention-book\n# the library\npip install .\n" in box.get_text()
     assert [link["href"] for link in box.select("a.reference")] == [REPOSITORY]

@@ -37,11 +37,6 @@ HEAVIEST = 1_500_000  # bytes of a page with all that it loads but MathJax, whic
 WORDS = Path(__file__).with_name("words.txt")
 
 
-@pytest.fixture(scope="session")
-def pages(project: Project) -> dict[str, BeautifulSoup]:
-    return {path.name: BeautifulSoup(path.read_text(), "html.parser") for path in sorted(project.html.glob("*.html"))}
-
-
 def test_internal_links_and_anchors_lead_somewhere(project: Project, pages: dict[str, BeautifulSoup]):
     anchors = {name: {element["id"] for element in page.find_all(id=True)} for name, page in pages.items()}
     broken = []
