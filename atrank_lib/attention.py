@@ -48,6 +48,7 @@ class SpaceAttention(nn.Module):
     """
 
     scale = 1.0
+    dropout = 0.0  # of the weights A_k, in training
 
     def __init__(self, hidden: int, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -75,7 +76,8 @@ class SpaceAttention(nn.Module):
         among = queries.dim() == 2
         tables = (packing.pad(queries) if among else queries, packing.pad(keys), packing.pad(values))
         q, k, v = (split_spaces(x, self.sizes) for x in tables)
-        c = nn.functional.scaled_dot_product_attention(q, k, v, packing.visible[:, None, None, :], scale=self.scale)
+        see, drop = packing.visible[:, None, None, :], self.dropout if self.training else 0.0
+        c = nn.functional.scaled_dot_product_attention(q, k, v, see, drop, scale=self.scale)
         c = join_spaces(c, self.sizes)
         return packing.pack(c) if among else c
 
@@ -89,10 +91,10 @@ class SpaceAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """ "A feedforward network with one hidden layer" (eq. 6), as wide as its input."""
+    """ "A feedforward network with one hidden layer" (eq. 6), by default as wide as its input."""
 
-    def __init__(self, hidden: int) -> None:
-        super().__init__(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+    def __init__(self, hidden: int, inner: int | None = None) -> None:
+        super().__init__(nn.Linear(hidden, inner or hidden), nn.ReLU(), nn.Linear(inner or hidden, hidden))
 
 
 class SelfAttention(nn.Module):

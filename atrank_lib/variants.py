@@ -4,13 +4,14 @@ The classes of the core are the paper in our reading: the target has an attentio
 though eq. 7 writes the symbols of eq. 2 to 5; "residual connections" add the behaviors ``S``; ``f`` reads ``h_t``
 (eq. 8) and not ``q_t`` (the text after it). Every other choice is a small class here, and ``PARTS`` says which setting
 of ``ATRankOptions`` puts in which. Three go beyond the paper: ``task_heads``, ``told="raw"`` and ``ranking="mlp"``.
+The settings ``ORIGINAL`` and ``ORIGINAL_MULTI`` together are the models of the authors' code, number by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, cast
 
 import torch
@@ -21,13 +22,22 @@ from torch import Tensor, nn
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
 from atrank_lib.batches import Features
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.log.schema import SECONDS, TICKS, Schema, key
+from atrank_lib.log.schema import SECONDS, TICKS, Schema, TimeScale, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
-from atrank_lib.projection import GroupProjection, Perceptron
+from atrank_lib.original import (
+    ActionBeside,
+    DotAttention,
+    LinearProjection,
+    NormedTwice,
+    NormedTwiceTarget,
+    RawProjection,
+    glorot,
+)
 from atrank_lib.ranking import Targets
+from atrank_lib.time_encoding import TimeEncoding
 
-TimeForm = Literal["lookup", "one_hot", "continuous", "none"]
+TimeForm = Literal["lookup", "one_hot", "one_hot_12", "continuous", "none"]
 
 
 class BehaviorOptions(BehaviorConfig):
@@ -46,9 +56,14 @@ class ATRankOptions(BehaviorOptions, ATRankConfig):
     """
 
     attention: Literal["bilinear", "dot"] = "bilinear"
-    residual: Literal["input", "attended"] = "input"
+    residual: Literal["input", "attended", "twice"] = "input"
     target_attention: Literal["shared", "separate"] = "separate"
-    target_residual: bool = False
+    target_residual: bool | Literal["twice"] = False
+    bottleneck: bool = Field(False, description="networks of eq. 6 and 7 are a quarter as wide inside")
+    target: Literal["projected", "raw"] = Field("projected", description="h_t is relu(M_g q_t), or q_t itself")
+    action: Literal["added", "beside"] = "added"
+    dropout_on: Literal["outputs", "weights"] = Field("outputs", description="of networks, or the weights A_k")
+    start: Literal["torch", "glorot"] = Field("torch", description="how weights are drawn")
     told: Literal["projected", "raw"] = Field("projected", description="values of eq. 7: relu(Q_k C), or C itself")
     ranked: Literal["projected", "raw"] = Field("projected", description="f reads h_t (eq. 8), or q_t")
     object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
@@ -71,14 +86,29 @@ class OneHotTime(NoTime):
 
     def __init__(self, schema: Schema, group: str, *rest: Any) -> None:
         super().__init__(schema, group, *rest)
-        self.size = self.objects.size + self.time.buckets
+        self.columns = self.make_columns(schema)
+        self.size += self.columns
+
+    def make_columns(self, schema: Schema) -> int:
+        return self.time.buckets
 
     def timed(self, u: Float[Tensor, "n _"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
-        one_hot = nn.functional.one_hot(self.time.bucketize(elapsed), self.time.buckets)
+        one_hot = nn.functional.one_hot(self.time.bucketize(elapsed), self.time.buckets)[:, : self.columns]
         return torch.cat([u, one_hot.to(u.dtype)], dim=1)
 
     def target(self, features: Features) -> Float[Tensor, "n b_i"]:
-        return nn.functional.pad(self.objects(features), (0, self.time.buckets))
+        return nn.functional.pad(super().target(features), (0, self.columns))
+
+
+class OneHot12Time(OneHotTime):
+    """With the original code's buckets, whatever the group's: days + 1 against 2, 4, 8 ... 4096, and 12 columns for
+    these 13, so that what is 4,095 days old or older is all zeros."""
+
+    def make_columns(self, schema: Schema) -> int:
+        days = TimeScale(unit="day", edges=tuple(2.0**k - 1 for k in range(1, 13)))
+        self.time = TimeEncoding(days, 1, schema.timestamp_unit)
+        del self.time.table
+        return 12
 
 
 class ContinuousTime(NoTime):
@@ -86,30 +116,11 @@ class ContinuousTime(NoTime):
 
     def __init__(self, schema: Schema, group: str, *rest: Any) -> None:
         super().__init__(schema, group, *rest)
-        self.time.line = nn.Linear(1, self.size)
+        self.time.line = nn.Linear(1, self.objects.size)
         self.unit = float(SECONDS[schema.groups[group].time.unit]) * TICKS[schema.timestamp_unit]
 
     def timed(self, u: Float[Tensor, "n b_i"], elapsed: Int[Tensor, " n"]) -> Float[Tensor, "n b_i"]:
         return u + cast(nn.Linear, self.time.line)(elapsed[:, None].to(u.dtype) / self.unit)
-
-
-class LinearProjection(GroupProjection):
-    """Eq. 1 without its relu, as in the original code."""
-
-    def __init__(self, sizes: Mapping[str, int], hidden: int) -> None:
-        super().__init__(sizes, hidden)
-        self.maps = nn.ModuleDict({key(group): nn.Linear(b, hidden) for group, b in sizes.items()})
-
-
-class DotAttention(SpaceAttention):
-    """The original code's score: keys are a relu perceptron too, and scores are divided by ``sqrt(s_k)``."""
-
-    def __init__(self, hidden: int, sizes: Sequence[int]) -> None:
-        super().__init__(hidden, sizes)
-        if len(set(sizes)) > 1:
-            raise ValueError(f"attention 'dot' divides by sqrt(s_k) and needs spaces of one size, not {list(sizes)}")
-        self.scale = self.sizes[0] ** -0.5
-        self.keys = Perceptron(hidden, hidden)
 
 
 class AttendedResidual(SelfAttention):
@@ -120,7 +131,7 @@ class AttendedResidual(SelfAttention):
 
 
 class ResidualTarget(TargetAttention):
-    """The original code's eq. 7: the target is added to the user vector, and the sum normalized."""
+    """The target is added to the user vector, and the sum normalized."""
 
     def __init__(self, hidden: int, attention: SpaceAttention, dropout: float = 0.0) -> None:
         super().__init__(hidden, attention)
@@ -140,10 +151,6 @@ class RawTarget(TargetAttention):
 
     def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:
         return self.attention.keys(c), c
-
-
-class RawResidualTarget(ResidualTarget, RawTarget):
-    """Both."""
 
 
 class MLP(nn.Module):
@@ -209,13 +216,41 @@ def zeros(tables: nn.ModuleDict, vocabulary: str) -> Table:
 # which setting puts in which part; the paper's settings put in nothing
 PARTS: dict[tuple[str, object], dict[str, Any]] = {
     ("time", "one_hot"): {"embedding": OneHotTime},
+    ("time", "one_hot_12"): {"embedding": OneHot12Time},
     ("time", "continuous"): {"embedding": ContinuousTime},
     ("time", "none"): {"embedding": NoTime},
     ("linear_projection", True): {"projection": LinearProjection},
     ("attention", "dot"): {"attention": DotAttention},
     ("residual", "attended"): {"self_attention": AttendedResidual},
+    ("residual", "twice"): {"self_attention": NormedTwice},
+    ("target_residual", True): {"target_attention": ResidualTarget},
+    ("target_residual", "twice"): {"target_attention": NormedTwiceTarget},
+    ("target", "raw"): {"projection": RawProjection},
+    ("action", "beside"): {"embedding": ActionBeside},
     ("told", "raw"): {"target_attention": RawTarget},
 }
+
+# the authors' model of one group, and the one of all groups and targets
+ORIGINAL: dict[str, Any] = {
+    "attention": "dot",
+    "residual": "twice",
+    "target_residual": "twice",
+    "bottleneck": True,
+    "target": "raw",
+    "linear_projection": True,
+    "time": "one_hot_12",
+    "action": "beside",
+    "object_bias": True,
+    "dropout_on": "weights",
+    "start": "glorot",
+}
+ORIGINAL_MULTI = ORIGINAL | {"target": "projected", "hidden": 256, "spaces": 4, "dropout": 0.1}
+
+
+@cache
+def _all_of(*kinds: type) -> type:
+    """The class that is all of these; where they differ, the first one's way goes."""
+    return kinds[0] if len(kinds) == 1 else type("".join(kind.__name__ for kind in kinds), kinds, {})
 
 
 def parts_of(options: BehaviorOptions) -> Parts:
@@ -224,14 +259,15 @@ def parts_of(options: BehaviorOptions) -> Parts:
     >>> parts_of(ATRankOptions(attention="dot")).attention.__name__
     'DotAttention'
     """
-    chosen: dict[str, Any] = {}
+    kinds: dict[str, list[type]] = {}
     for setting in options:
-        chosen |= PARTS.get(setting, {})
+        for name, kind in PARTS.get(setting, {}).items():
+            kinds.setdefault(name, []).append(kind)
+    chosen: dict[str, Any] = {name: _all_of(*some) for name, some in kinds.items()}
     if options.ranking == "mlp":
         chosen["rank"] = partial(MLP, options.hidden, options.dropout)
     if isinstance(options, ATRankOptions) and options.target_residual:
-        kind = ResidualTarget if options.told == "projected" else RawResidualTarget
-        chosen["target_attention"] = partial(kind, dropout=options.dropout)
+        chosen["target_attention"] = partial(chosen["target_attention"], dropout=options.dropout)
     return Parts(**chosen)
 
 
@@ -254,16 +290,24 @@ def build(
     model = ATRank(schema, vocabularies, options, histories, parts_of(options))
     if options.target_attention == "shared" and options.blocks:
         model.target.attention = model.block(-1).attention
+    for g in schema.groups:
+        embedding, hidden = model.embedding(g), options.hidden
+        for name, width in {"ranked": embedding.size, "target": embedding.objects.size}.items():
+            if getattr(options, name) == "raw" and width != hidden:
+                raise ValueError(f"{name}='raw' compares q_t of group {g!r} ({width} wide) with hidden={hidden}")
+    for layer in cast(Iterable[Any], (*model.blocks, model.target)):
+        if options.bottleneck and isinstance(layer.feed_forward, FeedForward):
+            layer.feed_forward = FeedForward(options.hidden, options.hidden // 4)
+        if options.dropout_on == "weights":
+            layer.attention.dropout, layer.dropout = options.dropout, nn.Identity()
     if options.ranked == "raw":
-        for g in schema.groups:
-            width, hidden = model.embedding(g).size, options.hidden
-            if width != hidden:
-                raise ValueError(f"ranked='raw' compares q_t of group {g!r} ({width} wide) with hidden={hidden}")
         model.rank = RankRaw(model.rank)
     if options.task_heads:
         model.rank = WithHeads(model.rank, schema, options.hidden)
     if options.object_bias:
         model.rank = WithBias(model.rank, schema, model.tables)
+    if options.start == "glorot":
+        glorot(model)
     return model
 
 

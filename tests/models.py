@@ -14,6 +14,7 @@ from atrank_lib.ranking import Model
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import build_batch
 from atrank_lib.serve.ranker import moments
+from atrank_lib.variants import ORIGINAL
 from tests.random_logs import random_log
 
 # the authors' code, as far as every schema has it
@@ -29,13 +30,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "authors": AUTHORS,
     "authors, bias": AUTHORS | {"object_bias": True},
     "two layers, shared": {"blocks": 2, "target_attention": "shared"},
-    "two layers": {"blocks": 2, "residual": "attended"},
+    "two layers": {"blocks": 2, "residual": "attended", "bottleneck": True},
     "no self-attention": {"blocks": 0, "time": "none", "ranking": "mlp"},
     "heads": {"task_heads": True, "target_residual": True},
     "told raw": {"told": "raw"},
     "told raw, shared": {"told": "raw", "target_attention": "shared", "target_residual": True},
     "ranked raw": {"ranked": "raw", "time": "continuous"},
     "all of f": {"ranked": "raw", "object_bias": True, "task_heads": True, "ranking": "mlp"},
+    "original": ORIGINAL,
+    "original, all groups": {n: v for n, v in ORIGINAL.items() if n != "object_bias"} | {"target": "projected"},
 }
 WAYS = [*VARIANTS, *(name for name in MODELS if name != "atrank")]
 
@@ -51,7 +54,8 @@ def a_log(seed: int = 4, groups: Sequence[str] | None = None) -> EventLog:
 
 def fitting(options: dict[str, Any]) -> Sequence[str] | None:
     """The groups that allow these options: queries have no id, and q_t is as wide in coupons alone."""
-    return ["coupon"] if options.get("object_bias") or options.get("ranked") == "raw" else None
+    raw = "raw" in (options.get("ranked"), options.get("target"))
+    return ["coupon"] if options.get("object_bias") or raw else None
 
 
 def make(

@@ -61,9 +61,16 @@ def feed_forward(x: Array, p: Parameters, name: str) -> Array:
     return p[f"{name}.2.weight"] @ inner + p[f"{name}.2.bias"]
 
 
-def layer_norm(x: Array, p: Parameters, name: str) -> Array:
+def layer_norm(x: Array, p: Parameters, name: str, epsilon: float = 1e-5) -> Array:
     variance = ((x - x.mean()) ** 2).mean()
-    return (x - x.mean()) / math.sqrt(variance + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+    return (x - x.mean()) / math.sqrt(variance + epsilon) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def normed_twice(x: Array, context: Array, p: Parameters, name: str) -> Array:
+    """The authors' code: ``LN(y + F(y))``, where ``y = LN(x + what attention told)``."""
+    y = layer_norm(x + context, p, f"{name}.inner", 1e-8)
+    told = feed_forward(y, p, f"{name}.feed_forward")
+    return layer_norm(y + told, p, f"{name}.norm", 1e-8)
 
 
 def attention(
@@ -118,6 +125,9 @@ def self_attention(
     matrices, contexts = attention(behaviors, behaviors, p, f"{name}.attention", sizes, form)
     out = []
     for s, context in zip(behaviors, contexts, strict=True):
+        if residual == "twice":
+            out.append(normed_twice(s, context, p, name))
+            continue
         told = feed_forward(context, p, f"{name}.feed_forward")
         out.append(layer_norm(told + (s if residual == "input" else context), p, f"{name}.norm"))
     return matrices, out
@@ -228,10 +238,23 @@ class Reference:
 
     def behavior(self, behavior: Behavior) -> Array:
         """``u_ij = emb_i(o_j) + lookup_i^t(bucketize_i(t_j)) + lookup_i^a(a_j)``."""
+        group = behavior.group
+        actions, u = self.schema.groups[group].actions, self.object(group, behavior.object_id)
+        if self.config.action == "beside":  # and last, after the time
+            u = self.timed(u, behavior)
+            if len(actions) == 1:
+                return u
+        row = self.p[f"embeddings.[{group}].actions.weight"][actions.index(behavior.action)]
+        return np.concatenate([u, row]) if self.config.action == "beside" else self.timed(u + row, behavior)
+
+    def timed(self, u: Array, behavior: Behavior) -> Array:
+        """With the time that has passed."""
         group, form = behavior.group, self.config.time
         name = f"embeddings.[{group}]"
-        action = self.schema.groups[group].actions.index(behavior.action)
-        u = self.object(group, behavior.object_id) + self.p[f"{name}.actions.weight"][action]
+        if form == "one_hot_12":
+            days = behavior.elapsed // (UNIT["day"] * TICKS[self.schema.timestamp_unit])
+            reached = sum(days + 1 >= 2**k for k in range(1, 13))  # of 2, 4, ... 4096
+            return np.concatenate([u, [float(i == reached) for i in range(12)]])
         edges = self.edges(group)
         number = bucket(behavior.elapsed, edges)
         if form == "lookup":
@@ -264,8 +287,12 @@ class Reference:
     def target(self, group: str, object_id: str) -> tuple[Array, Array]:
         """``q_t`` and ``h_t``."""
         q = self.object(group, object_id)
-        if self.config.time == "one_hot":
-            q = np.concatenate([q, np.zeros(len(self.edges(group)) + 1)])
+        if self.config.target == "raw":
+            return q, q
+        columns = {"one_hot": len(self.edges(group)) + 1, "one_hot_12": 12}.get(self.config.time, 0)
+        if self.config.action == "beside" and len(self.schema.groups[group].actions) > 1:
+            columns += self.config.embedding_size
+        q = np.concatenate([q, np.zeros(columns)])
         return q, self.project(group, q)
 
     def of_f(self, name: str) -> Array:
@@ -281,8 +308,11 @@ class Reference:
         name = f"blocks.{config.blocks - 1}.attention" if shared else "target.attention"
         raw = config.told == "raw"
         matrices, contexts = attention([h], c, self.p, name, self.sizes, config.attention, raw)
-        e = contexts[0] if raw else feed_forward(contexts[0], self.p, "target.feed_forward")
-        if config.target_residual:
+        if config.target_residual == "twice":
+            e = normed_twice(h, contexts[0], self.p, "target")
+        else:
+            e = contexts[0] if raw else feed_forward(contexts[0], self.p, "target.feed_forward")
+        if config.target_residual is True:
             e = layer_norm(h + e, self.p, "target.norm")
         x, y = q if config.ranked == "raw" else h, e
         if config.task_heads:

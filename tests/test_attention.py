@@ -18,7 +18,8 @@ from atrank_lib.attention import (
     split_spaces,
 )
 from atrank_lib.fast import speed_up
-from atrank_lib.variants import AttendedResidual, DotAttention, ResidualTarget
+from atrank_lib.original import DotAttention
+from atrank_lib.variants import AttendedResidual, ResidualTarget
 from tests import reference
 from tests.cases import LARGER, TOLERANCE, close
 from tests.ragged import HIDDEN, LENGTHS, ragged

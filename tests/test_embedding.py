@@ -16,13 +16,14 @@ from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.samples import build_batch
 from atrank_lib.serve.ranker import moments
-from atrank_lib.variants import ATRankOptions, ContinuousTime, NoTime, OneHotTime, TimeForm
+from atrank_lib.variants import ATRankOptions, ContinuousTime, NoTime, OneHot12Time, OneHotTime, TimeForm
 from tests.reference import Behavior, Reference
 
 SIZE = 3
 TIMES: dict[TimeForm, type[BehaviorEmbedding]] = {
     "lookup": BehaviorEmbedding,
     "one_hot": OneHotTime,
+    "one_hot_12": OneHot12Time,
     "continuous": ContinuousTime,
     "none": NoTime,
 }
@@ -87,10 +88,23 @@ def test_behaviors_and_targets_agree_with_loops(tiny_log, time, speed):
         targets = parts.of(group).target(catalog.take(torch.arange(len(catalog)))).detach().double().numpy()
         width = parts.size * len(tiny_log.schema.groups[group].features)
         assert targets.shape == (len(catalog), parts.of(group).size)
-        assert parts.of(group).size == width + (parts.of(group).time.buckets if time == "one_hot" else 0)
+        beside = {"one_hot": parts.of(group).time.buckets, "one_hot_12": 12}
+        assert parts.of(group).size == width + beside.get(time, 0)
         for object_id, q in zip(catalog.object_ids, targets, strict=True):
             np.testing.assert_allclose(q[:width], reference.object(group, object_id), rtol=tolerance, atol=tolerance)
             assert not q[width:].any()
+
+
+def test_twelve_times_by_hand(tiny_log):
+    """Days + 1 against 2, 4, 8, ..., 4096, in every group."""
+    vocabularies = GroupedHistories.from_log(tiny_log).vocabularies
+    for group in tiny_log.schema.groups:
+        embedding = Parts(tiny_log.schema, vocabularies, "one_hot_12").of(group)
+        days = torch.tensor([0, 0.99, 1, 2.99, 3, 6.99, 7, 2047, 4094.99, 4095, 9000])
+        found = embedding.timed(torch.zeros(len(days), 0), (days.double() * 86_400).long())
+        numbers = [row.nonzero().flatten().tolist() for row in found]
+        assert numbers == [[0], [0], [1], [1], [2], [2], [3], [11], [11], [], []]
+        assert found.shape[1] == 12
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

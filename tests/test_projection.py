@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from atrank_lib.original import LinearProjection
 from atrank_lib.projection import GroupProjection, SemanticProjection, space_sizes
-from atrank_lib.variants import LinearProjection
 from tests.reference import perceptron
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import key
 from atrank_lib.ranking import LOSSES, Targets
 from atrank_lib.runs.folder import load_weights, save_weights
-from atrank_lib.variants import MLP, PARTS, ATRankOptions, build, options_of
+from atrank_lib.variants import MLP, ORIGINAL, PARTS, ATRankOptions, build, options_of
 from tests import reference
 from tests.cases import EVEN, agrees_with_loops, even_log, make, sizes
 
@@ -39,13 +40,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "continuous time": {"time": "continuous"},
     "no time": {"time": "none"},
     "mlp": {"ranking": "mlp"},
-    "the original code": {
-        "attention": "dot",
-        "time": "one_hot",
-        "target_residual": True,
-        "object_bias": True,
-        "linear_projection": True,
-    },
+    "two norms": {"residual": "twice", "blocks": 2},
+    "two norms of the target": {"target_residual": "twice"},
+    "bottleneck": {"bottleneck": True},
+    "target not projected": {"target": "raw"},
+    "twelve times": {"time": "one_hot_12"},
+    "action beside": {"action": "beside"},
+    "action beside, no time": {"action": "beside", "time": "none"},
+    "action beside, continuous time": {"action": "beside", "time": "continuous"},
+    "dropout of weights": {"dropout_on": "weights", "dropout": 0.5},
+    "TensorFlow's start": {"start": "glorot"},
+    "the original code": ORIGINAL,
+    "the original code for many tasks": ORIGINAL | {"target": "projected"},
     "everything around f": {"ranked": "raw", "task_heads": True, "object_bias": True, "ranking": "mlp"},
 }
 GROUPS = list(EVEN.groups)
@@ -54,9 +60,9 @@ GROUPS = list(EVEN.groups)
 def values(switch: str) -> tuple[Any, ...]:
     """Every value that a switch may have; none if it is a size."""
     kind = ATRankOptions.model_fields[switch].annotation
-    if kind is bool:
-        return (False, True)
-    return get_args(kind) if get_origin(kind) is Literal else ()
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    found = [(False, True) if k is bool else get_args(k) if get_origin(k) is Literal else () for k in kinds]
+    return tuple(value for some in found for value in some)
 
 
 SWITCHES = {(switch, value) for switch in ATRankOptions.model_fields for value in values(switch)}
@@ -191,6 +197,8 @@ def test_attentions_are_shared_where_the_options_say_so():
             r"ranked='raw' compares q_t of group 'items' \(9 wide\) with hidden=6",
         ),
         ({"ranked": "raw", "time": "one_hot"}, r"group 'items' \(22 wide\)"),
+        ({"target": "raw", "embedding_size": 3}, r"target='raw' compares q_t of group 'items' \(9 wide\)"),
+        ({"target_residual": "thrice"}, "target_residual"),
         ({"attention": "additive"}, "'bilinear' or 'dot'"),
         ({"told": "rwa"}, "'projected' or 'raw'"),
         ({"attention": "dot", "spaces": (1, 3, 2)}, r"needs spaces of one size, not \[1, 3, 2\]"),
@@ -224,7 +232,7 @@ def test_weights_load_under_the_names_they_once_had(name, tmp_path: Path):
             once[f"rank.{new[new.index('layers.') :]}" if new.startswith("rank.") else new] = p.detach().clone()
     assert len(once) == len(list(case.model.parameters()))
     save_file(once, tmp_path / "old.safetensors")
-    other = build(EVEN, case.histories.vocabularies, case.model.config).double()
+    other = build(EVEN, case.histories.vocabularies, case.model.config).double().eval()
     before = other(case.batch).scores
     load_weights(other, tmp_path / "old.safetensors")
     assert torch.equal(other(case.batch).scores, case.model(case.batch).scores)

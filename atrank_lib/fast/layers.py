@@ -111,7 +111,8 @@ class FasterAttention(SpaceAttention):
         values: Float[Tensor, "n d"],
         packing: Packing,
     ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
-        if len(set(self.sizes)) > 1 or not kernels.ready(queries, queries.shape[-1]):
+        drops = self.training and self.dropout > 0
+        if drops or len(set(self.sizes)) > 1 or not kernels.ready(queries, queries.shape[-1]):
             return super().attend(queries, keys, values, packing)
         offsets, order = packing.offsets, packing.order
         if queries.dim() == 2:
@@ -145,9 +146,11 @@ class FasterObjects(ObjectEmbedding):
 
 
 class FasterEmbedding(BehaviorEmbedding):
-    """Objects, actions and, unless time is another part, times in one go."""
+    """Objects, actions and, unless time is another part, times in one go; a part with a sum of its own keeps it."""
 
     def forward(self, behaviors: GroupBatch) -> Float[Tensor, "n_i b_i"]:
+        if cast(type[nn.Module], type(self).__bases__[1]).forward is not BehaviorEmbedding.forward:
+            return super().forward(behaviors)
         added = [(self.actions, behaviors.actions)]
         papers = type(self).timed is BehaviorEmbedding.timed
         if papers:

@@ -23,23 +23,27 @@ from atrank_lib.samples import build_batch
 from atrank_lib.variants import options_of
 
 FORMAT = "atrank-browser-1"
+# what a page does not compute
+MISSING = {"time": "one_hot_12", "residual": "twice", "target_residual": "twice", "target": "raw", "action": "beside"}
 
 
 def browser_document(model: ATRank, histories: GroupedHistories, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Everything that a page needs to compute the model, as plain JSON.
 
     Args:
-        model: a trained model; every option of its config is supported.
+        model: a trained model; every option of its config is supported, but for those of the original code alone.
         histories: a log as the model sees it; its objects become the page's.
         examples: histories to start from, see ``examples_of``.
 
     Raises:
-        ValueError: a weight is not finite or does not fit 16 bits.
+        ValueError: an option that pages do not know; a weight is not finite or does not fit 16 bits.
 
     >>> sorted(browser_document(model, histories, examples=[]))
     ['config', 'examples', 'format', 'groups', 'histories', 'name', 'vocabularies', 'weights']
     """
     options, attention = options_of(model), model.target.attention
+    if unknown := [f"{name}={value!r}" for name, value in MISSING.items() if getattr(options, name) == value]:
+        raise ValueError(f"a page does not compute {', '.join(unknown)}; train a model without")
     shared = options.target_attention == "shared" and options.blocks > 0
     derived = {"sizes": list(attention.sizes), "scale": attention.scale, "shared": shared}
     return {

@@ -72,6 +72,13 @@ def test_the_parts_of_f_have_one_name_however_they_are_nested(way: str) -> None:
     assert not any("rank.rank" in name for name in names)
 
 
+def test_what_only_the_original_code_does_is_refused_in_one_line() -> None:
+    model, histories = a_model("original")
+    message = "a page does not compute time='one_hot_12', residual='twice', .*, target='raw', action='beside'; train"
+    with pytest.raises(ValueError, match=message):
+        browser_document(model, histories, [])
+
+
 @pytest.mark.parametrize("bad", [float("nan"), 1e6])
 def test_weights_that_16_bits_cannot_hold_are_refused(histories: GroupedHistories, bad: float) -> None:
     model = a_model("atrank", histories)[0]
