@@ -50,7 +50,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "run": {"type": Path, "metavar": "RUN", "required": True, "help": "folder that `atrank train` wrote"},
     "out": {"type": Path, "metavar": "PLACE", "default": Path("results"), "help": "where records are kept"},
     "models": {"default": "all", "help": "names separated by commas, or all"},
-    "names": {"default": "all", "help": "switches separated by commas, or all"},
+    "names": {"default": "all", "help": "rows of the table separated by commas, or all"},
     "modes": {"default": "all", "help": "rows of the table separated by commas, or all"},
     "targets": {"default": "all", "help": "groups to predict separated by commas, or all that can be"},
     "variant": {"choices": VARIANTS, "default": "searched", "help": VARIANT},
@@ -149,6 +149,11 @@ def table3(models: str, variant: str, **how: Any) -> None:
 def switches(names: str, **how: Any) -> None:
     """What each choice is worth that the paper leaves open, or that its code makes otherwise."""
     _make("switches", names, **how)
+
+
+def original(names: str, **how: Any) -> None:
+    """What each difference between the paper and its authors' code is worth, from both ends."""
+    _make("original", names, **how)
 
 
 def table5(modes: str, targets: str, **how: Any) -> None:
@@ -250,6 +255,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] 
     "lengths": (lengths, "data profile out", {}),
     "figure2": (figure2, "data profile out", {}),
     "switches": (switches, f"data names {MAKING}", {"seeds": {"default": 3}, "epochs": {"default": 2}}),
+    "original": (original, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "table5": (table5, f"data modes targets recipe {MAKING}", {}),
     "table4": (table4, "data run out", {}),
     "detectors": (detectors, "data run samples negatives out", {}),

@@ -143,13 +143,19 @@ def table3(records: Rows) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("model")
 
 
-def switch_table(records: Rows) -> pd.DataFrame:
+def switch_table(records: Rows, base: str = "base") -> pd.DataFrame:
     """What each switch changes: mean and spread over seeds, and the difference to the base."""
     rows = []
     for name, runs in records.items():
-        changed = difference(runs, records["base"]) if "base" in records and name != "base" else {}
+        changed = difference(runs, records[base]) if base in records and name != base else {}
         rows.append({"switch": name, **changed, **mean(runs)})
     return pd.DataFrame(rows, columns=["switch", "seeds", "AUC", "sd", "difference", "low", "high"]).set_index("switch")
+
+
+def original_table(records: Rows) -> pd.DataFrame:
+    """What each difference is worth at both ends: added to the paper's model, and taken from its authors' code."""
+    ends = {end: {name: r for name, r in records.items() if name.split("-")[0] == end} for end in ("paper", "code")}
+    return pd.concat([switch_table(rows, end) for end, rows in ends.items() if rows])
 
 
 def table5(records: Rows, base: str = "one2one") -> pd.DataFrame:
@@ -213,4 +219,5 @@ def curves(records: Rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "seed", "epoch", "samples", "seconds", "AUC"])
 
 
-SHOWN = dict.fromkeys(TABLES, table3) | {"switches": switch_table, "table5": table5}
+SHOWN = dict.fromkeys(TABLES, table3)
+SHOWN |= {"switches": switch_table, "original": original_table, "table5": table5}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from atrank_lib import RECIPES, EventLog
 from atrank_lib.multitask import Mode, modes
 from atrank_lib.runs import OPTIONS
 from atrank_lib.training import RecipeName
+from atrank_lib.variants import ORIGINAL
 from experiments import search
 from experiments.floors import FLOORS
 from experiments.models import COMPARED, config, option_names
@@ -96,6 +97,40 @@ SWITCHES["original-code"] = Row(  # all of the authors' choices at once
     options={name: value for switch in _CODE for name, value in SWITCHES[switch].options.items()},
     recipe=SWITCHES["pointwise-loss"].recipe | SWITCHES["negatives-drawn-once"].recipe,
 )
+# what lies between the paper and its authors' code, one true difference at a time; optimizer and batches are the
+# search's at both ends (for the paper's: table3-paper-recipe)
+DIFFERENCES = {
+    "dot-attention": SWITCHES["dot-attention"],
+    "two-norms": Row(options={"residual": "twice"}),
+    "target-two-norms": Row(options={"target_residual": "twice"}),
+    "bottleneck": Row(options={"bottleneck": True}),
+    "target-not-projected": Row(options={"target": "raw"}),
+    "linear-projection": SWITCHES["linear-projection"],
+    "one-hot-12-time": Row(options={"time": "one_hot_12"}),
+    "action-beside": Row(options={"action": "beside"}),
+    "object-bias": SWITCHES["object-bias"],
+    "glorot-start": Row(options={"start": "glorot"}),
+    "no-dropout": Row(options={"dropout": 0.0, "embedding_dropout": 0.0, "id_dropout": 0.0}),
+    "pointwise-loss": SWITCHES["pointwise-loss"],
+    "negatives-drawn-once": SWITCHES["negatives-drawn-once"],
+}
+
+
+def _together(rows: Iterable[Row], **options: Any) -> Row:
+    recipe: dict[str, Any] = {}
+    for row in rows:
+        options, recipe = options | row.options, recipe | row.recipe
+    return Row(options=options, recipe=recipe)
+
+
+def _without(row: Row, less: Row) -> Row:
+    options = {name: value for name, value in row.options.items() if name not in less.options}
+    return Row(options=options, recipe={name: value for name, value in row.recipe.items() if name not in less.recipe})
+
+
+_WHOLE = _together(DIFFERENCES.values(), **ORIGINAL)
+PAPER_TO_CODE = {"paper": Row()} | {f"paper-with-{name}": row for name, row in DIFFERENCES.items()}
+PAPER_TO_CODE |= {"code": _WHOLE} | {f"code-without-{name}": _without(_WHOLE, row) for name, row in DIFFERENCES.items()}
 MODES = {
     # nothing is trained
     **{name: Row(name, "one2one") for name in FLOORS},
@@ -132,6 +167,7 @@ TABLES = {
     "table3-raw": Table(_models(told="raw")),
     "table3-raw-alone": Table(_models(told="raw", blocks=0)),
     "switches": Table(SWITCHES),
+    "original": Table(PAPER_TO_CODE),
     "table5": Table(MODES, of="atrank"),
 }
 

@@ -45,7 +45,7 @@ def test_an_option_that_cannot_be_is_refused(capsys, arguments):
     assert arguments[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("table", ["table3", "switches", "table5", "figure2", "lengths", "table1"])
+@pytest.mark.parametrize("table", ["table3", "switches", "original", "table5", "figure2", "lengths", "table1"])
 def test_a_missing_log_is_one_line(run, tmp_path, table):
     done = run(table, "--data", tmp_path / "no")
     assert done.code == 1
@@ -325,4 +325,4 @@ def test_only_atrank_has_attention_to_read(command, data, log, run, tmp_path):
 
 
 def test_the_tables_have_commands():
-    assert {"switches", "table5", "table3"} == {table.split("-")[0] for table in TABLES} <= set(COMMANDS)
+    assert {"switches", "original", "table5", "table3"} == {table.split("-")[0] for table in TABLES} <= set(COMMANDS)

@@ -16,6 +16,7 @@ from experiments.summary import (
     by_length,
     curves,
     difference,
+    original_table,
     paired_difference,
     read_table,
     survey,
@@ -117,6 +118,11 @@ def test_the_difference_of_two_models_is_over_the_same_users():
     assert switched.loc["x", "difference"] == pytest.approx(ours.mean() - theirs.mean())
     assert switched.loc["x", "low"] < switched.loc["x", "difference"] < switched.loc["x", "high"]
     assert pd.isna(switched.loc["base", "difference"])
+    ends = {"paper": theirs, "paper-with-x": ours, "code": ours, "code-without-x": theirs}
+    both = original_table({name: records("atrank", wins) for name, wins in ends.items()})
+    assert list(both.index) == list(ends)
+    assert both.loc["paper-with-x", "difference"] == pytest.approx(ours.mean() - theirs.mean())
+    assert both.loc["code-without-x", "difference"] == pytest.approx(theirs.mean() - ours.mean())
     modes = {("one2one", "item"): records("atrank", theirs), ("all2one", "item"): records("atrank", ours[:2])}
     modes["all2one", "item"][0]["best_auc"] = 0.9
     gains = table5(modes)

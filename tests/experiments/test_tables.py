@@ -11,10 +11,11 @@ from atrank_lib import RECIPES, EventLog, Schema
 from atrank_lib.multitask import Mode
 from atrank_lib.runs import MODELS
 from atrank_lib.training import RecipeName
+from atrank_lib.variants import ORIGINAL
 from experiments.cells import is_finished
 from experiments.models import COMPARED
 from experiments.records import ExperimentError, Profile, read_record
-from experiments.tables import MODES, SWITCHES, TABLES, Cell, plan
+from experiments.tables import DIFFERENCES, MODES, PAPER_TO_CODE, SWITCHES, TABLES, Cell, plan
 from experiments.tasks import TaskRecipe
 from tests.random_logs import random_log
 from tools.project import ROOT
@@ -81,7 +82,7 @@ def items(log: EventLog) -> EventLog:
 
 
 def test_every_row_differs_from_every_other(log, items, tmp_path):
-    for table, rows, on in (("switches", SWITCHES, items), ("table5", MODES, log)):
+    for table, rows, on in (("switches", SWITCHES, items), ("original", PAPER_TO_CODE, items), ("table5", MODES, log)):
         cells = plan(table, on, tmp_path, seeds=1)
         assert {cell.name for cell in cells} == set(rows)
         said = {json.dumps([cell.settings() | {"row": None}, str(cell.row.log)], sort_keys=True) for cell in cells}
@@ -96,6 +97,25 @@ def test_every_row_differs_from_every_other(log, items, tmp_path):
         "residual": "attended",
     }
     assert SWITCHES["original-code"].recipe == {"loss": "pointwise", "negatives": 1, "redraw_negatives": False}
+
+
+def test_the_way_from_the_paper_to_the_code_is_one_difference_at_a_time(items, tmp_path):
+    cells = {cell.name: cell.settings() for cell in plan("original", items, tmp_path, seeds=1)}
+    paper, code = ({**cells[end]["options"], **cells[end]["recipe"]} for end in ("paper", "code"))
+    between = {name for name in paper if paper[name] != code[name]}
+    changed: set[str] = set()
+    for difference in DIFFERENCES:
+        there, back = (cells[f"{end}-{difference}"] for end in ("paper-with", "code-without"))
+        added = {n for n, v in {**there["options"], **there["recipe"]}.items() if v != paper[n]}
+        taken = {n for n, v in {**back["options"], **back["recipe"]}.items() if v != code[n]}
+        assert added == taken
+        assert added
+        assert not added & changed  # no setting is two differences
+        changed |= added
+    # without any dropout it does not matter on what it acts
+    assert between == changed | {"dropout_on"}
+    assert {name: code[name] for name in ORIGINAL} == ORIGINAL
+    assert {name: code[name] for name in SWITCHES["original-code"].recipe} == SWITCHES["original-code"].recipe
 
 
 def test_a_mode_has_a_record_for_every_target(log, tmp_path):
