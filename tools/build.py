@@ -19,7 +19,7 @@ import yaml
 import atrank_book
 from experiments.provenance import commit, hardware
 from tools.ledger import ledger_page, read_claims, title_of
-from tools.project import GENERATED, ROOT, BookError, Project, digest, environment
+from tools.project import COPIED, GENERATED, ROOT, BookError, Project, digest, environment
 
 # Left behind by Sphinx, of no use to a reader: its caches, and a hash of its own settings.
 LEFTOVERS = (".buildinfo", ".doctrees", "jupyter_execute")
@@ -38,10 +38,11 @@ def write_ledger(project: Project) -> None:
     (project.notebooks / "ledger.md").write_text(page)
 
 
-def write_changelog(project: Project) -> None:
-    """Copy CHANGELOG.md beside the notebooks, if the book has such a page."""
-    if "changelog" in project.toc():
-        shutil.copyfile(project.root / "CHANGELOG.md", project.notebooks / "changelog.md")
+def write_copied(project: Project) -> None:
+    """Copy the pages that lie elsewhere beside the notebooks, those that the book has."""
+    for name, source in COPIED.items():
+        if name in project.toc():
+            shutil.copyfile(project.root / source, project.notebooks / f"{name}.md")
 
 
 def settings(project: Project, *, repository: str = "", whole_book: bool = False) -> dict[str, Any]:
@@ -76,8 +77,8 @@ def site_key(project: Project, config: dict[str, Any]) -> str:
     """What the site depends on, as one hash."""
     extensions = [path for path in (project.book / "_ext").glob("*.*") if path.suffix in (".py", ".js")]
     package = list((project.root / "atrank_lib").rglob("*.py"))  # its docstrings are the API reference
-    changelog = [path for path in [project.root / "CHANGELOG.md"] if path.is_file()]
-    settings = [project.root / "_toc.yml", *changelog, *extensions, *package]
+    copied = [path for path in map(project.root.joinpath, COPIED.values()) if path.is_file()]
+    settings = [project.root / "_toc.yml", *copied, *extensions, *package]
     sources = project.chapters()  # offered beside their notebooks
     pages = [path for path in project.notebooks.rglob("*") if path.is_file() and path.stem not in GENERATED]
     provenance = (environment(), commit(project.root))
@@ -125,7 +126,7 @@ def build_site(project: Project, config: dict[str, Any]) -> str:
         return f"unchanged: {project.html / 'index.html'}"
     stamp.unlink(missing_ok=True)
     write_ledger(project)
-    write_changelog(project)
+    write_copied(project)
     with tempfile.TemporaryDirectory(prefix="site-", dir=project.build) as name:
         html = run_sphinx(project, Path(name), config)
         for leftover in LEFTOVERS:

@@ -16,7 +16,9 @@ import yaml
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
-GENERATED = {"ledger", "changelog"}  # pages without a source in book/
+# pages that are written for those who see the repository, and shown in the book too
+COPIED = {"changelog": "CHANGELOG.md", "protocol": "experiments/PROTOCOL.md"}
+GENERATED = {"ledger", *COPIED}  # pages without a source in book/
 SECONDS = Path("results", "speed", "chapters.json")  # what each chapter takes: written by tools.chapter_times
 
 
