@@ -70,7 +70,7 @@ from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.runs import MODELS
 from atrank_lib.samples import prepare
 from data_scripts.simulate import MarketplaceConfig, simulate
-from experiments.cells import test_floor
+from experiments.cells import judge_rule
 from experiments.models import COMPARED
 from experiments.records import read_record, recorded, recorded_runs
 from experiments.summary import curves, difference, read_table, switch_table, table3
@@ -308,7 +308,7 @@ sizes = {
 }
 runs = 1 if profile == "fast" else 5
 race = {
-    floor: [test_floor(market.log, floor, ["item"]).targets["item"]]
+    floor: [judge_rule(market.log, floor, ["item"])["targets"]["item"]]
     for floor in ("popularity", "last-category")
 }
 for name, kind in MODELS.items():

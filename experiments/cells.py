@@ -9,19 +9,26 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from atrank_lib import Evaluation, EventLog, GroupedHistories, Split, evaluate, split
+from atrank_lib.batches import Samples, TaskSamples
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.log.vocabularies import UNKNOWN
+from atrank_lib.ranking import Model
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.samples import prepare
-from experiments.floors import FLOORS
+from atrank_lib.scale.devices import Execution
+from atrank_lib.serve.ranker import Ranker
+from experiments.baselines import RULES, Scorer, choose
+from experiments.cost import cost
+from experiments.full_ranking import standing
 from experiments.models import config
 from experiments.records import ExperimentError, Record, provenance, read_record, record_run, result, write_record
-from experiments.search import some_users
 from experiments.tables import FAST_USERS, Cell
 from experiments.tasks import TaskRecipe, TaskRunSteps
+from experiments.variations import some_users
 
 
 def is_finished(cell: Cell, fingerprint: str, force: bool = False) -> bool:
@@ -52,17 +59,17 @@ def is_finished(cell: Cell, fingerprint: str, force: bool = False) -> bool:
     return True
 
 
-def run_cell(data: Path, cell: Cell, runs: Path) -> None:
+def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) -> None:
     """Train, test and record one cell. A cut-off training goes on from its last epoch."""
     original = EventLog.read(data)
     log = some_users(original, FAST_USERS, 0) if cell.profile == "fast" else original
     log = log if cell.row.log is None else cell.row.log(log)
     told: Record = {"profile": cell.profile, "chosen_by": cell.chosen_by}
     model, mode = cell.row.model, cell.mode
-    if model in FLOORS:
-        for target, file in cell.files.items():  # a floor of one mode has one target
+    if model in RULES:
+        for target, file in cell.files.items():  # a rule of one mode has one target
             of = {} if mode is None else {"mode": mode.name, "row": cell.name, "target": target}
-            found = result(test_floor(log, model, None if mode is None else mode.targets))
+            found = judge_rule(log, model, None if mode is None else mode.targets, cell.row.listed)
             content = {"model": model, "seed": cell.seed, **found, **told, "protocol": "validated", **of}
             write_record(file, {**content, **provenance(original)})
         return
@@ -78,6 +85,7 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
         seed=cell.seed,
         resume=True,
         progress=False,
+        on=on,
         steps=TaskRunSteps,
     )
     trained = load_run(run)
@@ -89,16 +97,50 @@ def run_cell(data: Path, cell: Cell, runs: Path) -> None:
         if mode is not None:
             known = {"best_auc": best[target]} if target in best else {}
             more = {"mode": mode.name, "row": cell.name, "target": target, **known, **novelty(histories, parts, target)}
+        elif cell.row.listed:
+            popular = evaluate(trained.model, histories, parts.test, kind="popularity", training=parts.train)
+            more = {"popular": result(popular), **cost(trained.model, histories)}
+            more |= listed(trained.model, histories, parts.test, cell.row.listed)
         tests = {target: parts.test[target]} if mode else parts.test
         record_run(run, trained.config, original, evaluate(trained.model, histories, tests), file, **told, **more)
 
 
-def test_floor(log: EventLog, name: str, targets: Sequence[str] | None) -> Evaluation:
-    """A floor on the same test users and negatives as the models, for these groups or all (None)."""
+def judge_rule(log: EventLog, name: str, targets: Sequence[str] | None, users: int = 0) -> Record:
+    """A rule on the same test users and negatives as the models, its setting chosen on validation.
+
+    For these groups, or all (None); with ``users``, for so many of them also among all objects.
+    """
     histories, parts = prepare(log, "validated", targets)
-    candidates = fixed_candidates(histories, parts.test)
-    aucs = {g: user_auc(s, FLOORS[name](histories, s, candidates[g], parts.train[g])) for g, s in parts.test.items()}
-    return Evaluation.of(aucs, negatives=1, seed=0)
+    chosen = {target: choose(name, histories, parts, target) for target in parts.test}
+
+    def against(candidates: Mapping[str, Tensor]) -> Record:
+        found = {t: user_auc(s, chosen[t].scorer(s, candidates[t])) for t, s in parts.test.items()}
+        return result(Evaluation.of(found, negatives=1, seed=0))
+
+    said = against(fixed_candidates(histories, parts.test))
+    settings = {target: one.setting for target, one in chosen.items() if one.setting}
+    if settings:
+        said |= {"setting": settings, "validation_auc": {t: chosen[t].validation_auc for t in settings}}
+    if users:
+        popular = fixed_candidates(histories, parts.test, kind="popularity", training=parts.train)
+        said |= {"popular": against(popular), "whole_list": {}}
+    for target, samples in parts.test.items() if users else ():
+        everything = torch.arange(len(histories.catalogs[target]))[None]
+
+        def all_scores(some: Samples, scorer: Scorer = chosen[target].scorer, row: Tensor = everything) -> Tensor:
+            return scorer(some, row.expand(len(some), -1))
+
+        said["whole_list"][target] = standing(all_scores, histories, samples, users, batch_size=64)
+    return said
+
+
+def listed(model: Model, histories: GroupedHistories, tests: TaskSamples, users: int) -> Record:
+    """Where the targets of some test users stand in the whole list, by target group."""
+    found = {}
+    for target, samples in tests.items():
+        ranker = Ranker(model, histories, target, chunk=2_048)  # small: what is made for a pair stays in the cache
+        found[target] = standing(ranker.all_scores, histories, samples, users)
+    return {"whole_list": found}
 
 
 def novelty(histories: GroupedHistories, parts: Split, target: str) -> dict[str, float]:

@@ -19,9 +19,11 @@ from atrank_lib import RECIPES, ATRank, EventLog, evaluate, split, variants
 from atrank_lib.cli.output import plain_errors
 from atrank_lib.log.sharded import read_log
 from atrank_lib.runs import MODELS, Run, load_run
+from atrank_lib.scale.devices import Execution
 from experiments import by_age, causes, summary, tables
 from experiments import search as searching
 from experiments.cells import is_finished, run_all, run_cell
+from experiments.queue import run_queue
 from experiments.records import (
     ExperimentError,
     Profile,
@@ -32,6 +34,7 @@ from experiments.records import (
     record_run,
     write_record,
 )
+from experiments.variations import some_users
 
 
 def count(text: str) -> int:
@@ -60,6 +63,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "profile": {"choices": get_args(Profile), "default": "full", "help": "fast: seconds a cell, recorded apart"},
     "runs": {"type": Path, "metavar": "DIR", "help": "keep the trained runs here; interrupted ones go on"},
     "workers": {"type": count, "default": os.cpu_count() or 1, "help": "processes, of one thread each"},
+    "raw": {"type": Path, "metavar": "DIR", "help": "folder of the raw tables that logs are made from"},
+    "device": {"choices": ["cpu", "cuda"], "default": "cpu", "help": "where models are trained"},
     "force": {"action": "store_true", "help": "make finished cells again"},
     "trials": {"type": count, "default": 12, "help": "configurations of each model"},
     "users": {"type": count, "default": 6_000, "help": "users of the subsample that is searched on"},
@@ -163,6 +168,11 @@ def table5(modes: str, targets: str, **how: Any) -> None:
     print(f"\nThe paper's Table 5 (item, query, coupon):\n{paper}")
 
 
+def queue(out: Path, runs: Path, raw: Path | None, workers: int, device: str) -> None:
+    """All experiments of PROTOCOL.md that are not recorded yet, in their order."""
+    _fail(run_queue(out, runs, raw, workers, Execution.model_validate({"device": device})))
+
+
 def _of_table3(log: EventLog, out: Path, profile: Profile) -> tuple[str, summary.Rows]:
     """The name of the folder of table 3, and its records."""
     folder = place(out, "table3", log, profile)
@@ -193,7 +203,7 @@ def lengths(data: Path, profile: Profile, out: Path) -> None:
     """Table 3 by the length of a user's history: where does a model win?"""
     log = EventLog.read(data)
     name, rows = _of_table3(log, out, profile)
-    table = summary.by_length(log if profile == "full" else searching.some_users(log, tables.FAST_USERS, 0), rows)
+    table = summary.by_length(log if profile == "full" else some_users(log, tables.FAST_USERS, 0), rows)
     write_record(out / "lengths" / f"{name}.json", {"rows": table.to_dict("records"), **provenance(log)})
     _show(table.pivot(index="behaviors", columns="model", values="AUC").loc[list(dict.fromkeys(table["behaviors"]))])
 
@@ -260,6 +270,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] 
     "table4": (table4, "data run out", {}),
     "detectors": (detectors, "data run samples negatives out", {}),
     "record": (record, "data run out", {"out": RECORD}),
+    "queue": (queue, "out runs raw workers device", {"runs": {"required": True}}),
 }
 
 

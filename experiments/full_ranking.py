@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from atrank_lib.batches import Samples
@@ -27,17 +33,53 @@ def score_all(
     >>> score_all(model, histories, split(histories).test["item"][:2]).shape  # the target, and 1,000 items
     torch.Size([2, 1001])
     """
-    ranker = Ranker(model, histories, samples.target_group, chunk=batch_size * chunk)
+    ranker, index = Ranker(model, histories, samples.target_group, chunk=batch_size * chunk), torch.arange(len(samples))
+    return torch.cat([_listed(ranker.all_scores(samples[i]), histories, samples[i]) for i in index.split(batch_size)])
+
+
+def _listed(
+    found: Float[Tensor, "s objects"], histories: GroupedHistories, samples: Samples
+) -> Float[Tensor, "s objects_plus_1"]:
+    """The target's score in front, and minus infinity where the user touched an object."""
     own = histories.groups[samples.target_group]
-    scores = torch.empty(len(samples), len(ranker.objects) + 1)
-    for index in torch.arange(len(samples)).split(batch_size):
-        some = samples[index]
-        found = ranker.all_scores(some)
-        scores[index, 0] = found.gather(1, some.objects[:, None])[:, 0]
-        for row, user in enumerate(some.users.tolist()):
-            found[row, own.objects[int(own.offsets[user]) : int(own.offsets[user + 1])].long()] = float("-inf")
-        scores[index, 1:] = found
+    scores = torch.cat([found.gather(1, samples.objects[:, None]), found], dim=1)
+    for row, user in enumerate(samples.users.tolist()):
+        scores[row, 1 + own.objects[int(own.offsets[user]) : int(own.offsets[user + 1])].long()] = float("-inf")
     return scores
+
+
+def standing(
+    scores_of: Callable[[Samples], Float[Tensor, "s objects"]],
+    histories: GroupedHistories,
+    samples: Samples,
+    users: int,
+    seed: int = 0,
+    batch_size: int = 8,
+) -> dict[str, Any]:
+    """Where the targets of some test users stand among all objects, as a record holds it.
+
+    Users are the first of an order that ``seed`` draws, so that fewer users are a part of more. ``scores_of`` has
+    the scores of all objects for samples. ``above`` and ``level`` count the objects that score higher, and the same.
+    """
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[:users]
+    found = []
+    for index in order.split(batch_size):
+        listed = _listed(scores_of(samples[index]), histories, samples[index])
+        found.append(torch.stack(_rivals(listed)))
+    above, level = torch.cat(found, dim=1)
+    return {"users": len(order), "seed": seed, "above": _packed(above), "level": _packed(level)}
+
+
+def _packed(counts: Float[Tensor, " s"]) -> str:
+    return base64.b64encode(zlib.compress(counts.numpy().astype("<u4").tobytes(), 9)).decode()
+
+
+def places(record: dict[str, Any]) -> tuple[Int[np.ndarray, " users"], Int[np.ndarray, " users"]]:
+    """``above`` and ``level`` of a record of ``standing``."""
+    above, level = (
+        np.frombuffer(zlib.decompress(base64.b64decode(record[name])), "<u4").astype(int) for name in ("above", "level")
+    )
+    return above, level
 
 
 def _rivals(scores: Float[Tensor, "s c"]) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
@@ -54,8 +96,7 @@ def recall_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
     >>> recall_at(torch.tensor([[2.0, 3.0, 1.0], [2.0, 2.0, 1.0], [0.0, 1.0, 2.0]]), k=1).tolist()
     [0.0, 0.5, 0.0]
     """
-    above, level = _rivals(scores)
-    return ((k - above) / (level + 1)).clamp(0, 1)
+    return recall_of(*_rivals(scores), k)
 
 
 def ndcg_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
@@ -66,7 +107,16 @@ def ndcg_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
     >>> ndcg_at(torch.tensor([[3.0, 2.0, 1.0], [2.0, 3.0, 4.0]]), k=3).round(decimals=4).tolist()
     [1.0, 0.5]
     """
-    above, level = _rivals(scores)
+    return ndcg_of(*_rivals(scores), k)
+
+
+def recall_of(above: Float[Tensor, " s"], level: Float[Tensor, " s"], k: int) -> Float[Tensor, " s"]:
+    """``recall_at`` of targets with so many objects above them and level with them."""
+    return ((k - above) / (level + 1)).clamp(0, 1)
+
+
+def ndcg_of(above: Float[Tensor, " s"], level: Float[Tensor, " s"], k: int) -> Float[Tensor, " s"]:
+    """``ndcg_at`` of targets with so many objects above them and level with them."""
     gains = torch.zeros(k + 1, dtype=torch.float64)  # summed over the first 0, 1, ..., k ranks
     gains[1:] = (1 / torch.log2(torch.arange(2, k + 2, dtype=torch.float64))).cumsum(0)
     first, last = above.clamp(max=k).long(), (above + level + 1).clamp(max=k).long()

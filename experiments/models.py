@@ -11,7 +11,6 @@ from atrank_lib import GroupedHistories
 from atrank_lib.fast import speed_up
 from atrank_lib.ranking import Model
 from atrank_lib.runs import MODELS
-from experiments.floors import FLOORS
 
 # two floors, then the order of the paper's Table 3, with what came later in its place
 COMPARED = ["popularity", "last-category", "bpr-mf", "wide-deep"]
@@ -19,8 +18,8 @@ COMPARED += ["bi-lstm", "bi-lstm-attention", "cnn", "din", "bst", "atrank"]
 
 
 def option_names(model: str) -> set[str]:
-    """The options that a model has; a floor has none."""
-    return set() if model in FLOORS else set(MODELS[model].Config.model_fields)
+    """The options that a model has; a rule has none."""
+    return set(MODELS[model].Config.model_fields) if model in MODELS else set()
 
 
 def config(model: str, options: Mapping[str, Any]) -> BaseModel:

@@ -18,6 +18,7 @@ from atrank_lib.runs import MODELS
 from atrank_lib.samples import prepare
 from experiments.models import build
 from experiments.records import ExperimentError, Record, place, provenance, read_record, write_record
+from experiments.variations import some_users
 
 Setting = tuple[dict[str, Any], Recipe, str]  # options of a model, recipe, and where they come from
 # what is searched, the same for every model; log means uniform in the logarithm
@@ -31,17 +32,6 @@ SPACE: dict[str, dict[str, Any]] = {
 # what is not searched, the same for every model too
 FIXED = {"optimizer": "adamw", "loss": "pairwise", "negatives": 4, "average": 0.999}
 OPTIONS = ("embedding_dropout", "id_dropout")  # belong to the model, the others to the recipe
-
-
-def some_users(log: EventLog, users: int, seed: int) -> EventLog:
-    """The log of ``users`` users drawn by ``seed``, with all their behaviors and all objects."""
-    names = sorted(set().union(*(events["user_id"].unique() for events in log.events.values())))
-    if users >= len(names):
-        return log
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:users]
-    chosen = {names[i] for i in order.tolist()}
-    events = {g: e[e["user_id"].isin(chosen)].reset_index(drop=True) for g, e in log.events.items()}
-    return EventLog.from_tables(log.schema, events, log.objects)
 
 
 def as_settings(parameters: dict[str, Any], epochs: int) -> tuple[dict[str, Any], Recipe]:

@@ -13,9 +13,9 @@ import pandas as pd
 from jaxtyping import Float64
 
 from atrank_lib import EventLog
-from atrank_lib.competitors.floors import FLOORS
 from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.samples import history_lengths, prepare
+from experiments.baselines import RULES
 from experiments.records import ExperimentError, Record, read_record, unpack
 from experiments.tables import PAPER_TABLE_3, TABLES
 
@@ -119,7 +119,7 @@ def difference(changed: Sequence[Record], base: Sequence[Record]) -> dict[str, f
     Over the seeds that both have; a floor is the same for every seed. NaN without such a seed.
     """
     seeds = {run["seed"] for run in changed} & {run["seed"] for run in base}
-    if any(run["model"] in FLOORS for run in (*changed, *base)):
+    if any(run["model"] in RULES for run in (*changed, *base)):
         seeds = {run["seed"] for run in (*changed, *base)}
     if not seeds:
         return {"seeds": 0, **dict.fromkeys(("difference", "low", "high"), float("nan"))}

@@ -15,6 +15,7 @@ from atrank_lib.runs import OPTIONS
 from atrank_lib.training import RecipeName
 from atrank_lib.variants import ORIGINAL
 from experiments import search
+from experiments.baselines import RULES
 from experiments.floors import FLOORS
 from experiments.models import COMPARED, config, option_names
 from experiments.records import ExperimentError, Profile, Record, place
@@ -59,6 +60,8 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     log: Callable[[EventLog], EventLog] | None = None
+    seeds: int | None = None  # at most, where time allows no more
+    listed: int = 0  # test users whose targets are looked for among all objects
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Table:
     """Rows whose records lie in one folder, and whose settings come from one source."""
 
     rows: dict[str, Row]
+    recipe: dict[str, Any] = field(default_factory=dict)  # instead of what the settings say
     settings: Literal["searched", "before-finals", "runner-up", "paper"] = "searched"
     of: str | None = None  # the model whose settings all rows take; its own by default
 
@@ -157,8 +161,25 @@ MODES = {
     "all2one-raw": Row(kind="all2one", options={"told": "raw"}),
     "all2all-raw": Row(kind="all2all", options={"told": "raw"}),
 }
+# PROTOCOL.md says why: until validation has not improved for four epochs
+TO_CONVERGENCE = {"epochs": 40, "patience": 4}
+LISTED = 2_000
+CONVERGED = {
+    **{name: Row(name, listed=LISTED) for name in RULES if name not in ("recent-popularity", "starts-now")},
+    "bpr-mf": Row("bpr-mf", listed=LISTED),
+    "wide-deep": Row("wide-deep", listed=LISTED),
+    "bi-lstm": Row("bi-lstm", seeds=3, listed=LISTED),
+    "bi-lstm-attention": Row("bi-lstm-attention", seeds=2, listed=LISTED),
+    "cnn": Row("cnn", seeds=3, listed=LISTED),
+    "din": Row("din", listed=LISTED),
+    "bst": Row("bst", seeds=2, listed=500),  # each candidate changes all that BST computes
+    "atrank": Row(listed=LISTED),
+    "atrank-raw": Row(options={"told": "raw"}, listed=LISTED),
+    "atrank-alone": Row(options={"blocks": 0}, listed=LISTED),
+}
 TABLES = {
     "table3": Table(_models()),
+    "table3-converged": Table(CONVERGED, recipe=TO_CONVERGENCE),
     "table3-paper-recipe": Table(_models(), settings="paper"),
     "table3-before-finals": Table(_models(), settings="before-finals"),
     "table3-runner-up": Table(_models(), settings="runner-up"),
@@ -200,7 +221,7 @@ class Cell:
     def settings(self) -> Record:
         """What a record of this cell must agree with."""
         said: Record = {"model": self.row.model, "profile": self.profile}
-        if self.row.model not in FLOORS:
+        if self.row.model not in RULES:
             options, recipe = (s.model_dump(mode="json") for s in (config(self.row.model, self.options), self.recipe))
             said |= {"seed": self.seed, "options": options, "recipe": recipe}
         return said | ({"mode": self.mode.name, "row": self.name} if self.mode else {})
@@ -217,12 +238,13 @@ def plan(
     profile: Profile = "full",
     recipe: RecipeName | None = None,
     targets: Sequence[str] | None = None,
+    settings_of: EventLog | None = None,
 ) -> list[Cell]:
     """The cells of a table: its rows of these ``names``, all by default, each with seeds counted from 0.
 
-    Settings are the best of a search; without one, or with the name of a ``recipe``, those of that recipe. Rows that
-    the log or the model has no place for are left out, those that need a feature of the log with a line on stderr;
-    groups that cannot be predicted are history alone.
+    Settings are the best of a search on this log, or on ``settings_of``; without one, or with the name of a ``recipe``,
+    those of that recipe. Rows that the log or the model has no place for are left out, those that need a feature of the
+    log with a line on stderr; groups that cannot be predicted are history alone.
 
     Raises:
         ExperimentError: an unknown row, a target that cannot be predicted, no row that has a place, or a search that
@@ -233,8 +255,9 @@ def plan(
     unknown = [name for name in wanted if name not in rows]
     if unknown or not wanted:
         raise ExperimentError(f"rows of {table}: {unknown or 'none given'}; use some of {list(rows)}")
-    folder, searches, cells = place(out, table, log, profile), place(out, "search", log), []
-    best = partial(search.chosen, folder=searches, fingerprint=log.fingerprint(), epochs=epochs)
+    searched = settings_of or log
+    folder, searches, cells = place(out, table, log, profile), place(out, "search", searched), []
+    best = partial(search.chosen, folder=searches, fingerprint=searched.fingerprint(), epochs=epochs)
     without = [g for g, group in log.schema.groups.items() if "object_id" not in group.features]
     for name in wanted:
         row, known = rows[name], option_names(rows[name].model)
@@ -245,9 +268,10 @@ def plan(
         if found is None or not row.options.keys() <= known:
             continue
         options = {option: value for option, value in found[0].items() if option in known} | row.options
-        training = TaskRecipe.model_validate(found[1].model_dump() | row.recipe)
+        longer = TABLES[table].recipe if profile == "full" else {}
+        training = TaskRecipe.model_validate(found[1].model_dump() | longer | row.recipe)
         for mode in _modes(log, row.kind, targets) if row.kind else [None]:
-            for seed in range(1 if row.model in FLOORS else seeds):
+            for seed in range(1 if row.model in RULES else min(seeds, row.seeds or seeds)):
                 cells.append(Cell(name, row, mode, seed, options, training, found[2], profile, folder))
     if not cells:
         raise ExperimentError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from atrank_lib.log.events import EventLog
 
 
@@ -47,3 +49,24 @@ def one_time_scale(log: EventLog) -> EventLog:
     first = next(iter(log.schema.groups.values())).time
     groups = {name: group.model_copy(update={"time": first}) for name, group in log.schema.groups.items()}
     return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects)
+
+
+def some_users(log: EventLog, users: int, seed: int) -> EventLog:
+    """The log of ``users`` users drawn by ``seed``, with all their behaviors and all objects."""
+    names = sorted(set().union(*(events["user_id"].unique() for events in log.events.values())))
+    if users >= len(names):
+        return log
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:users]
+    chosen = {names[i] for i in order.tolist()}
+    events = {g: e[e["user_id"].isin(chosen)].reset_index(drop=True) for g, e in log.events.items()}
+    return EventLog.from_tables(log.schema, events, log.objects)
+
+
+def third(log: EventLog) -> EventLog:
+    """The log of the third of the users that seed 0 draws.
+
+    >>> len(third(log).events["item"]["user_id"].unique())
+    13
+    """
+    users = set().union(*(events["user_id"].unique() for events in log.events.values()))
+    return some_users(log, len(users) // 3, 0)

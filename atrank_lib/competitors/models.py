@@ -180,9 +180,12 @@ class DIN(Competitor):
 
     def score(self, encoding: tuple[Float[Tensor, "n d"], Packing], candidates: Candidates) -> Scores:
         (s, packing), h = encoding, self.targets(candidates).h
-        target = h.index_select(0, packing.owner)  # [n, c, d]
-        s = s[:, None].expand_as(target)
-        weight = self.activation(torch.cat([s, target, s - target, s * target], dim=-1))  # [n, c, 1]
+        first, *rest = self.activation
+        own, target, less, times = cast(nn.Linear, first).weight.chunk(4, dim=1)  # linear: what one side needs alone
+        of_s, of_h = s @ (own + less).T + cast(nn.Linear, first).bias, h @ (target - less).T
+        s, both = s[:, None], s[:, None] * h.index_select(0, packing.owner)  # [n, c, d]
+        weight = both @ times.T + of_s[:, None] + of_h.index_select(0, packing.owner)
+        weight = nn.Sequential(*rest)(weight)  # [n, c, 1]
         if self.config.normalized:
             padded = packing.pad(weight.squeeze(-1)).masked_fill(~packing.visible[:, :, None], float("-inf"))
             weight = packing.pack(padded.softmax(dim=1))[:, :, None]

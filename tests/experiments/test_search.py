@@ -14,8 +14,9 @@ from atrank_lib.samples import prepare
 from experiments import search as searching
 from experiments.models import build, config
 from experiments.records import ExperimentError, place, read_record
-from experiments.search import as_settings, chosen, search, some_users
+from experiments.search import as_settings, chosen, search
 from experiments.tables import plan
+from experiments.variations import some_users
 from tests.random_logs import random_log
 from tools.project import ROOT
 

@@ -1,0 +1,110 @@
+"""The experiments of PROTOCOL.md in their order, as one queue that needs no hand and goes on where it was cut off.
+
+Logs are made from the raw tables when they are needed. What is to confirm the others comes last: its log is not opened
+before all that stands ahead of it is recorded and committed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from atrank_lib import EventLog
+from atrank_lib.scale.devices import Execution
+from experiments import tables
+from experiments.cells import is_finished, run_all, run_cell
+from experiments.records import ExperimentError
+
+Job = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a log is made: a script of ``data_scripts`` with its arguments; ``{raw}`` stands for the raw tables."""
+
+    script: str
+    arguments: tuple[str, ...]
+
+    def make(self, raw: Path | None, folder: Path) -> EventLog:
+        """The log in this folder, made there unless it is there already.
+
+        Raises:
+            ExperimentError: the raw tables are not there, or the script failed.
+        """
+        if not folder.exists():
+            wanted = [argument.format(raw=raw) for argument in self.arguments]
+            if raw is None and wanted != list(self.arguments):
+                raise ExperimentError(f"{folder.name} is made from raw tables; give their folder as --raw")
+            command = [sys.executable, "-m", f"data_scripts.{self.script}", *wanted, "--out", str(folder)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise ExperimentError(f"{folder.name} could not be made: {(done.stderr or done.stdout).strip()}")
+        return EventLog.read(folder)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A table on a log. One that ``confirms`` waits for the records of all steps before it, committed."""
+
+    table: str
+    log: str
+    confirms: bool = False
+
+
+def _amazon(category: str, table: str) -> Source:
+    return Source("amazon", ("--category", category, "--from-table", f"{{raw}}/{table}"))
+
+
+LOGS = {
+    "sports": _amazon("Sports_and_Outdoors", "amazon_sports_5core"),
+    "beauty": _amazon("Beauty", "amazon_beauty_5core"),
+}
+QUEUE = [Step("table3-converged", "sports"), Step("table3-converged", "beauty", confirms=True)]
+SETTINGS_OF = {"beauty": "sports"}  # nothing is searched on a log that confirms
+
+
+def waiting(
+    out: Path, runs: Path, raw: Path | None, on: Execution, logs: dict[str, Source] = LOGS, queue: list[Step] = QUEUE
+) -> Iterator[tuple[str, Job]]:
+    """The cells that are not recorded yet, in order: seed by seed, and all rows of a table for each.
+
+    Raises:
+        ExperimentError: a log cannot be made, or records were made in another way.
+    """
+    behind: list[Path] = []  # folders whose records must be committed before anything is confirmed
+    for step in queue:
+        if step.confirms and (why := _not_yet(behind)):
+            print(f"{step.table} on {step.log} waits: {why}", file=sys.stderr)
+            return
+        folder = runs / "logs" / step.log
+        log = logs[step.log].make(raw, folder)
+        settings = SETTINGS_OF.get(step.log)
+        like = logs[settings].make(raw, runs / "logs" / settings) if settings else None
+        cells = tables.plan(step.table, log, out, settings_of=like)
+        left = [cell for cell in cells if not is_finished(cell, log.fingerprint())]
+        print(f"{step.table} on {step.log}: {len(cells)} cells, {len(cells) - len(left)} recorded", file=sys.stderr)
+        for cell in sorted(left, key=lambda cell: cell.seed):  # stable: rows in their order
+            yield f"{step.log} {cell.label}", partial(run_cell, folder, cell, runs, on)
+        if left:
+            behind.append(cells[0].folder / "...")  # not all there
+        behind.append(cells[0].folder)
+
+
+def _not_yet(folders: list[Path]) -> str | None:
+    """Why nothing can be confirmed yet."""
+    for folder in folders:
+        if folder.name == "...":
+            return f"not all of {folder.parent} is recorded"
+        said = subprocess.run(["git", "status", "--porcelain", "--", "."], cwd=folder, capture_output=True, text=True)
+        if said.returncode or said.stdout.strip():
+            return f"not all of {folder} is committed"
+    return None
+
+
+def run_queue(out: Path, runs: Path, raw: Path | None, workers: int, on: Execution) -> list[str]:
+    """Run what waits. Returns what failed; run it again to try that again, and for what waited for a commit."""
+    return run_all(dict(waiting(out, runs, raw, on)), workers, "cells")
