@@ -247,8 +247,8 @@ claim(
 # Now the whole table, recorded runs on a larger marketplace: ATRank in all modes with three seeds, and the paper's three
 # competitors as *one2one*, as in the paper, with one (so they have no "sd"). All have the recipe for small logs, without
 # a search, and at most eight epochs. The *gain* is over ATRank's *one2one*, for the same users and negatives, with its
-# 95 % interval (users resampled in pairs, seeds averaged: it leaves out what other seeds would change). *missing* is how
-# far the mean is from the best AUC that any model can reach.
+# 95 % interval over users and seeds ({doc}`protocol`); with one seed it speaks of users alone. *missing* is how far the
+# mean is from the best AUC that any model can reach.
 #
 # The paper's column stands there for its signs alone. Its log is another one. Its item task ranks what was clicked
 # against what was *shown* and not clicked, ours against random items, which is easier. And if it was computed by the
@@ -672,8 +672,7 @@ for end in ("gain", "low", "high"):
 #
 # *Products* are where models beat the floors: {glue:text}`real_product_low:.3f` to
 # {glue:text}`real_product_high:.3f` against {glue:text}`real_product_floor:.3f`. Reading everything changes their AUC by
-# {glue:text}`real_all_gain:+.3f` ({glue:text}`real_all_low:+.3f` to {glue:text}`real_all_high:+.3f`), an interval over
-# users alone that holds zero.
+# {glue:text}`real_all_gain:+.3f` ({glue:text}`real_all_low:+.3f` to {glue:text}`real_all_high:+.3f`), which holds zero.
 #
 # An earlier edition of this chapter read more out of this log: that coupons gain from reading everything once behaviors
 # are read as they are, that *all2all* fails at campaigns it was never asked to rank, that the Bi-LSTM is ahead for one

@@ -6,6 +6,7 @@ import warnings
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from atrank_lib.embedding import Table
@@ -30,10 +31,10 @@ def cost(model: Model, histories: GroupedHistories, samples: int = 512) -> Recor
     every = sum(p.numel() for p in model.parameters())
     tables = sum(m.weight.numel() for m in model.modules() if isinstance(m, (Table, nn.Embedding)))
     count = 0
-    # the library behind LSTMs hides its products from the counter
-    hidden = torch.backends.mkldnn.flags(enabled=False)
+    # LSTMs and attention in one piece hide their products from the counter
+    lstm, attention = torch.backends.mkldnn.flags(enabled=False), sdpa_kernel(SDPBackend.MATH)
     counter = FlopCounterMode(display=False)
-    with evaluating(plain(model)), warnings.catch_warnings(action="ignore"), hidden, counter:
+    with evaluating(plain(model)), warnings.catch_warnings(action="ignore"), lstm, attention, counter:
         for some in split(histories).test.values():
             some = some[:samples]
             for index in torch.arange(len(some)).split(64):

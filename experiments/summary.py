@@ -10,44 +10,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float64
 
 from atrank_lib import EventLog
-from atrank_lib.evaluation import AverageUserAUC
 from atrank_lib.samples import history_lengths, prepare
-from experiments.baselines import RULES
+from experiments.crossed import crossed_difference, holm
+from experiments.full_ranking import ndcg_of, places, recall_of
 from experiments.records import ExperimentError, Record, read_record, unpack
 from experiments.tables import PAPER_TABLE_3, TABLES
 
+PRIMARY = ("bi-lstm", "din", "atrank-raw", "atrank-alone")  # contrasts with ATRank that PROTOCOL.md names beforehand
 Rows = dict[Any, list[Record]]  # the records of each row, by seed; a row of table 5 is (row, target)
 NEEDED = ("model", "seed", "average_user_auc", "ci95", "users", "per_user", "data_name", "data_fingerprint")
-
-
-def paired_difference(
-    a: Float64[np.ndarray, "_ _"],
-    b: Float64[np.ndarray, "_ _"],
-    level: float = 0.95,
-    resamples: int = 1_000,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """By how much model ``a`` is better than ``b``: the mean over seeds and users, and its bootstrap interval.
-
-    Both were tested on the same users with the same negatives, so users are resampled in pairs. The interval speaks
-    of users; the seeds at hand are averaged. Both are ``[seeds, users]``, with as many seeds as there are.
-
-    Raises:
-        ValueError: the two do not hold the same users.
-
-    >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]]), np.array([[0.5, 0.5, 0.0, 1.0]])  # one seed, four users
-    >>> difference, low, high = paired_difference(a, b)
-    >>> difference, low <= difference <= high
-    (0.375, True)
-    """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"per-user AUCs of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
-    difference = a.mean(axis=0) - b.mean(axis=0)
-    low, high = AverageUserAUC(difference, 0).interval(level, resamples, seed)
-    return float(difference.mean()), low, high
 
 
 def survey(folder: Path, fingerprint: str | None = None) -> tuple[Rows, list[str]]:
@@ -113,19 +88,16 @@ def mean(runs: Sequence[Record]) -> dict[str, Any]:
     return {"seeds": len(aucs), "AUC": float(np.mean(aucs)), "sd": spread}
 
 
-def difference(changed: Sequence[Record], base: Sequence[Record]) -> dict[str, float]:
-    """By how much the AUC of ``changed`` is above that of ``base``, with its paired bootstrap interval over users.
+def difference(changed: Sequence[Record], base: Sequence[Record]) -> dict[str, Any]:
+    """By how much the AUC of ``changed`` is above that of ``base``, with its interval over users and seeds.
 
-    Over the seeds that both have; a floor is the same for every seed. NaN without such a seed.
+    Over all seeds of both; with one seed of each the interval speaks of users alone. NaN where one has none.
     """
-    seeds = {run["seed"] for run in changed} & {run["seed"] for run in base}
-    if any(run["model"] in RULES for run in (*changed, *base)):
-        seeds = {run["seed"] for run in (*changed, *base)}
-    if not seeds:
+    if not changed or not base:
         return {"seeds": 0, **dict.fromkeys(("difference", "low", "high"), float("nan"))}
-    ours, theirs = (per_user([run for run in runs if run["seed"] in seeds]) for runs in (changed, base))
-    found, low, high = paired_difference(ours, theirs)
-    return {"seeds": len(seeds), "difference": found, "low": low, "high": high}
+    found = crossed_difference(per_user(changed), per_user(base))
+    low, high = found.interval()
+    return {"seeds": min(len(changed), len(base)), "difference": found.value, "low": low, "high": high}
 
 
 def table3(records: Rows) -> pd.DataFrame:
@@ -139,6 +111,35 @@ def table3(records: Rows) -> pd.DataFrame:
             row["atrank better by"] = found["difference"]
             row["95 %"] = f"{found['low']:+.4f} to {found['high']:+.4f}"
         row["paper, Electronics"], row["paper, Clothing"] = PAPER_TABLE_3.get(model, (float("nan"),) * 2)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("model")
+
+
+def converged(records: Rows, base: str = "atrank") -> pd.DataFrame:
+    """Table 3 as PROTOCOL.md asks for it: what ``base`` is better by, the verdict, and whether it holds by Holm.
+
+    ``epochs`` is the mean of the best ones. NDCG and recall are over the users that are ranked among all objects.
+    """
+    others = records if base in records else {}
+    found = {
+        name: crossed_difference(per_user(records[base]), per_user(runs))
+        for name, runs in others.items()
+        if name != base
+    }
+    held, rows = holm({name: one for name, one in found.items() if name not in PRIMARY}), []
+    for name, runs in records.items():
+        row = {"model": name, **mean(runs)}
+        if "best_epoch" in runs[0]:
+            row["epochs"] = float(np.mean([run["best_epoch"] for run in runs]))
+        if name in found:
+            low, high = found[name].interval()
+            row |= {f"{base} better by": found[name].value, "low": low, "high": high}
+            row |= {"verdict": found[name].verdict(), "holds": "primary" if name in PRIMARY else held[name]}
+        lists = [places(one) for run in runs for one in run.get("whole_list", {}).values()]
+        if lists:
+            above, level = (torch.from_numpy(np.concatenate(part)).double() for part in zip(*lists, strict=True))
+            row["NDCG@10"], row["recall@10"] = (float(of(above, level, 10).mean()) for of in (ndcg_of, recall_of))
+        row |= {"parameters": runs[0].get("parameters", {}).get("rest"), "multiply-adds": runs[0].get("multiply_adds")}
         rows.append(row)
     return pd.DataFrame(rows).set_index("model")
 

@@ -78,3 +78,16 @@ def test_holm_is_what_its_adjusted_p_values_say(seed):
 def test_other_users_are_told():
     with pytest.raises(ValueError, match="same users"):
         crossed_difference(np.zeros((2, 5)), np.zeros((2, 6)))
+
+
+def test_users_are_paired():
+    """Users that are hard for both models make neither look worse."""
+    pick = np.random.default_rng(0)
+    a = (pick.random((2, 4_000)) < 0.2 + 0.7 * pick.random(4_000)).astype(float)
+    b = a.copy()
+    b[:, :80] = 0.0  # the same users but for a few
+    found = crossed_difference(a, b)
+    assert found.value == pytest.approx((a - b).mean())
+    assert found.error < ((a.mean(0).var() + b.mean(0).var()) / 4_000) ** 0.5 / 2
+    with pytest.raises(ValueError, match="the same users"):
+        crossed_difference(a, b[:, 1:])

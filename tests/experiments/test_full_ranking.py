@@ -14,9 +14,12 @@ from atrank_lib.evaluation import score_candidates
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import build_batch, prepare
+from atrank_lib.samples import build_batch, prepare, split
 from atrank_lib.serve.ranker import Ranker, moments
-from experiments.full_ranking import ndcg_at, recall_at, score_all
+from data_scripts.marketplace import MarketplaceConfig
+from data_scripts.simulate import simulate
+from experiments.cost import cost
+from experiments.full_ranking import ndcg_at, ndcg_of, places, recall_at, recall_of, score_all, standing
 from tests.random_logs import random_log
 
 DAY = 86_400
@@ -118,3 +121,46 @@ def test_scores_of_all_objects_are_those_of_each(chunk, speed):
                 float("-inf") if known else pytest.approx(float(expected[row, column + 1]), abs=1e-5)
             )
     torch.testing.assert_close(scores[:, 0], expected[:, 0])
+
+
+@pytest.fixture(scope="module")
+def market() -> GroupedHistories:
+    return prepare(simulate(MarketplaceConfig(users=20, seed=0)).log, "validated")[0]
+
+
+def test_where_targets_stand_says_what_all_scores_say(market):
+    model, histories = new_model(market, "plain"), market
+    samples = split(histories).test["item"]
+    ranker = Ranker(model, histories, "item")
+    found = standing(ranker.all_scores, histories, samples, users=3, seed=1, batch_size=2)
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(1))[:3]
+    scores = score_all(model, histories, samples[order])
+    above, level = (torch.from_numpy(counts).double() for counts in places(found))
+    assert found["users"] == 3
+    for k in (1, 2, 5):
+        assert torch.equal(recall_of(above, level, k), recall_at(scores, k))
+        assert torch.equal(ndcg_of(above, level, k), ndcg_at(scores, k))
+    fewer = standing(ranker.all_scores, histories, samples, users=2, seed=1)
+    assert places(fewer)[0].tolist() == places(found)[0][:2].tolist()
+
+
+def test_costs_are_counted_by_hand(market):
+    """Without attention among behaviors: the products of eq. 1 and 7, one by one."""
+    histories, d = market, 8
+    config = ATRankConfig(embedding_size=4, hidden=d, spaces=2, blocks=0)
+    model = ATRank(histories.schema, histories.vocabularies, config)
+    found = cost(model, histories)
+    assert found["parameters"]["tables"] + found["parameters"]["rest"] == sum(p.numel() for p in model.parameters())
+    total = count = 0
+    for samples in split(histories).test.values():
+        batch = build_batch(histories, samples, samples.objects[:, None])
+        read = {name: len(behaviors.actions) for name, behaviors in batch.histories.items()}
+        for name, rows in [*read.items(), (samples.target_group, len(samples))]:
+            numbers = [spec.kind for spec in histories.schema.groups[name].features.values()].count("continuous")
+            total += rows * (numbers * 2 * 4 + model.embedding(name).size * d)  # numbers and gaps in them; eq. 1
+        n, b, t = len(batch.packing.owner), len(samples), batch.packing.longest
+        total += n * 2 * d * d + b * d * d  # keys and values, queries
+        total += 2 * b * t * d  # shares, and what they add up, over padded places
+        total += 2 * b * d * d  # the network after
+        count += b
+    assert found["multiply_adds"] == round(total / count)

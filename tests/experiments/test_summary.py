@@ -17,7 +17,6 @@ from experiments.summary import (
     curves,
     difference,
     original_table,
-    paired_difference,
     read_table,
     survey,
     switch_table,
@@ -188,21 +187,3 @@ def test_auc_by_length_is_the_mean_of_users_of_that_length(data, log, tmp_path):
     assert table["AUC"].to_dict() == pytest.approx({name: np.mean(values) for name, values in expected.items()})
     with pytest.raises(ExperimentError, match=r"records of 'cnn' hold 2 users, the log \d+ test users"):
         by_length(log, {"cnn": [made("cnn", [1, 0])]})
-
-
-def test_the_difference_of_two_models_pairs_users():
-    rng = np.random.default_rng(0)
-    hard = rng.random(4_000)
-    a = (rng.random((2, 4_000)) < 0.2 + 0.7 * hard).astype(float)
-    b = a.copy()
-    b[:, :80] = 0.0  # the same users but for a few
-    mean, low, high = paired_difference(a, b)
-    assert mean == pytest.approx((a - b).mean())
-    assert low < mean < high
-    # the bootstrap of the paired differences has the standard error of their mean
-    difference = (a - b).mean(axis=0)
-    assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / 4_000**0.5, rel=0.1)
-    unpaired = 1.96 * (a.mean(0).var() / 4_000 + b.mean(0).var() / 4_000) ** 0.5
-    assert (high - low) / 2 < unpaired / 3
-    with pytest.raises(ValueError, match="the same users"):
-        paired_difference(a, b[:, 1:])

@@ -1,0 +1,79 @@
+"""The queue keeps the protocol's order, and opens what confirms it last."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from atrank_lib.scale.devices import Execution
+from experiments import tables
+from experiments.queue import LOGS, QUEUE, Source, Step, waiting
+from experiments.records import ExperimentError, read_record
+from experiments.tables import CONVERGED, Row, Table
+
+MARKET = Source("simulate", ("--users", "40", "--seed", "0"))
+OTHER = Source("simulate", ("--users", "30", "--seed", "1"))
+LOGS_HERE = {"market": MARKET, "other": OTHER}
+STEPS = [Step("tiny", "market"), Step("tiny", "other", confirms=True)]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    rows = {"popularity": Row("popularity", listed=5), "bpr-mf": Row("bpr-mf", seeds=2, listed=5)}
+    monkeypatch.setitem(tables.TABLES, "tiny", Table(rows, recipe={"epochs": 1}))
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=reader", "-c", "user.email=reader@example.org")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_what_confirms_is_not_opened_before_the_rest_is_committed(tiny, tmp_path, capsys):
+    out, runs = tmp_path / "results", tmp_path / "runs"
+    git(tmp_path, "init", "-q")
+
+    def left():
+        return dict(waiting(out, runs, None, Execution(), LOGS_HERE, STEPS))
+
+    jobs = left()
+    assert list(jobs) == ["market popularity-seed0", "market bpr-mf-seed0", "market bpr-mf-seed1"]
+    assert "tiny on other waits: not all of" in capsys.readouterr().err
+    assert not (runs / "logs/other").exists()
+    for job in jobs.values():
+        job()
+    assert left() == {}
+    assert "committed" in capsys.readouterr().err
+    assert not (runs / "logs/other").exists()
+    git(tmp_path, "add", "results")
+    git(tmp_path, "commit", "-qm", "records")
+    assert list(left()) == ["other popularity-seed0", "other bpr-mf-seed0", "other bpr-mf-seed1"]
+
+    rule, model = (
+        read_record(out / f"tiny/simulated_marketplace/{name}-seed0.json") for name in ("popularity", "bpr-mf")
+    )
+    for record in (rule, model):
+        assert record["whole_list"]["item"]["users"] == 5
+        assert record["popular"]["users"] == record["users"]
+    assert model["recipe"]["epochs"] == 1
+    assert model["parameters"]["tables"] > 0
+
+
+def test_raw_tables_are_asked_for(tmp_path):
+    with pytest.raises(ExperimentError, match="give their folder as --raw"):
+        LOGS["sports"].make(None, tmp_path / "sports")
+    with pytest.raises(ExperimentError, match="sports could not be made"):
+        LOGS["sports"].make(tmp_path / "nothing", tmp_path / "sports")
+    assert not (tmp_path / "sports").exists()
+
+
+def test_the_queue_is_the_protocol():
+    """What the page promises of seeds and users is what the table has."""
+    assert [step.log for step in QUEUE if step.confirms] == ["beauty"]
+    assert QUEUE[-1].confirms
+    seeds = {name: row.seeds for name, row in CONVERGED.items()}
+    assert {name for name, count in seeds.items() if count == 3} == {"bi-lstm", "cnn"}
+    assert {name for name, count in seeds.items() if count == 2} == {"bi-lstm-attention", "bst"}
+    assert tables.TO_CONVERGENCE == {"epochs": 40, "patience": 4}
+    assert {row.listed for row in CONVERGED.values()} == {2_000, 500}
