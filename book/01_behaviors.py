@@ -55,7 +55,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import FAINT, INK, group_color
+from atrank_book.figures import FAINT, INK, group_color, named_line
 from atrank_book.play import Play
 from atrank_lib import (
     EventLog,
@@ -308,7 +308,7 @@ days = (life["timestamp"] - life["timestamp"].min()) / DAY
 visit = (days.diff() > 0.25).cumsum()  # a pause of six hours begins a new visit
 x = pd.Series(np.arange(len(life)), life.index) + 1.0 * visit
 
-# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, on the line of its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The life of one user, visit by visit. Each mark is a behavior in the order in which it happened, on the line of its group; each band is a visit, with its day below. In the simulated log an arc leads from a behavior to the one that it caused; a behavior without an arc to its left is background. Follow the arcs: causes reach across groups and across visits.", "name": "fig-one-user"}, "image": {"alt": "A timeline with one line for each group of behaviors. Bands mark visits that are days apart, each with a few marks; thin arcs connect causes to effects, some inside a visit, some over many days, some from one group to another."}} tags=["hide-input"]
 height = {name: -i for i, name in enumerate(log.schema.groups)}
 fig, ax = plt.subplots(figsize=(7.8, 1.4 + 0.7 * len(height)))
 for begins, ends in x.groupby(visit).agg(["min", "max"]).itertuples(index=False):
@@ -416,7 +416,7 @@ last_row = life.loc[life["group"] == main, "row"].iloc[-1]
 #   which learning rate), the rest trains.
 # - `global_time`: one moment in time for everybody. What lies before it trains, what lies after it tests.
 
-# %% mystnb={"figure": {"caption": "Three protocols on the first group of behaviors of five users. Each mark is a target: dots train, hollow diamonds validate, squares test. A ring is a user's first behavior, which can only be history. Under the first two protocols the test targets are scattered over time; under the third, all of them lie right of the second line.", "name": "fig-protocols"}, "image": {"alt": "Three panels with five horizontal timelines each. In the panels paper and validated, every timeline ends in a square. In the panel global time, two vertical lines cut all timelines at the same moments, and squares stand only to the right of the second."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Three protocols on the first group of behaviors of five users. Each mark is a target: dots train, hollow diamonds validate, squares test. A ring is a user's first behavior, which can only be history. See where the squares lie: under the first two protocols they are scattered over time; under the third, all are right of the second line.", "name": "fig-protocols"}, "image": {"alt": "Three panels with five horizontal timelines each. In the panels paper and validated, every timeline ends in a square. In the panel global time, two vertical lines cut all timelines at the same moments, and squares stand only to the right of the second."}} tags=["hide-input"]
 histories = GroupedHistories.from_log(log)
 splits = {
     name: split(histories, name, [main])
@@ -827,7 +827,7 @@ for group in tests:
 # the users again and again, with replacement, and take the range of the middle 95 of 100 means. That is a *bootstrap
 # interval*, and `interval()` computes it.
 
-# %% mystnb={"figure": {"caption": "Average user AUC of scorers that learn nothing, with bootstrap intervals over users, for each target group. The dashed line is the best AUC any model can reach (known only for the simulated log), the dotted one is guessing. Counting recent behaviors over all groups comes furthest, and stays well short of the line.", "name": "fig-no-learning"}, "image": {"alt": "A dot plot with one panel for each target group and one row for each scorer. The dots move right from random at one half over popularity and similarity to weighted counts; in every panel a gap remains to a dashed line near nine tenths, and it is widest for queries."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Average user AUC of scorers that learn nothing, with bootstrap intervals over users, for each target group. The dashed line is the best AUC any model can reach (known only for the simulated log). Look at the gap before it: counting recent behaviors over all groups comes furthest, and stays well short of the line.", "name": "fig-no-learning"}, "image": {"alt": "A dot plot with one panel for each target group and one row for each scorer. The dots move right from random at one half over popularity and similarity to weighted counts; in every panel a gap remains to a dashed line near nine tenths, and it is widest for queries."}} tags=["hide-input"]
 fig, axes = plt.subplots(
     1, len(results), figsize=(7.8, 3.2), sharex=True, sharey=True, squeeze=False
 )
@@ -837,9 +837,9 @@ for ax, (group, result) in zip(axes[0], results.items(), strict=True):
     for row, name in enumerate(names):
         ax.plot(result[name].interval(seed=seed), [-row, -row], color=color, lw=2)
         ax.plot(float(result[name]), -row, "o", color=color, markersize=6)
-    ax.axvline(0.5, color=INK, lw=1, ls=":")
+    named_line(ax, 0.5, "guessing", at=0.05, side="right", style=":")
     if market:
-        ax.axvline(float(result["best possible"]), color=INK, lw=1.2, ls="--")
+        named_line(ax, float(result["best possible"]), "best", at=0.95)
     ax.set_yticks([-row for row in range(len(names))], names)
     ax.set_title(group, color=color)
     ax.set(xlabel="average user AUC", xticks=[0.5, 0.7, 0.9])

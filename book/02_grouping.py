@@ -376,7 +376,7 @@ mask[packing.owner, packing.place] = True
 assert mask.equal(packing.mask)
 mask  # True: a behavior; False: padding
 
-# %% mystnb={"figure": {"caption": "From flat tensors to a batch. Top: the flat tensors of the three groups with the borders between users; filled cells are history of the two samples, empty ones are not (the two targets, and Cleo's search). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cells are padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Find the filled cells of the strips again in the rectangle below. Top: the flat tensors of the three groups with the borders between users; filled cells are history of the two samples, empty ones are not (the two targets, and Cleo's search). Bottom: the batch as a rectangle, one row a sample; each row holds the groups one after the other, and the hatched cells are padding.", "name": "fig-flat-to-batch"}, "image": {"alt": "Three strips of labeled cells for items, queries and coupons with marks between users. Below, a rectangle of two rows: Ana with i1, i2, q1 and c1, Ben with q2, q3 and two hatched cells."}} tags=["hide-input"]
 fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 4), height_ratios=[3, 2])
 
 
@@ -567,7 +567,7 @@ ceilings = [m for m in (5, 10, 20, 40, 80, 160) if m <= int(long.max())]
 memory = pd.DataFrame({m: three_ways(long.clamp(max=m)) for m in ceilings}).T
 memory.index = [long.clamp(max=m).double().mean().item() for m in ceilings]
 
-# %% mystnb={"figure": {"caption": "Bytes that all samples of 150 users take, stored in three ways, against the mean number of behaviors of a user. Both axes are logarithmic: on them, a line with slope 1 grows with the number of behaviors, one with slope 2 with its square. Cuts grow with the behaviors; copies and padding grow faster.", "name": "fig-memory"}, "image": {"alt": "Three rising lines on logarithmic axes. The line for cuts rises least steeply; copied lists and padded rectangles rise about twice as steeply and end far above it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Bytes that all samples of 150 users take, stored in three ways, against the mean number of behaviors of a user. Both axes are logarithmic: on them, a line with slope 1 grows with the number of behaviors, one with slope 2 with its square. Compare how steep the lines are: cuts grow with the behaviors; copies and padding grow faster.", "name": "fig-memory"}, "image": {"alt": "Three rising lines on logarithmic axes. The line for cuts rises least steeply; copied lists and padded rectangles rise about twice as steeply and end far above it."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.6))
 for (name, column), style in zip(memory.items(), ("-", "--", ":"), strict=True):
     ax.loglog(memory.index, column / 2**20, style, marker="o", color=INK)
@@ -647,7 +647,7 @@ def padding(plan):
 # each pool, and shuffles the batches. A pool of one batch is plain random order; a pool that holds everything is a
 # full sort.
 
-# %% mystnb={"figure": {"caption": "Two batches of 32 samples, one row a sample. Bars are behaviors, group by group; the frame is what is computed, and what the bars leave of it is padding. Left, samples drawn at random: most of the frame is empty. Right, from a pool sorted by length: the bars fill it.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is empty; on the right all bars have nearly the same length and almost fill it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Compare what the bars leave of the two frames: it is padding. Each frame is a batch of 32 samples, one row a sample; bars are behaviors, group by group. Left, samples drawn at random: most of the frame is empty. Right, from a pool sorted by length: the bars fill it.", "name": "fig-two-batches"}, "image": {"alt": "Two rectangles of 32 horizontal bars. On the left the bars have very different lengths and most of the rectangle is empty; on the right all bars have nearly the same length and almost fill it."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), sharex=True, sharey=True)
 for ax, (title, pool) in zip(
     axes, {"at random": 1, "sorted in pools": 50}.items(), strict=True
@@ -700,7 +700,7 @@ share = {
     for name, pool in orders.items()
 }
 
-# %% mystnb={"figure": {"caption": "Share of padding in the batches of an epoch, against the batch size, for two orders of the samples; every dot is one of three seeds. In random order larger batches waste more, since one long history widens more rows. Sorted in pools, most of the waste is gone; it returns where a batch is so large that it must hold long and short histories.", "name": "fig-padding"}, "image": {"alt": "Two lines over batch sizes from 8 to 512. The one for random order begins above one half and rises; the one for pools stays far below it and rises only for the largest batches, of which there are few to sort."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Share of padding in the batches of an epoch, against the batch size, for two orders of the samples; every dot is one of three seeds. Compare both ends of each line: in random order larger batches waste more, since one long history widens more rows. Sorted in pools, most of the waste is gone; it returns where a batch is so large that it must hold long and short histories.", "name": "fig-padding"}, "image": {"alt": "Two lines over batch sizes from 8 to 512. The one for random order begins above one half and rises; the one for pools stays far below it and rises only for the largest batches, of which there are few to sort."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for (name, values), style in zip(share.items(), ("-", "--"), strict=True):
     ax.plot(batch_sizes, values.mean(0), style, color=INK)
@@ -754,7 +754,7 @@ pools = [1, 2, 4, 8, 16, 32, 64, 128]  # the last one holds all samples
 price = np.array([[meet_again(32, pool, s) for pool in pools] for s in seeds])
 waste = np.array([[padding(epoch(32, pool, s)) for pool in pools] for s in seeds])
 
-# %% mystnb={"figure": {"caption": "The size of a pool is a dial between padding and randomness (batches of 32; every dot is one of three seeds). Solid: the share of padding. Dashed: how many pairs of samples that met in a batch meet again in the next epoch. Most of the saving comes with small pools, most of the price with the largest.", "name": "fig-pools"}, "image": {"alt": "Two curves over the pool size from 1 to 128 batches. The share of padding falls steeply at first and then levels off; the share of pairs that meet again rises slowly at first and faster toward large pools."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The size of a pool is a dial between padding and randomness (batches of 32; every dot is one of three seeds). One line is the share of padding, the other how many pairs of samples that met in a batch meet again in the next epoch. See where each line is steep: most of the saving comes with small pools, most of the price with the largest.", "name": "fig-pools"}, "image": {"alt": "Two curves over the pool size from 1 to 128 batches. The share of padding falls steeply at first and then levels off; the share of pairs that meet again rises slowly at first and faster toward large pools."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.4))
 for values, style, name in ((waste, "-", "padding"), (price, "--", "meet again")):
     ax.plot(pools, values.mean(0), style, color=INK)

@@ -394,7 +394,7 @@ claim(
     continuous_against_none=(mean["continuous"] - mean["none"], -0.35, 0.06),
     gain_over_weeks=(mean["lookup"] - mean["continuous, weeks"], -0.03, 0.03),
 )
-# %% mystnb={"figure": {"caption": "Average user AUC on the test behaviors for four forms of time: a dot for each seed, a bar at the mean. The dashed lines are the best that can be reached with time and without it. Buckets and time in weeks gain over no time at all; time in hours and days stays behind these two.", "name": "fig-time-forms"}, "image": {"alt": "Four rows of dots on an AUC axis. Lookup and continuous time in weeks lie to the right, no time at all and continuous time in hours and days further left; two dashed vertical lines mark the reachable AUC without and with time."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Average user AUC on the test behaviors for four forms of time: a dot for each seed, a bar at the mean. The dashed lines are the best that can be reached with time and without it. Compare the bars: buckets and time in weeks gain over no time at all; time in hours and days stays behind these two.", "name": "fig-time-forms"}, "image": {"alt": "Four rows of dots on an AUC axis. Lookup and continuous time in weeks lie to the right, no time at all and continuous time in hours and days further left; two dashed vertical lines mark the reachable AUC without and with time."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for row, form in enumerate(reversed(forms)):
     ax.plot(
@@ -522,7 +522,7 @@ claim(
     half_ratio=(half["item"] / half["coupon"], 4.0),
     query_odds=(learned["query"].mean(axis=0)[0], None, 0.3),
 )
-# %% mystnb={"figure": {"caption": "How an earlier behavior fades. Left: the planted weight, which halves every half-life of the group. Right: what the lookup model learned, the odds of the cause in the target's attention when the cause alone is made older (thin: seeds, thick: their mean). Coupons fade within hours, items within days, as planted. The item curve is flat at first, since its bucket 0 is a whole day. Searches get little attention at any age.", "name": "fig-time-learned"}, "image": {"alt": "Two panels over age from half an hour to ten days on a logarithmic axis. Left, three smooth falling curves: coupon drops first, then query, then item. Right, the learned coupon curve drops within the first eight hours, the item curve stays level for a day and then falls, and the query curve is low throughout."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How an earlier behavior fades. Left: the planted weight, which halves every half-life of the group. Right: what the lookup model learned, the odds of the cause in the target's attention when the cause alone is made older (thin: seeds, thick: their mean). Compare the two panels, group by group: coupons fade within hours, items within days, as planted. The item curve is flat at first, since its bucket 0 is a whole day. Searches get little attention at any age.", "name": "fig-time-learned"}, "image": {"alt": "Two panels over age from half an hour to ten days on a logarithmic axis. Left, three smooth falling curves: coupon drops first, then query, then item. Right, the learned coupon curve drops within the first eight hours, the item curve stays level for a day and then falls, and the query curve is low throughout."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4), sharex=True)
 # which age the label of a planted curve stands at
 place = {
@@ -734,8 +734,8 @@ claim(
 # You can now
 #
 # - say why raw seconds are hard: their scale, and the single line they lie on;
-# - sort elapsed times into buckets that double ({eq}`eq-bucket`), exactly at the edges too;
-# - build $u_{ij}$ as a sum of three lookups ({eq}`eq-behavior`);
+# - sort elapsed times into buckets that double {eq}`eq-bucket`, exactly at the edges too;
+# - build $u_{ij}$ as a sum of three lookups {eq}`eq-behavior`;
 # - share tables between groups where the meaning is the same, and keep time apart;
 # - measure that time helps, and tell what in its form mattered here.
 #

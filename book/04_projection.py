@@ -115,7 +115,7 @@ torch.testing.assert_close(projection({"item": item, "query": query}), S)
 # one of blue split it into *atomic* colors. Seen through one glass, any two composite colors can be compared, in
 # that respect and no other. {numref}`fig-colors` does it with three colors.
 
-# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color, split into its shares of red, green and blue. Seen through the red glass violet and ocher are alike, seen through the blue one violet and teal: likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, for violet, teal and ocher. On the left a patch in the composite color; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A composite color and its atoms. Each row is a color, split into its shares of red, green and blue. Compare one column of bars at a time: through the red glass violet and ocher are alike, through the blue one violet and teal. Likeness depends on the glass.", "name": "fig-colors"}, "image": {"alt": "Three rows, for violet, teal and ocher. On the left a patch in the composite color; to its right three bars of different lengths for its red, green and blue shares."}} tags=["hide-input"]
 fig, axes = plt.subplots(
     1, 4, figsize=(7.2, 2.2), width_ratios=[1, 1, 1, 1], sharey=True
 )
@@ -218,7 +218,7 @@ color_space = 1.0 * sneakers[:2] + 0.0 * backpack[:2]  # weights (1, 0)
 kind_space = 0.0 * sneakers[2:] + 1.0 * backpack[2:]  # weights (0, 1)
 torch.testing.assert_close(torch.cat([color_space, kind_space]), wanted)
 
-# %% mystnb={"figure": {"caption": "What a weighted mean keeps of the sneakers' color and of the backpack's kind. One weight for each behavior can only move along the line; two spaces reach the corner.", "name": "fig-compromise"}, "image": {"alt": "A square with the kept color on the horizontal axis and the kept kind on the vertical axis. A straight falling diagonal from the top left to the bottom right is labeled one space. A point at the top right corner is labeled two spaces."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What a weighted mean keeps of the sneakers' color and of the backpack's kind. Look at the corner: one weight for each behavior can only move along the line; two spaces reach it.", "name": "fig-compromise"}, "image": {"alt": "A square with the kept color on the horizontal axis and the kept kind on the vertical axis. A straight falling diagonal from the top left to the bottom right is labeled one space. A point at the top right corner is labeled two spaces."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(3.6, 3.4))
 ax.plot(C[:, 0], C[:, 3], color=space_color(0), linewidth=3)
 ax.text(
@@ -305,7 +305,7 @@ def draw(task, users, generator):
 
 
 # %% [markdown]
-# The model is the target's half of ATRank: embed, project ({eq}`eq-projection`), attend in $K$ spaces, compare with the offer.
+# The model is the target's half of ATRank: embed, project {eq}`eq-projection`, attend in $K$ spaces, compare with the offer.
 # `TargetAttention` comes from the library as it is, with the small network after the mean; a `Packing` tells it which
 # behaviors belong to which user. {ref}`ch-attention` and {ref}`ch-ranking` open both, and the pair-wise loss as well: it asks that
 # the right offer score higher than a wrong one. Only $K$ changes. The number of parameters does not.
@@ -405,7 +405,7 @@ claim(
     control_one_space=(one[1].mean(), 0.95),
     control_gain_eight_spaces=(one[8].mean() - one[1].mean(), -0.1, 0.02),
 )
-# %% mystnb={"figure": {"caption": "AUC for one to eight spaces with the same number of parameters, a dot for each seed, a line through the means. Left: two behaviors have to be combined, and several spaces help; the dashed line is what color or kind alone can reach. Right: the control, where one behavior holds everything, and several spaces help nothing.", "name": "fig-spaces"}, "image": {"alt": "Two panels with the number of spaces on the horizontal axis and AUC on the vertical axis. Left, one space lies clearly below two, four and eight spaces, which lie close together near the top, all above a dashed line at three quarters. Right, one space and eight spaces both lie at the top."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "AUC for one to eight spaces with the same number of parameters, a dot for each seed, a line through the means. Look at the step from one space to two. Left: two behaviors have to be combined, and several spaces help; the dashed line is what color or kind alone can reach. Right: the control, where one behavior holds everything, and several spaces help nothing.", "name": "fig-spaces"}, "image": {"alt": "Two panels with the number of spaces on the horizontal axis and AUC on the vertical axis. Left, one space lies clearly below two, four and eight spaces, which lie close together near the top, all above a dashed line at three quarters. Right, one space and eight spaces both lie at the top."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
 for ax, table, title in (
     (axes[0], two, "two behaviors"),
@@ -607,8 +607,8 @@ verdict
 #
 # You can now
 #
-# - bring groups of different widths into one table ({eq}`eq-projection`);
-# - split it into $K$ semantic spaces, and do so with one matrix ({eq}`eq-spaces`);
+# - bring groups of different widths into one table {eq}`eq-projection`;
+# - split it into $K$ semantic spaces, and do so with one matrix {eq}`eq-spaces`;
 # - show what a single weight cannot do;
 # - say where several spaces help, where they do not, and how you would find out.
 #

@@ -337,7 +337,7 @@ torch.testing.assert_close(
 # for the same topic in the one and for the same occasion in the other. {numref}`fig-attention-spaces` gives our
 # three behaviors the matrix $W$ from above, and beside it one that asks for the opposite.
 
-# %% mystnb={"figure": {"caption": "The same three behaviors in two spaces. Each row shows what one behavior takes, and sums to one. Left: with the matrix $W$ from above tent and boots look for the outdoors. Right: with another matrix tent and guitar look for what they are not.", "name": "fig-attention-spaces"}, "image": {"alt": "Two matrices of three by three shares. In the left one the tent takes nearly everything from itself; in the right one the tent takes nearly everything from the guitar, and the guitar from the tent."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same three behaviors in two spaces. Each row shows what one behavior takes, and sums to one. Compare a row on the left with the same row on the right. Left: with the matrix $W$ from above tent and boots look for the outdoors. Right: with another matrix tent and guitar look for what they are not.", "name": "fig-attention-spaces"}, "image": {"alt": "Two matrices of three by three shares. In the left one the tent takes nearly everything from itself; in the right one the tent takes nearly everything from the guitar, and the guitar from the tent."}} tags=["hide-input"]
 W_other = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
 fig, axes = plt.subplots(1, 2, figsize=(6.8, 2.9))
 for k, (ax, matrix) in enumerate(zip(axes, [W, W_other], strict=True)):
@@ -465,7 +465,7 @@ claim(
     share_moved_correlation=(agreement, -0.2, 0.9),
 )
 
-# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, oldest first within a group. Right: fifty users, one dot for each neighbor. How far the vector moves, against the share of attention that the neighbor had.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a wide cloud of dots, one for each neighbor: among those with the same share of attention some move the vector much further than others."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The same behavior gets a different vector when one of its neighbors is replaced. Left: one user; each bar is one neighbor, oldest first within a group. Right: fifty users, one dot for each neighbor: how far the vector moves, against the share of attention that the neighbor had. Look above any one share: there are dots at very different heights.", "name": "fig-attention-moved"}, "image": {"alt": "Left: bars of very different heights, one for each neighbor of one behavior. Right: a wide cloud of dots, one for each neighbor: among those with the same share of attention some move the vector much further than others."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3), width_ratios=[1, 1.1])
 one = probe[probe["user"] == probe["user"].value_counts().index[50]].reset_index(
     drop=True
@@ -693,7 +693,7 @@ claim(
     tent_relu_best=(max(with_relu), 0.52, 1.0),
 )
 
-# %% mystnb={"figure": {"caption": "How often the right accessory is ranked above another one. Each dot is one training run; the dashed line is guessing. Without time no model does better than guessing. With time the question about single behaviors is solved without self-attention; the question about a pair is not.", "name": "fig-attention-order"}, "image": {"alt": "Two panels with four columns of dots. Left, the last one: the two columns without time lie at one half, the two with time near one. Right, the one before the tent: without time at one half, with time but without self-attention a little above it, with time and self-attention far above."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How often the right accessory is ranked above another one. Each dot is one training run. Compare the two panels column by column: without time no model does better than guessing. With time the question about single behaviors is solved without self-attention; the question about a pair is not.", "name": "fig-attention-order"}, "image": {"alt": "Two panels with four columns of dots. Left, the last one: the two columns without time lie at one half, the two with time near one. Right, the one before the tent: without time at one half, with time but without self-attention a little above it, with time and self-attention far above."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.5, 3.4), sharey=True)
 titles = {
     "the last": "Which came last?",
@@ -702,6 +702,7 @@ titles = {
 labels = ["neither", "only\nself-attention", "only\ntime", "both"]
 for ax, rule in zip(axes, ("the last", "before the tent"), strict=True):
     ax.axhline(0.5, color=INK, linestyle="--", linewidth=1)
+    ax.text(3.5, 0.49, "guessing", ha="right", va="top", fontsize=9)
     for x, variant in enumerate(variants):
         dots = (
             outcomes.set_index(["rule", "time", "blocks"])["right"]

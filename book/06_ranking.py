@@ -52,7 +52,7 @@ import pandas as pd
 import torch
 
 from atrank_book import check
-from atrank_book.figures import INK, MUTED, direct_label, model_color
+from atrank_book.figures import MUTED, direct_label, model_color, named_line
 from atrank_lib import (
     ATRank,
     ATRankConfig,
@@ -353,7 +353,7 @@ claim(
     share_of_way=(100 * (model_auc - popularity) / (best - popularity), 50, 100),
 )
 
-# %% mystnb={"figure": {"caption": "The trained model among its references. The bars know the true probabilities and differ in what they may look at; on average nothing can reach further than the longest. Each dot is one training run, with a 95 % interval over users; the dashed line carries the first up to the bars: what the model has learned is worth more than popularity, and a step is missing.", "name": "fig-ranking-optimum"}, "image": {"alt": "Horizontal bars of AUC: popularity alone is shortest, then the own group alone and all groups without time, and the best possible is longest. The dot of the trained model lies between popularity and the best possible, nearer to the best."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The trained model among its references. The bars know the true probabilities and differ in what they may look at; on average nothing can reach further than the longest. Each dot is one training run, with a 95 % interval over users; the dashed line carries their mean up to the bars. Follow it: what the model has learned is worth more than popularity, and a step is missing.", "name": "fig-ranking-optimum"}, "image": {"alt": "Horizontal bars of AUC: popularity alone is shortest, then the own group alone and all groups without time, and the best possible is longest. The dot of the trained model lies between popularity and the best possible, nearer to the best."}} tags=["hide-input"]
 ours = model_color("atrank")
 fig, ax = plt.subplots(figsize=(7, 3))
 ax.barh(range(4), reference.values(), color=MUTED, height=0.6)
@@ -551,10 +551,10 @@ claim(
     detector_over_both=(mean["trained attention"] - both, -0.1, 0.02),
 )
 
-# %% mystnb={"figure": {"caption": "Does attention find the cause? The probability that the behavior which truly caused the target gets more suspicion than another behavior of the same history. Lines are 95 % intervals over targets; the dashed line is guessing.", "name": "fig-ranking-causes"}, "image": {"alt": "Dots in seven rows, one for each detector: untrained attention at one half, the simple rules to the right of it, trained attention and the rule that combines two of them further right, the true posterior far right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Does attention find the cause? The probability that the behavior which truly caused the target gets more suspicion than another behavior of the same history. Lines are 95 % intervals over targets. Find attention before and after training, and what is still missing to the true posterior.", "name": "fig-ranking-causes"}, "image": {"alt": "Dots in seven rows, one for each detector: untrained attention at one half, the simple rules to the right of it, trained attention and the rule that combines two of them further right, the true posterior far right."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3))
 order = found.mean().sort_values()
-ax.axvline(0.5, color=INK, linestyle="--", linewidth=1)
+named_line(ax, 0.5, "guessing", at=0.95, side="right")
 for y, (name, value) in enumerate(order.items()):
     color = model_color("atrank") if "attention" in name else MUTED
     ax.plot(
@@ -725,7 +725,7 @@ if len(shown):
     name, low = ("own_log_auc", None) if data else ("recorded_sports_auc", 0.83)
     claim(name, shown["test AUC"].mean(), low)
 
-# %% mystnb={"figure": {"caption": "Learning curves: validation AUC after each epoch. With dots: the run on the simulated marketplace above. Without: recorded runs on Amazon Sports, one line for each seed; the diamond is the epoch whose weights are kept. The first epochs gain most, and the seeds stay closer together than two epochs.", "name": "fig-ranking-curves"}, "image": {"alt": "Validation AUC against epochs. The curves rise fast in the first epochs and then flatten."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Learning curves: validation AUC after each epoch. With dots: the run on the simulated marketplace above. Without: recorded runs on Amazon Sports, one line for each seed; the diamond is the epoch whose weights are kept. See how soon the lines become flat: the first epochs gain most, and the seeds stay closer together than two epochs.", "name": "fig-ranking-curves"}, "image": {"alt": "Validation AUC against epochs. The curves rise fast in the first epochs and then flatten."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 curve = [epoch["validation_auc"] for epoch in history.epochs]
 ours = model_color("atrank")

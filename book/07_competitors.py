@@ -59,6 +59,7 @@ from atrank_book.figures import (
     label_lines,
     learning_curves,
     model_color,
+    named_line,
     sketch,
 )
 from atrank_book.figures import MODELS as COLORS
@@ -118,7 +119,7 @@ def look(name, **options):
 # same feature embeddings as everywhere, and a bias: $p_u \cdot q_o + b_o$. No history, no time. A user that training
 # did not show gets the vector of *unknown*.
 
-# %% mystnb={"figure": {"caption": "Left: BPR-MF reads no behavior, only the user's name. Right, here and in the next figures: ATRank, where behaviors read each other (arcs), then the target weighs each (arrows).", "name": "fig-sketch-bpr"}, "image": {"alt": "Five circles for behaviors stand apart; a box with the user's id leads to the score, and so does the target."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Look for arrows from the behaviors. Left: BPR-MF reads none of them, only the user's name. Right, here and in the next figures: ATRank, where behaviors read each other (arcs), then the target weighs each (arrows).", "name": "fig-sketch-bpr"}, "image": {"alt": "Five circles for behaviors stand apart; a box with the user's id leads to the score, and so does the target."}} tags=["hide-input"]
 _ = sketch("bpr-mf")
 
 # %%
@@ -136,7 +137,7 @@ with torch.no_grad():
 # candidate's category, brand and shop, and how often the history holds the same. The *deep* half is a network on the
 # mean of the behaviors and the target: order is gone, time survives in the time feature.
 
-# %% mystnb={"figure": {"caption": "Wide & Deep reads the mean of the behaviors, and counts what they share with the target.", "name": "fig-sketch-wide"}, "image": {"alt": "Five circles for behaviors lead with equal arrows into one mean, which meets the target in a network; a second arrow counts shared features."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Look at the arrows' equal widths: Wide & Deep reads the mean of the behaviors, and counts what they share with the target.", "name": "fig-sketch-wide"}, "image": {"alt": "Five circles for behaviors lead with equal arrows into one mean, which meets the target in a network; a second arrow counts shared features."}} tags=["hide-input"]
 _ = sketch("wide-deep")
 
 # %%
@@ -154,7 +155,7 @@ with torch.no_grad():
 # direction, end in two states; a linear map joins them into the user {cite:p}`zhang2014sequential`. There are $n$
 # steps that must follow each other, whatever the number of processors.
 
-# %% mystnb={"figure": {"caption": "A Bi-LSTM passes a state along the behaviors, in both directions.", "name": "fig-sketch-lstm"}, "image": {"alt": "Five circles for behaviors in a chain, with arrows from each to the next above and back below; both ends lead to the user."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Follow the chain: a Bi-LSTM passes a state along the behaviors, in both directions.", "name": "fig-sketch-lstm"}, "image": {"alt": "Five circles for behaviors in a chain, with arrows from each to the next above and back below; both ends lead to the user."}} tags=["hide-input"]
 _ = sketch("bi-lstm")
 
 # %%
@@ -193,7 +194,7 @@ claim(unpacked_error=(error, 0.005, 1.0))
 #
 # Instead of the two final states, the target reads all states, by the same attention as ATRank's {eq}`eq-target`.
 
-# %% mystnb={"figure": {"caption": "With attention, the target reads every state of the Bi-LSTM.", "name": "fig-sketch-lstm-attention"}, "image": {"alt": "Five circles in a chain with arrows both ways; arrows of different width lead from each of them to the user, chosen by the target."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Compare the widths of the arrows: with attention, the target reads every state of the Bi-LSTM.", "name": "fig-sketch-lstm-attention"}, "image": {"alt": "Five circles in a chain with arrows both ways; arrows of different width lead from each of them to the user, chosen by the target."}} tags=["hide-input"]
 _ = sketch("bi-lstm-attention")
 
 # %%
@@ -212,7 +213,7 @@ with torch.no_grad():
 # A convolution of width $w$ sees $w$ behaviors in a row. There are 32 filters of each width from 1 to 10; the maximum
 # over places says whether a pattern occurred, not where {cite:p}`kim2014convolutional`.
 
-# %% mystnb={"figure": {"caption": "A CNN slides windows along the behaviors and keeps the strongest answer of each filter.", "name": "fig-sketch-cnn"}, "image": {"alt": "Five circles for behaviors, with brackets of width two and three below them, which lead through a maximum to the user."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Look at the brackets: a CNN slides windows along the behaviors and keeps the strongest answer of each filter.", "name": "fig-sketch-cnn"}, "image": {"alt": "Five circles for behaviors, with brackets of width two and three below them, which lead through a maximum to the user."}} tags=["hide-input"]
 _ = sketch("cnn")
 
 # %%
@@ -234,7 +235,7 @@ with torch.no_grad():
 # behavior and target. In the paper the weights are *not* normalized, so ten matching behaviors count more than one. (The
 # code that its authors published scales them and takes a softmax.)
 
-# %% mystnb={"figure": {"caption": "DIN weighs each behavior by a network that also sees the target; behaviors do not see each other.", "name": "fig-sketch-din"}, "image": {"alt": "Five circles for behaviors, each with an arrow of its own width to the user; the target points at the arrows. No arrows among the circles."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Notice that no circle points at another: DIN weighs each behavior by a network that also sees the target; behaviors do not see each other.", "name": "fig-sketch-din"}, "image": {"alt": "Five circles for behaviors, each with an arrow of its own width to the user; the target points at the arrows. No arrows among the circles."}} tags=["hide-input"]
 _ = sketch("din")
 
 # %%
@@ -255,7 +256,7 @@ with torch.no_grad():
 # network of 1024, 512 and 256; where lengths differ, we take the target's output and the mean of the others, and a small
 # network.
 
-# %% mystnb={"figure": {"caption": "In BST the target is a member of the sequence: everything attends to everything, once for each candidate.", "name": "fig-sketch-bst"}, "image": {"alt": "Five circles and the target in one row, with arcs between all of them, leading to the score."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Look where the target stands: in BST it is a member of the sequence; everything attends to everything, once for each candidate.", "name": "fig-sketch-bst"}, "image": {"alt": "Five circles and the target in one row, with arcs between all of them, leading to the score."}} tags=["hide-input"]
 _ = sketch("bst")
 
 # %%
@@ -329,7 +330,7 @@ for name, kind in MODELS.items():
         )
 best = market.truth.auc(market.log, "item")
 
-# %% mystnb={"figure": {"caption": "A short training of every model on a few hundred users; a dot is a run. The dashed line is the better of the two rules that learn nothing, the solid one the best that anybody could do: so short a training tells little about the models, most of all how far all of them are from the best.", "name": "fig-competitors-race"}, "image": {"alt": "Dots of AUC in ten rows: the two rules and the eight models, sorted by their mean; a dashed vertical line at the better rule, a solid one at the far right at the best possible."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A short training of every model on a few hundred users; a dot is a run. The dashed line is the better of the two rules that learn nothing, the solid one the best that anybody could do. Look at the gap before it: so short a training tells little about the models, most of all how far all of them are from the best.", "name": "fig-competitors-race"}, "image": {"alt": "Dots of AUC in ten rows: the two rules and the eight models, sorted by their mean; a dashed vertical line at the better rule, a solid one at the far right at the best possible."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.8))
 order = sorted(race, key=lambda name: np.mean(race[name]))
 for y, name in enumerate(order):
@@ -337,9 +338,8 @@ for y, name in enumerate(order):
     ax.plot([min(runs), max(runs)], [y, y], color=color, linewidth=1)
     ax.plot(runs, [y] * len(runs), "o", color=color)
 rule = max(np.mean(race[name]) for name in race if name not in COLORS)
-for x, words, style in ((rule, "best rule", "--"), (best, "best possible", "-")):
-    ax.axvline(x, color=INK, linewidth=1, linestyle=style)
-    ax.text(x - 0.004, -0.2, words, ha="right", color=INK)
+named_line(ax, rule, "best rule", at=0.05, side="right")
+named_line(ax, best, "best possible", at=0.05, style="-")
 ax.set_yticks(range(len(order)), order)
 for label in ax.get_yticklabels():
     label.set_color(model_color(label.get_text()))
@@ -422,7 +422,7 @@ pd.DataFrame(
     }
 ).T.rename_axis("model").round(4)
 
-# %% mystnb={"figure": {"caption": "Validation AUC of every configuration of every model on 6,000 users (left), and of each model's best three on all users (right); the chosen one is full. The spread within a model is larger than the differences between most models: who tunes only one model will see it win.", "name": "fig-competitors-search"}, "image": {"alt": "Two panels with eight rows, one row for each model. Left, twelve small dots a row, which overlap widely, but for matrix factorization, which lies to the left. Right, three dots a row, the best of them marked."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Validation AUC of every configuration of every model on 6,000 users (left), and of each model's best three on all users (right); the chosen one is full. Compare the width of a row with the steps between rows: the spread within a model is larger than the differences between most models: who tunes only one model will see it win.", "name": "fig-competitors-search"}, "image": {"alt": "Two panels with eight rows, one row for each model. Left, twelve small dots a row, which overlap widely, but for matrix factorization, which lies to the left. Right, three dots a row, the best of them marked."}} tags=["hide-input"]
 best_of = {name: found["best"]["value"] for name, found in searches.items()}
 names = sorted(best_of, key=best_of.get)
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3.4), sharey=True)
@@ -755,7 +755,7 @@ claim(
 # A mean over users can hide two models that are good at different users. Long histories are where attention should
 # help: it can pick from fifty behaviors, while a state has to carry them.
 
-# %% mystnb={"figure": {"caption": "Table 3 by the number of behaviors in a user's history, mean over seeds. The bars of ATRank are 95 % intervals over users.", "name": "fig-competitors-lengths"}, "image": {"alt": "Lines of test AUC over four ranges of history length for ATRank, Bi-LSTM, CNN, DIN and BPR-MF. The models that read behaviors run close together, DIN on top, and drift apart a little where histories are longest; BPR-MF runs far below."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Table 3 by the number of behaviors in a user's history, mean over seeds. The bars of ATRank are 95 % intervals over users. Look whether the lines drift apart to the right, where histories are long.", "name": "fig-competitors-lengths"}, "image": {"alt": "Lines of test AUC over four ranges of history length for ATRank, Bi-LSTM, CNN, DIN and BPR-MF. The models that read behaviors run close together, DIN on top, and drift apart a little where histories are longest; BPR-MF runs far below."}} tags=["hide-input"]
 found = pd.DataFrame(
     read_record(recorded("lengths") / "amazon_sports_and_outdoors.json")["rows"]
 )
@@ -871,7 +871,7 @@ claim(
 #
 # The paper plots AUC against training steps and finds that ATRank rises first. Steps are not time, so here are both.
 
-# %% mystnb={"figure": {"caption": "Validation AUC after each epoch, mean over seeds, against samples seen (left) and against training time on one core (right). Names stand at the last epoch. Per sample the models learn alike; per minute the recurrent models and BST fall behind. BPR-MF, far below, is left out.", "name": "fig-competitors-curves"}, "image": {"alt": "Two panels of rising learning curves, one line for each model of behaviors. Against samples the lines run close together; against minutes the lines of the recurrent models and of BST stretch far to the right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Validation AUC after each epoch, mean over seeds, against samples seen (left) and against training time on one core (right). Names stand at the last epoch. Compare the panels: per sample the models learn alike; per minute the recurrent models and BST fall behind. BPR-MF, far below, is left out.", "name": "fig-competitors-curves"}, "image": {"alt": "Two panels of rising learning curves, one line for each model of behaviors. Against samples the lines run close together; against minutes the lines of the recurrent models and of BST stretch far to the right."}} tags=["hide-input"]
 curve = curves(records)
 _ = learning_curves(
     curve, [name for name in COLORS if name in records and name != "bpr-mf"]
@@ -914,7 +914,7 @@ claim(
 )
 
 # %% [markdown]
-# The table gives the minutes of processor time until a model's mean curve first reaches a level; NaN means never.
+# The table gives the minutes of processor time until a model's mean curve first reaches a level; a dash means never.
 # Against *samples*, ATRank minus Bi-LSTM is {glue:text}`first_epoch_gap:+.4f` after one epoch: the early lead that
 # the paper's Figure 2 shows is not what we see with these settings. Against *time* it needs
 # {glue:text}`time_ratio:.0%` of the Bi-LSTM's processor time to reach {glue:text}`level:.2f`, and
@@ -950,7 +950,7 @@ order = [
 ratios = ratios.reindex([(size, h) for size in (32, 512) for h in order])
 ratios.round(1)
 
-# %% mystnb={"figure": {"caption": "How many times faster ATRank trains than each competitor, by the length of the histories. Above the line at 1 ATRank is faster; the dashed line is the article's factor of four. Only padding to 500 is that slow, and only where histories are short.", "name": "fig-competitors-speed"}, "image": {"alt": "Two panels, batches of 32 and of 512, each with lines of the speed ratio over history lengths 10 to 200 for the packed Bi-LSTM, the unpacked one, the CNN and the CNN padded to 500."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "How many times faster ATRank trains than each competitor, by the length of the histories. Above the line at 1 ATRank is faster; the dashed line is the article's factor of four. Look for what comes up to it: only padding to 500 is that slow, and only where histories are short.", "name": "fig-competitors-speed"}, "image": {"alt": "Two panels, batches of 32 and of 512, each with lines of the speed ratio over history lengths 10 to 200 for the packed Bi-LSTM, the unpacked one, the CNN and the CNN padded to 500."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.6), sharey=True)
 lengths = [int(h) for h in order if h.isdigit()]
 styles = {"bi-lstm": "-", "bi-lstm-unpacked": ":", "cnn": "-", "cnn-500": ":"}

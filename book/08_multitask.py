@@ -157,7 +157,7 @@ assert sorted(name for name, _, _ in made) == sorted(shuffled)
 assert all(batch.candidates.group == name for name, _, batch in made)
 assert sum(len(index) for _, index, _ in made) == sum(counts.values())
 
-# %% mystnb={"figure": {"caption": "The first sixty steps of an epoch, three ways. Each mark is a batch of one task; the names stand above. Shuffled, in proportion to the samples: most steps are about items. Uniform: as many batches for each task, so a coupon is seen several times in an epoch. Joint: one step sees a batch of every task that still has some.", "name": "fig-multitask-batches"}, "image": {"alt": "Three rows of marks over sixty steps. In the first row most marks are items; in the second the three tasks are equally frequent; in the third every step has an item mark, with query and coupon marks stacked below some of them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The first sixty steps of an epoch, three ways. Each mark is a batch of one task; the names stand above. Compare how often each task has its turn. Shuffled, in proportion to the samples: most steps are about items. Uniform: as many batches for each task, so a coupon is seen several times in an epoch. Joint: one step sees a batch of every task that still has some.", "name": "fig-multitask-batches"}, "image": {"alt": "Three rows of marks over sixty steps. In the first row most marks are items; in the second the three tasks are equally frequent; in the third every step has an item mark, with query and coupon marks stacked below some of them."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(8, 2.6))
 uniform = remix(parts.train, "uniform", torch.Generator().manual_seed(seed))
 even = [g for g in groups for _ in range(-(-len(uniform[g]) // size))]
@@ -269,7 +269,7 @@ assert again.log.fingerprint() == simulated["all2one", "item"][0]["data_fingerpr
 own_best = {g: again.truth.auc(again.log, g, use_groups=[g]) for g in groups}
 shown
 
-# %% mystnb={"figure": {"caption": "Test AUC of every mode on the simulated marketplace, one panel a target. Dots are seeds, the bar is their mean; the dashed line is the best that any model can reach, the dotted one the true formula without the influence of other groups, which is no bound. What reads all groups (all2one, all2all) stands right of what reads one.", "name": "fig-multitask-modes"}, "image": {"alt": "Three panels, item, query and coupon. In each, one2one and the three competitors stand left of all2one and all2all, which lie between the dotted and the dashed line or close to the dotted one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test AUC of every mode on the simulated marketplace, one panel a target. Dots are seeds, the bar is their mean; the dashed line is the best that any model can reach, the dotted one the true formula without the influence of other groups, which is no bound. Compare rows within a panel: what reads all groups (all2one, all2all) stands right of what reads one.", "name": "fig-multitask-modes"}, "image": {"alt": "Three panels, item, query and coupon. In each, one2one and the three competitors stand left of all2one and all2all, which lie between the dotted and the dashed line or close to the dotted one."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), sharey=True)
 for ax, g in zip(axes, groups, strict=True):
     for y, row in enumerate(reversed(paper_rows)):
@@ -360,7 +360,7 @@ gains = pd.concat(
 )[["gain", "low", "high", "seeds"]]
 gains.round(3)
 
-# %% mystnb={"figure": {"caption": "What all2one gains over one2one, with 95 % intervals over users, for planted influence between groups that is switched off, weakened, left as it is and tripled. Without influence the intervals hold zero.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What all2one gains over one2one, with 95 % intervals over users, for planted influence between groups that is switched off, weakened, left as it is and tripled. Look at the left end of each line: without influence the intervals hold zero.", "name": "fig-multitask-control"}, "image": {"alt": "Three rising lines, one for each target, over four settings of the cross influence; all are near or below zero at 0, and the coupon line rises highest."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.6))
 factors = sorted(controls)
 for offset, g in zip((-0.06, 0.0, 0.06), groups, strict=True):
@@ -471,7 +471,7 @@ torch.testing.assert_close(total, freed + other)
 assert (freed @ items).abs() < 1e-6
 assert conflicts == 1
 
-# %% mystnb={"figure": {"caption": "Two gradients that disagree (solid), and what PCGrad leaves of each (dashed): at right angles to the other task, so that it no longer undoes it. The third, named, is their sum.", "name": "fig-multitask-pcgrad"}, "image": {"alt": "Two solid arrows from the origin at an obtuse angle, two dashed arrows at right angles to the respective other, and an arrow named sum between them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Two gradients that disagree (solid), what PCGrad leaves of each (dashed), and the sum of what is left. Look at the right angles: what is left of one task's gradient no longer undoes the other task.", "name": "fig-multitask-pcgrad"}, "image": {"alt": "Two solid arrows from the origin at an obtuse angle, two dashed arrows at right angles to the respective other, and an arrow named sum between them."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(4.6, 3.4))
 for vector, color, style in (
     (coupons, group_color("coupon"), "-"),
@@ -492,6 +492,10 @@ for vector, color, style in (
 direct_label(ax, 1.0, 1.0, "coupons", group_color("coupon"))
 ax.text(-1.0, 0.55, "items", color=group_color("item"), ha="center", va="bottom")
 direct_label(ax, float(total[0]), float(total[1]), "sum", INK)
+direct_label(ax, *freed.tolist(), "freed", group_color("coupon"))
+ax.text(
+    *other.tolist(), "freed ", color=group_color("item"), ha="right", va="center"
+)
 ax.set_aspect("equal")
 _ = ax.set(xlim=(-1.4, 1.7), ylim=(-0.3, 2.4))
 
@@ -699,7 +703,7 @@ readings = pd.DataFrame(
 ).set_index(["target", "mode"])
 readings.round(3)
 
-# %% mystnb={"figure": {"caption": "Test AUC of every mode on the marketplace with the paper's reading (open circle) and with the raw one (filled), means over the same seeds. Where the filled circle is to the right, the raw reading is better; the number says by how much.", "name": "fig-multitask-raw"}, "image": {"alt": "A row for each target and mode, with a line from an open to a filled circle. All filled circles are to the right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Test AUC of every mode on the marketplace with the paper's reading (open circle) and with the raw one (filled), means over the same seeds. See on which side the filled circles lie: where one is to the right, the raw reading is better; the number says by how much.", "name": "fig-multitask-raw"}, "image": {"alt": "A row for each target and mode, with a line from an open to a filled circle. All filled circles are to the right."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 for y, (g, mode) in enumerate(reversed(list(readings.index))):
     after = np.mean([run["average_user_auc"] for run in simulated[f"{mode}-raw", g]])

@@ -43,7 +43,7 @@ from atrank_book.claims import begin, claim
 
 begin("09_interpret", profile=profile, seed=seed)
 
-# %%
+# %% tags=["hide-input"]
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -59,6 +59,7 @@ from atrank_book.figures import (
     group_color,
     heatmap,
     model_color,
+    named_line,
     plain_log_ticks,
     space_color,
 )
@@ -256,7 +257,7 @@ pd.DataFrame(
     }
 ).set_index("behavior")
 
-# %% mystnb={"figure": {"caption": "Our Figure 3: self-attention of one user in every semantic space. Each row says what one behavior takes from which others (columns), and sums to one; both run from the oldest to the latest, and a column has the number of its row. The fuller a square, the larger the share, from the smallest of a space to its largest; both stand above it. Vertical stripes are behaviors that everybody listens to.", "name": "fig-interpret-self"}, "image": {"alt": "Four square heat maps of the same behaviors, one for each semantic space, with different patterns. Most show vertical stripes: a behavior that one row reads much of is read by the other rows as well."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Our Figure 3: self-attention of one user in every semantic space. Each row says what one behavior takes from which others (columns), and sums to one; both run from the oldest to the latest, and a column has the number of its row. The fuller a square, the larger the share, from the smallest of a space to its largest; both stand above it. Look for vertical stripes: they are behaviors that everybody listens to.", "name": "fig-interpret-self"}, "image": {"alt": "Four square heat maps of the same behaviors, one for each semantic space, with different patterns. Most show vertical stripes: a behavior that one row reads much of is read by the other rows as well."}} tags=["hide-input"]
 batch = build_batch(histories, sample, sample.objects[:, None])
 explained = interpret.explain(model, batch)
 matrices = explained.self_attention[0][0].numpy()[:, order][:, :, order]  # [k, t, t]
@@ -319,7 +320,7 @@ claim(
 # self-attention is nearly an average over everything. A target reads {glue:text}`target_reads:.0%`: it chooses.
 # `profile = "full"` trains ten times the steps: look again there.
 
-# %% mystnb={"figure": {"caption": "Our Figure 4, for the same user. Left: the attention that the target gives to each behavior, the mean over spaces; the star marks the behavior that truly caused the target. Middle: the same, space by space. Right: by how much the target's lead over other items falls when the behavior is erased.", "name": "fig-interpret-target"}, "image": {"alt": "Three panels with one row for each behavior. Left: bars of attention of different lengths. Middle: a heat map with one column for each of four spaces. Right: bars of erasure to the right and to the left of zero, in another order than the bars of attention."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Our Figure 4, for the same user. Left: the attention that the target gives to each behavior, the mean over spaces; the star marks the behavior that truly caused the target. Middle: the same, space by space. Right: by how much the target's lead over other items falls when the behavior is erased. Compare left with right, row by row.", "name": "fig-interpret-target"}, "image": {"alt": "Three panels with one row for each behavior. Left: bars of attention of different lengths. Middle: a heat map with one column for each of four spaces. Right: bars of erasure to the right and to the left of zero, in another order than the bars of attention."}} tags=["hide-input"]
 candidates = fixed_candidates(
     histories, {"item": test[known][:judged]}, negatives=8
 )["item"]  # the target and 8 others
@@ -332,7 +333,7 @@ left.barh(rows, one["attention"], color=colors)
 cause = int(np.flatnonzero(one["cause"])[0])
 left.plot(one["attention"].iloc[cause] + 0.02, cause, "*", color=INK, markersize=10)
 left.set_yticks(rows, labels, fontsize=8)
-left.axvline(1 / len(one), color=INK, linestyle="--", linewidth=1)
+named_line(left, 1 / len(one), "even", at=0.02, side="right")
 left.set(
     xlabel="attention",
     xlim=(0, one["attention"].max() * 1.25),
@@ -355,7 +356,7 @@ right.axvline(0, color=INK, linewidth=1)
 right.set_yticks([])
 right.set(xlabel="fall of the lead", title="erasure")
 for ax in (left, right):
-    ax.set_ylim(len(one) - 0.5, -0.5)
+    ax.set_ylim(len(one) + 0.3, -0.5)
 
 
 def name_rows(figure):
@@ -488,7 +489,7 @@ if sports_folder:
         sports_even_drop=(falls["even"], 1.1, 1.5),
     )
 
-# %% mystnb={"figure": {"caption": "Attention by age, and what it is mixed with. Left: real logs. The recorded run on Amazon Sports (with 95 % intervals over users) runs close to the paper's Table 4; even attention falls too, since old behaviors stand in long histories, where each gets less. Right: the simulated marketplace. There we can add what attention should be: the true posterior probability that a behavior of this age was the cause.", "name": "fig-interpret-time"}, "image": {"alt": "Two panels with time since the behavior, in doubling ranges of days, on the horizontal axis. Left: the paper's values and the recorded run fall from about a quarter to about one eighth, and a dashed line of even attention falls less. Right: attention and the true posterior both fall steeply, while the line of even attention stays level for a week and then falls slowly."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Attention by age, and what it is mixed with. Compare every line with that of even attention. Left: real logs. The recorded run on Amazon Sports (with 95 % intervals over users) runs close to the paper's Table 4; even attention falls too, since old behaviors stand in long histories, where each gets less. Right: the simulated marketplace. There we can add what attention should be: the true posterior probability that a behavior of this age was the cause.", "name": "fig-interpret-time"}, "image": {"alt": "Two panels with time since the behavior, in doubling ranges of days, on the horizontal axis. Left: the paper's values and the recorded run fall from about a quarter to about one eighth, and a dashed line of even attention falls less. Right: attention and the true posterior both fall steeply, while the line of even attention stays level for a week and then falls slowly."}} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.4))
 x = np.arange(len(days))
 left.plot(x, PAPER_TABLE_4, "o-", color=MUTED, markersize=4)
@@ -689,10 +690,10 @@ claim(
     attention_over_erasure=(d["attention"] - d["erasure"], 0.03),
 )
 
-# %% mystnb={"figure": {"caption": "Who finds the planted cause? Detector AUC, with 95 % intervals over targets. Circles: attention. Diamonds: methods that ask the same model in another way. Squares: rules, and the optimum. The dashed line is guessing. What attention finds, a rule that puts recency and a shared feature together finds as well; the gradient finds less than either.", "name": "fig-interpret-detectors"}, "image": {"alt": "Dots in eleven rows on a scale from guessing to one. Untrained attention is at one half, the same category a little above, the simple rules and erasure further right, then attention and the two rules that combine recency with what is shared, and the true posterior far right. Gradient times input is far to the left of erasure."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Who finds the planted cause? Detector AUC, with 95 % intervals over targets. Circles: attention. Diamonds: methods that ask the same model in another way. Squares: rules, and the optimum. Compare attention with the rules: what attention finds, a rule that puts recency and a shared feature together finds as well; the gradient finds less than either.", "name": "fig-interpret-detectors"}, "image": {"alt": "Dots in eleven rows on a scale from guessing to one. Untrained attention is at one half, the same category a little above, the simple rules and erasure further right, then attention and the two rules that combine recency with what is shared, and the true posterior far right. Gradient times input is far to the left of erasure."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.8))
 ranked = found.sort_values("AUC")
-ax.axvline(0.5, color=INK, linestyle="--", linewidth=1)
+named_line(ax, 0.5, "guessing", at=0.95, side="right")
 for y, (name, row) in enumerate(ranked.iterrows()):
     if name in ("attention", "best space", "untrained"):
         mark, color = "o", model_color("atrank")
@@ -775,7 +776,7 @@ claim(
     shrink_gone=(path["the true cause"][-1], 0.4, 2.5),
 )
 
-# %% mystnb={"figure": {"caption": "What the gradient sees, and what it does not. A behavior's vector is multiplied by a factor that goes from one (left) to zero (right); the line is by how much the target's lead has fallen, the mean over 120 targets. The gradient is the slope at the left edge.", "name": "fig-interpret-shrink"}, "image": {"alt": "Two lines from left to right. For the true cause the fall of the lead stays near zero until more than half of the vector is gone, and then rises steeply. For another behavior it stays close to zero throughout."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What the gradient sees, and what it does not. A behavior's vector is multiplied by a factor that goes from one (left) to zero (right); the line is by how much the target's lead has fallen, the mean over 120 targets. Look at the left edge: the gradient is the slope there, and the fall comes later.", "name": "fig-interpret-shrink"}, "image": {"alt": "Two lines from left to right. For the true cause the fall of the lead stays near zero until more than half of the vector is gone, and then rises steeply. For another behavior it stays close to zero throughout."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 for name, color in (
     ("the true cause", INK),
@@ -816,7 +817,7 @@ claim(
     top_speaks_against=((top["erasure"] < 0).mean(), 0.04, 0.2),
 )
 
-# %% mystnb={"figure": {"caption": "Attention against erasure, behavior by behavior: 25 histories, one dot for each behavior; stars are true causes. Both axes are logarithmic (the vertical one linear close to zero). The more attention, the larger the effect of erasing, in either direction.", "name": "fig-interpret-agreement"}, "image": {"alt": "A cloud of dots that opens like a funnel: near zero attention all erasures are near zero, and with more attention they spread far to both sides of zero. The dots with the most attention are above zero, and most stars are among them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Attention against erasure, behavior by behavior: 25 histories, one dot for each behavior; stars are true causes. Both axes are logarithmic (the vertical one linear close to zero). See the cloud open to the right: the more attention, the larger the effect of erasing, in either direction.", "name": "fig-interpret-agreement"}, "image": {"alt": "A cloud of dots that opens like a funnel: near zero attention all erasures are near zero, and with more attention they spread far to both sides of zero. The dots with the most attention are above zero, and most stars are among them."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.4, 3.6))
 few = suspects[suspects["sample"] < 25]
 for name, part in few.groupby("group", observed=False):
@@ -839,6 +840,7 @@ ax.plot(
     linestyle="",
 )
 ax.axhline(0, color=INK, linewidth=1)
+ax.margins(y=0.12)  # the stars at the ends whole
 ax.set_yscale("symlog", linthresh=0.03)
 ax.set(xlabel="attention", ylabel="erasure (fall of the lead)", xscale="log")
 ax.set_yticks([-1, -0.1, 0, 0.1, 1], ["−1", "−0.1", "0", "0.1", "1"])

@@ -288,7 +288,7 @@ claim(
     all_rounder_auc=(auc["all-rounder"], 0.85, 0.95),
 )
 
-# %% mystnb={"figure": {"caption": "Recall at ten, as a function of how many negatives are drawn. With few of them the all-rounder leads; against all objects, which is what a user sees, it never hits. Where the lines cross depends on the two models alone.", "name": "fig-honest-sampled"}, "image": {"alt": "Two falling lines over the number of drawn negatives on a logarithmic axis. The all-rounder starts far above the specialist and falls to zero; the specialist levels off at three tenths. They cross between 100 and 200 negatives."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Recall at ten, as a function of how many negatives are drawn. Find where the lines cross: with few negatives the all-rounder leads; against all objects, which is what a user sees, it never hits. Where the lines cross depends on the two models alone.", "name": "fig-honest-sampled"}, "image": {"alt": "Two falling lines over the number of drawn negatives on a logarithmic axis. The all-rounder starts far above the specialist and falls to zero; the specialist levels off at three tenths. They cross between 100 and 200 negatives."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.4))
 for name, color in (
     ("specialist", INK),
@@ -441,7 +441,7 @@ claim(
     luck_50000_users=(luck[50_000][4], 0.001, 0.006),
 )
 
-# %% mystnb={"figure": {"caption": "What choosing on the test set adds to a reported AUC although all things tried are equally good: it grows with what is tried, and shrinks with the users. One negative for each user.", "name": "fig-honest-luck"}, "image": {"alt": "Rising lines of added AUC over the number of things tried, one for each number of test users: highest for 500 users, about a third of that for 5,000, close to zero for 50,000."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What choosing on the test set adds to a reported AUC although all things tried are equally good: follow a line to the right, and it grows with what is tried; go down from line to line, and it shrinks with the users. One negative for each user.", "name": "fig-honest-luck"}, "image": {"alt": "Rising lines of added AUC over the number of things tried, one for each number of test users: highest for 500 users, about a third of that for 5,000, close to zero for 50,000."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 3.2))
 for size in sizes:
     ax.plot(tries, luck[size], "o-", color=INK)

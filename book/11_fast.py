@@ -64,6 +64,7 @@ from atrank_book.figures import (
     group_color,
     label_lines,
     model_color,
+    named_line,
     plain_log_ticks,
 )
 from atrank_lib import (
@@ -226,7 +227,7 @@ claim(
     empty_sorted=(empty(in_pools), 0.0, 0.3),
 )
 
-# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, and one of the same size from a sorted pool. A row is a sample, its bar are behaviors; what the bars leave of the frame is computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Two panels of horizontal bars. In the first, short bars stand in a wide rectangle, most of which is empty. In the second all bars are about equally long and fill theirs."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One batch of 256 histories, as chance has put it together, and one of the same size from a sorted pool. A row is a sample, its bar are behaviors. Compare what the bars leave of the frames: it is computed and thrown away.", "name": "fig-fast-padding"}, "image": {"alt": "Two panels of horizontal bars. In the first, short bars stand in a wide rectangle, most of which is empty. In the second all bars are about equally long and fill theirs."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(7.6, 3), sharex=True, sharey=True)
 for ax, packing, title in (
     (axes[0], chance[0], "by chance"),
@@ -559,7 +560,7 @@ claim(
     all_steps=len(steps),
 )
 
-# %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it; the names give the last factor. A recorded run; medians. Up is faster, a step that goes down did not pay in that setting: kernels pay in all of them, packing where histories differ.", "name": "fig-fast-ladder"}, "image": {"alt": "Four lines, one for each setting, over six steps from plain to kernels. All start at one; at the end the real epoch is far above the batch of 1,024, and this above the two batches of 32."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "From the plain model (left, as everybody runs it) to the fast one, as a multiple of the plain model's speed; every step has all before it; the names give the last factor. A recorded run; medians. Follow each line step by step: up is faster, a step that goes down did not pay in that setting: kernels pay in all of them, packing where histories differ.", "name": "fig-fast-ladder"}, "image": {"alt": "Four lines, one for each setting, over six steps from plain to kernels. All start at one; at the end the real epoch is far above the batch of 1,024, and this above the two batches of 32."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.6, 4))
 ends = {}
 color = model_color("atrank")
@@ -574,7 +575,7 @@ for mark, (setting, title) in zip("os^D", SETTINGS.items(), strict=True):
 label_lines(ax, ends, 0.42, dict.fromkeys(ends, color))
 ax.axhline(0, color=INK, linewidth=1, linestyle="--")
 ax.set_xticks(range(len(line)), ["plain", *LADDER])
-_ = ax.set_yticks(range(-1, 5), ["0.5", "1", "2", "4", "8", "16"])
+_ = ax.set_yticks(range(-1, 5), ["0.5", "1: plain", "2", "4", "8", "16"])
 _ = ax.set_ylabel("times plain")
 
 # %% [markdown]
@@ -679,7 +680,7 @@ for size in (32, 1024):
         high=20,
     )
 
-# %% mystnb={"figure": {"caption": "A roofline. The line is what the machine can do at each intensity. Marks on it are operators of a step of 32 histories of 50, placed by their formulas. The two diamonds below are measured: whole training steps of ATRank, batches of 32 and of 1,024. The distance to the roof is what could still be gained.", "name": "fig-fast-roofline"}, "image": {"alt": "On logarithmic axes a rising line that turns flat at a ridge. Adam's updates and layer norm lie at the far left of the slope, attention further right, the projection near the ridge or on the flat part. Two diamonds lie below the line near the projection's intensity."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A roofline. The line is what the machine can do at each intensity. Marks on it are operators of a step of 32 histories of 50, placed by their formulas. The two diamonds below are measured: whole training steps of ATRank, batches of 32 and of 1,024. Look at their distance to the roof: it is what could still be gained.", "name": "fig-fast-roofline"}, "image": {"alt": "On logarithmic axes a rising line that turns flat at a ridge. Adam's updates and layer norm lie at the far left of the slope, attention further right, the projection near the ridge or on the flat part. Two diamonds lie below the line near the projection's intensity."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.6, 4))
 x = np.geomspace(0.2, 300, 200)
 ax.plot(x, np.minimum(peak, bandwidth * x) / 1e9, color=INK)
@@ -808,7 +809,7 @@ claim(
     spaces_most=int(fits["spaces"][1][-1]),
 )
 
-# %% mystnb={"figure": {"caption": "Processor time of a training step as one thing grows; points are measured, lines are fits. With the length of histories: the parabola, and its linear part, dashed. The gap is the attention among behaviors. With objects: by rows, and by whole tables. A recorded run.", "name": "fig-fast-growth"}, "image": {"alt": "Four panels. Time against length bends upward, above a dashed straight line. Time against batch is a straight line. Time against spaces rises slowly. Time against objects has two lines: the one for whole tables rises steeply, the one for rows lies below it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Processor time of a training step as one thing grows; points are measured, lines are fits. Look at the first panel's gap between the parabola and its linear part, dashed: it is the attention among behaviors. With objects: by rows, and by whole tables. A recorded run.", "name": "fig-fast-growth"}, "image": {"alt": "Four panels. Time against length bends upward, above a dashed straight line. Time against batch is a straight line. Time against spaces rises slowly. Time against objects has two lines: the one for whole tables rises steeply, the one for rows lies below it."}} tags=["hide-input"]
 fig, axes = plt.subplots(2, 2, figsize=(7.6, 5.4))
 for ax, curves_, label in (
     (axes[0, 0], ["length"], "behaviors in a history"),
@@ -833,6 +834,15 @@ for ax, curves_, label in (
                 "--",
                 color=color,
                 linewidth=1,
+            )
+            ax.annotate(
+                "linear part",
+                (x[-1], coefficients[0] + coefficients[1] * x[-1]),
+                (0, -30),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                color=color,
             )
         if "objects" in curve:
             name = "whole tables" if "whole" in curve else "rows"
@@ -881,7 +891,7 @@ for ax in axes[:, 0]:
 # - What the sizes leave open is each library's default, its Adam included. They were made for more than this
 #   comparison, and other machines and versions may differ.
 
-# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. A circle is a real epoch, filled for other libraries and for the plain model, open for models of this library; strokes are the three settings of single batches. In a real epoch every other library lies to the right; on full histories without padding DIN, which computes far less, lies near the line. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "A row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. On a logarithmic axis, around a vertical line at one, a circle and three strokes mark ratios of speeds; most circles lie far to the right."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Speed of ATRank in this library as a multiple of other models' speed: right of the line ATRank trains faster. A circle is a real epoch, filled for other libraries and for the plain model, open for models of this library; strokes are the three settings of single batches. See on which side the circles lie: in a real epoch every other library lies to the right; on full histories without padding DIN, which computes far less, lies near the line. A recorded run; medians.", "name": "fig-fast-peers"}, "image": {"alt": "A row for each rival: plain ATRank, DIN and BST of several libraries, and this library's DIN, BST and Bi-LSTM. On a logarithmic axis, around a vertical line at one, a circle and three strokes mark ratios of speeds; most circles lie far to the right."}} tags=["hide-input"]
 ours = rates.loc["atrank"]
 rivals = ["plain", *PEERS["bst"], *PEERS["din"], "bst", "din", "bi-lstm"]
 names = {"plain": "ATRank, plain"}
@@ -895,7 +905,7 @@ for place, name in enumerate(reversed(rivals)):
     ax.plot(batches, [place] * len(batches), "|", color=color, markersize=9)
     inside = PANEL if name in OURS else color
     ax.plot(epoch, place, "o", color=color, markerfacecolor=inside, markersize=8)
-ax.axvline(1, color=INK, linewidth=1, linestyle="--")
+named_line(ax, 1, "equally fast")
 ax.set_yticks(range(len(rivals)), [names.get(name, name) for name in rivals[::-1]])
 ax.set(xscale="log", xlabel="speed of ATRank / speed of the other")
 plain_log_ticks(ax.xaxis)
@@ -1063,7 +1073,7 @@ verdict
 # ```
 # Write `attainable(flops, moved, peak, bandwidth)`: the FLOPs per second that an operator can reach that does `flops`
 # operations and moves `moved` bytes, on a machine with a `peak` of FLOPs per second and a `bandwidth` of bytes per second
-# ({eq}`eq-roofline`).
+# {eq}`eq-roofline`.
 
 
 # %%
@@ -1191,7 +1201,7 @@ claim(
 # %% [markdown]
 # ## Summary
 #
-# You counted a sample's operations ({eq}`eq-flops`); removed padding by sorting; paid rows what they are owed
-# ({eq}`eq-owed`); looked into a product of matrices; put both into a model from outside; compared each step's
-# expectation with what came out; and read a roofline ({eq}`eq-roofline`) and four fits. {ref}`ch-scaling`
+# You counted a sample's operations {eq}`eq-flops`; removed padding by sorting; paid rows what they are owed
+# {eq}`eq-owed`; looked into a product of matrices; put both into a model from outside; compared each step's
+# expectation with what came out; and read a roofline {eq}`eq-roofline` and four fits. {ref}`ch-scaling`
 # goes on with several machines.

@@ -318,7 +318,7 @@ claim(
     compiled=((compiled / base).median(), 0.3, 2),
 )
 
-# %% mystnb={"figure": {"caption": "Training speed on one machine, as a multiple of one process with one thread; a recorded run. Points are medians, bars the range of the repeats (other programs on the machine disturb four processes most); the dashed line would be perfect. Processes and threads share the same cores, so neither can win by more than their number.", "name": "fig-scaling-speed"}, "image": {"alt": "One panel for each batch size. Two lines, processes and threads, rise from one at one core to at most a few at four cores, below a dashed diagonal; for the smallest batch the line of the processes falls below one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Training speed on one machine, as a multiple of one process with one thread; a recorded run. Points are medians, bars the range of the repeats (other programs on the machine disturb four processes most); the dashed line would be perfect. See how far each line stays below it: processes and threads share the same cores, so neither can win by more than their number.", "name": "fig-scaling-speed"}, "image": {"alt": "One panel for each batch size. Two lines, processes and threads, rise from one at one core to at most a few at four cores, below a dashed diagonal; for the smallest batch the line of the processes falls below one."}} tags=["hide-input"]
 fig, axes = plt.subplots(
     1, len(table), figsize=(9.6, 3.0), sharey=True, squeeze=False
 )
@@ -326,6 +326,7 @@ for ax, (size, group) in zip(
     axes[0], speeds[~speeds["compiled"]].groupby("batch"), strict=True
 ):
     ax.plot([1, 4], [1, 4], "--", color=INK, linewidth=1)
+    ax.text(3.85, 4, "perfect", ha="right", va="center", fontsize=9)
     for kind, other, color in (
         ("processes", "threads", INK),
         ("threads", "processes", MUTED),
@@ -701,7 +702,7 @@ claim(
     capacity=(capacity["80 GB"] / 1e6, 10, 200),
 )
 
-# %% mystnb={"figure": {"caption": "Memory that the objects' own rows take in training, for three sizes of the embedding. Dashed: the memory of a laptop and of a large GPU. Amazon Sports is far to the left; a marketplace of a hundred million objects is right of where one device ends, at the paper's size of 64.", "name": "fig-scaling-memory"}, "image": {"alt": "Three rising straight lines on logarithmic axes, objects against gigabytes, for embedding sizes 16, 64 and 256, crossing dashed horizontal lines at 16 and 80 gigabytes between some million and a few hundred million objects."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Memory that the objects' own rows take in training, for three sizes of the embedding. Dashed: the memory of a laptop and of a large GPU. Find where the rising lines cross them. Amazon Sports is far to the left; a marketplace of a hundred million objects is right of where one device ends, at the paper's size of 64.", "name": "fig-scaling-memory"}, "image": {"alt": "Three rising straight lines on logarithmic axes, objects against gigabytes, for embedding sizes 16, 64 and 256, crossing dashed horizontal lines at 16 and 80 gigabytes between some million and a few hundred million objects."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7, 3.2))
 objects = np.geomspace(1e4, 1e9, 50)
 for size in (16, 64, 256):
@@ -995,7 +996,7 @@ claim(
 # %% [markdown]
 # ## Summary
 #
-# You shared batches between processes by weighing each with its samples ({eq}`eq-shares`); trained with two and with one
+# You shared batches between processes by weighing each with its samples {eq}`eq-shares`; trained with two and with one
 # and found the same losses; handed a run over; tried a precision; dealt users out into shards, and trained shard by
 # shard; and know what a billion behaviors cost in memory, hours and bytes a step, and where tables need an engine of
 # their own.

@@ -61,7 +61,7 @@ import torch
 from IPython.display import Markdown
 
 from atrank_book import check
-from atrank_book.figures import INK, group_color, model_color
+from atrank_book.figures import INK, group_color, model_color, named_line
 from atrank_book.narrow import narrow
 from atrank_lib import (
     EventLog,
@@ -330,7 +330,7 @@ print(Path("my_shop/schema.yaml").read_text())
 #   same shop, whether it sells a tent or gives a coupon.
 #
 # `time`
-# : How elapsed time falls into buckets ({eq}`eq-bucket`). The draft takes the finest unit with which the buckets reach
+# : How elapsed time falls into buckets {eq}`eq-bucket`. The draft takes the finest unit with which the buckets reach
 #   over the whole log. For a group in which minutes matter, take minutes; `edges: [1, 7, 30]` names the borders
 #   yourself.
 #
@@ -826,14 +826,14 @@ claim(
     gap=(best - auc, 0.02, 0.15),
 )
 
-# %% mystnb={"figure": {"caption": "What Wei's model is worth: average user AUC of two floors and of ATRank, with bootstrap intervals over users. The dashed line is the best that any model can reach, known only because the shop is simulated; the dotted line is guessing. The model is well above both floors, and some way below the best.", "name": "fig-your-data"}, "image": {"alt": "Three dots with short horizontal bars: popularity lowest, last category next, ATRank clearly to the right of both, and right of it a dashed vertical line for the best possible; a dotted line marks one half at the far left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What Wei's model is worth: average user AUC of two floors and of ATRank, with bootstrap intervals over users. The dashed line is the best that any model can reach, known only because the shop is simulated. See where the model stands between the lines: well above both floors, and some way below the best.", "name": "fig-your-data"}, "image": {"alt": "Three dots with short horizontal bars: popularity lowest, last category next, ATRank clearly to the right of both, and right of it a dashed vertical line for the best possible; a dotted line marks one half at the far left."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(6.6, 2.0))
 for row, (name, values) in enumerate(table.iterrows()):
     color = model_color("atrank") if name == "ATRank" else INK
     ax.plot([values["low"], values["high"]], [-row, -row], color=color, lw=2)
     ax.plot(values["AUC"], -row, "o", color=color, markersize=6)
-ax.axvline(best, color=INK, lw=1.2, ls="--")
-ax.axvline(0.5, color=INK, lw=1, ls=":")
+named_line(ax, best, "best possible", at=0.9)
+named_line(ax, 0.5, "guessing", at=0.1, side="right", style=":")
 ax.set_yticks([-row for row in range(len(table))], table.index)
 _ = ax.set(
     xlabel="average user AUC",
@@ -886,17 +886,17 @@ labels = [name_of(g, r) for g, r in zip(one["group"], one["row"], strict=True)]
 target = name_of("item", int(histories.groups["item"].rows[sample.positions]))
 print(f"{histories.user_ids[int(sample.users)]} then did: {target}")
 
-# %% mystnb={"figure": {"caption": "One user of Wei's shop, oldest behavior at the top. Left: the attention that the true next product gives to each behavior, the mean over spaces; the dashed line is even attention. Right: by how much the product's lead over twenty others falls when the behavior is erased; what is left of zero spoke against it.", "name": "fig-your-user"}, "image": {"alt": "Two bar charts with one row for each earlier behavior. On the left bars of attention of different lengths around a dashed line; on the right bars of erasure, some to the right of zero and some to the left, largest where attention is large."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "One user of Wei's shop, oldest behavior at the top. Compare the bars row by row. Left: the attention that the true next product gives to each behavior, the mean over spaces. Right: by how much the product's lead over twenty others falls when the behavior is erased; what is left of zero spoke against it.", "name": "fig-your-user"}, "image": {"alt": "Two bar charts with one row for each earlier behavior. On the left bars of attention of different lengths around a dashed line; on the right bars of erasure, some to the right of zero and some to the left, largest where attention is large."}} tags=["hide-input"]
 rows, colors = np.arange(len(one)), [group_color(name) for name in one["group"]]
 fig, (left, right) = plt.subplots(
     1, 2, figsize=(7.6, 0.9 + 0.28 * len(one)), sharey=True
 )
 left.barh(rows, one["attention"], color=colors)
-left.axvline(1 / len(one), color=INK, ls="--", lw=1)
+named_line(left, 1 / len(one), "even attention", at=0.02, side="right")
 left.set_yticks(rows, labels, fontsize=8)
 for tick, color in zip(left.get_yticklabels(), colors, strict=True):
     tick.set_color(color)
-left.set(xlabel="attention", ylim=(len(one) - 0.5, -0.5))
+left.set(xlabel="attention", ylim=(len(one) + 0.3, -0.5))
 right.barh(rows, one["erasure"], color=colors)
 right.axvline(0, color=INK, lw=1)
 right.set(xlabel="erasure (fall of the lead)")

@@ -18,7 +18,7 @@
 # function, and the best way to get to know a function is to change its arguments. Below, a small ATRank
 # {cite:p}`zhou2018atrank` runs in this page: every change computes all equations anew, with every attention weight.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "remove-input"]
 profile = "fast"
 seed = 0
 
@@ -43,6 +43,7 @@ display(HTML(f'<div id="atrank-live"><p>{fallback}</p></div>'))
 # (live-tour-5)=
 # (live-tour-6)=
 # (live-user-dora)=
+# (live-user-nora)=
 # (live-causes-shown)=
 #
 # The address of the page carries what you see: copy it, and whoever opens it sees the same.
@@ -186,7 +187,7 @@ claim(
 # {numref}`fig-live` was drawn by PyTorch, for the first user of the list before any change: compare it with part 4 of the live
 # model.
 
-# %% mystnb={"figure": {"caption": "Self-attention of the first user in each semantic space, computed by PyTorch: a row shows how one behavior divides its attention. Numbers are those of the live model's list.", "name": "fig-live"}, "image": {"alt": "Four squares of shades, one for each semantic space, with twelve rows and columns numbered in the colors of their behavior groups."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Self-attention of the first user in each semantic space, computed by PyTorch: look along a row to see how one behavior divides its attention. Numbers are those of the live model's list.", "name": "fig-live"}, "image": {"alt": "Four squares of shades, one for each semantic space, with twelve rows and columns numbered in the colors of their behavior groups."}} tags=["hide-input"]
 first = examples[0]
 explained, order = batch_of(histories, first["behaviors"], "item", [first["object"]])
 attention = explain(model, explained).self_attention[0][0].numpy()  # [k, n, n]

@@ -253,7 +253,7 @@ SIX = "six of the code's choices at once"
 effects = effects.rename(index={"original-code": SIX})
 effects.round(4)
 
-# %% mystnb={"figure": {"caption": "What one change does to the test AUC on Amazon Sports, with 95 % intervals over users and seeds. Right of the line the change helps. An interval that holds the line tells no difference.", "name": "fig-switches"}, "image": {"alt": "One row for each switch with a dot and an interval around its difference to the base; most lie close to zero, a few clearly to the left."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What one change does to the test AUC on Amazon Sports, with 95 % intervals over users and seeds. See which intervals hold the line: they tell no difference. Right of it the change helps.", "name": "fig-switches"}, "image": {"alt": "One row for each switch with a dot and an interval around its difference to the base; most lie close to zero, a few clearly to the left."}} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(7.2, 5.2))
 shown = effects.drop(index="base").sort_values("difference")
 told = (shown["low"] > 0) | (shown["high"] < 0)

@@ -84,10 +84,11 @@ def ago(seconds):
 # %% [markdown]
 # ## 1 A list of behaviors
 #
-# **What goes in** is a list and nothing else. A behavior is an action, on an object, at a time. Nobody has summed up
-# Nora in counts, so nothing is lost, and a new kind of behavior needs no new column ({ref}`ch-behaviors`).
+# **What goes in** is a list, and the candidates to choose from; nothing else. A behavior is an action, on an object, at
+# a time. Nobody has summed up Nora in counts, so nothing is lost, and a new kind of behavior needs no new column
+# ({ref}`ch-behaviors`).
 
-# %% mystnb={"figure": {"caption": "Nora's latest behaviors, oldest first, each in the color of its kind. On the left its number, then how long ago it was.", "name": "fig-quarter-list"}, "image": {"alt": "A list of twelve lines in three colors: browsed and bought items, searches with their words, and coupons received. The oldest is five days old, the newest six minutes."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Read Nora's latest behaviors from the top, oldest first, each in the color of its kind. On the left its number, then how long ago it was.", "name": "fig-quarter-list"}, "image": {"alt": "A list of twelve lines in three colors: browsed and bought items, searches with their words, and coupons received. The oldest is five days old, the newest six minutes."}} tags=["remove-input"]
 fig, ax = plt.subplots(figsize=(3.6, 3.1))
 ax.set(xlim=(0, 1), ylim=(len(behaviors) + 0.4, -0.6))
 ax.axis("off")
@@ -118,7 +119,7 @@ _ = ax.text(
 # the same features form a **group**, and each group gets a block of its own with its own tables of numbers to be
 # learned, called embeddings. What two groups share, such as a shop, is one row of one table ({ref}`ch-grouping`).
 
-# %% mystnb={"figure": {"caption": "The same behaviors in blocks, one block a group: a row for each behavior, as wide as what there is to say about its object. The blocks do not fit together yet.", "name": "fig-quarter-groups"}, "image": {"alt": "Three blocks of numbered bars: five wide ones for items, five narrow ones for searches, two of middle width for coupons."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Compare the widths: the same behaviors in blocks, one block a group, each row as wide as what there is to say about its object. The blocks do not fit together yet.", "name": "fig-quarter-groups"}, "image": {"alt": "Three blocks of numbered bars: five wide ones for items, five narrow ones for searches, two of middle width for coupons."}} tags=["remove-input"]
 widths = {g: model.embedding(g).actions.weight.shape[1] for g in groups}
 fig, ax = plt.subplots(figsize=(3.6, 2.7))
 ax.axis("off")
@@ -146,7 +147,7 @@ _ = ax.set(xlim=(0, 90), ylim=(y - 0.5, -0.7))
 # is learned too, and for each group apart: in this marketplace the pull of a coupon halves in {glue:text}`half_coupon:.0f`
 # hours, that of an item in {glue:text}`half_item:.0f` days ({ref}`ch-time`).
 
-# %% mystnb={"figure": {"caption": "The bucket of each behavior. Each step to the right is twice as old; items are counted from days, searches and coupons from hours.", "name": "fig-quarter-buckets"}, "image": {"alt": "Three rows of boxes, one row a group, with the numbers of Nora's behaviors in them: most items in the first box, most searches in the box of eight to sixteen hours, one coupon in the first box and one at eight hours."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Find each behavior's bucket. Each step to the right is twice as old; items are counted from days, searches and coupons from hours.", "name": "fig-quarter-buckets"}, "image": {"alt": "Three rows of boxes, one row a group, with the numbers of Nora's behaviors in them: most items in the first box, most searches in the box of eight to sixteen hours, one coupon in the first box and one at eight hours."}} tags=["remove-input"]
 fig, ax = plt.subplots(figsize=(3.6, 2.4))
 ax.axis("off")
 for y, kind in enumerate(groups):
@@ -195,7 +196,7 @@ _ = ax.set(xlim=(-0.1, 8.4), ylim=(5, -1.1))
 # weight for everything, and that must compromise; in several, it has one in each. Where nothing has to compromise, one space is
 # enough ({ref}`ch-projection`).
 
-# %% mystnb={"figure": {"caption": "Nora's behaviors, now comparable, in each space. A row is a behavior, a column a learned coordinate; full squares are large numbers, empty ones zero. No space shows what another shows.", "name": "fig-quarter-spaces"}, "image": {"alt": "Four blocks of eight columns and twelve numbered rows, each block in the color of its space, with different patterns of full and empty squares."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Compare a row across the spaces: none shows what another shows. A row is a behavior, now comparable, a column a learned coordinate; full squares are large numbers, empty ones zero.", "name": "fig-quarter-spaces"}, "image": {"alt": "Four blocks of eight columns and twelve numbered rows, each block in the color of its space, with different patterns of full and empty squares."}} tags=["remove-input"]
 batch, order = batch_of(histories, behaviors, "item", [target])
 back = np.argsort(order)  # from the list's order to the model's
 attention = model.block(0).attention
@@ -221,7 +222,7 @@ for label, color in zip(axes[0].get_yticklabels(), colors, strict=True):
 # behavior says about another: boots after a tent are not boots after gloves. A question that age alone answers
 # (which came last?) does not need it ({ref}`ch-attention`).
 
-# %% mystnb={"figure": {"caption": "Self-attention in the space where it is most decided. A row is a behavior that looks, a column one that is looked at; full squares are large shares.", "name": "fig-quarter-self"}, "image": {"alt": "A square of twelve numbered rows and columns; some rows are spread evenly, others put nearly all into one column."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Look along a row: it is a behavior that looks, a column one that is looked at; full squares are large shares. Self-attention in the space where it is most decided.", "name": "fig-quarter-self"}, "image": {"alt": "A square of twelve numbered rows and columns; some rows are spread evenly, others put nearly all into one column."}} tags=["remove-input"]
 explained = explain(model, batch)
 shares = explained.self_attention[0][0].numpy()[:, back][:, :, back]  # [k, n, n]
 k = int(shares.max(axis=2).mean(axis=1).argmax())
@@ -241,7 +242,7 @@ for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
 # matrices were learned from one demand: what users did next should score higher than what they did not
 # ({ref}`ch-ranking`).
 
-# %% mystnb={"figure": {"caption": "What the rug looks at, in each space. A column adds up to 100 %.", "name": "fig-quarter-target"}, "image": {"alt": "A table of twelve rows, one a behavior, and four columns, one a space. In one space the coupon, behavior 4, has most of the attention."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Find the largest number of each column: what the rug looks at most, space by space. A column adds up to 100 %.", "name": "fig-quarter-target"}, "image": {"alt": "A table of twelve rows, one a behavior, and four columns, one a space. In one space the coupon, behavior 4, has most of the attention."}} tags=["remove-input"]
 looks = explained.target_attention[0][:, 0].numpy()[:, back]  # [k, n]
 fig, axes = plt.subplots(1, len(sizes), figsize=(3.6, 3.4), sharey=True)
 for k, ax in enumerate(axes):
@@ -313,7 +314,7 @@ claim(
 # With all items scored and sorted, the rug is number {glue:text}`rank` of {glue:text}`objects`. Take behaviors out
 # and sort again, and you see what this place rests on:
 
-# %% mystnb={"figure": {"caption": "The rug's place among all items, from what is left of Nora's list. Shorter is better.", "name": "fig-quarter-ranks"}, "image": {"alt": "Four bars. The shortest is that of the whole list; without the search and without the coupon they are longer, without both by far the longest."}} tags=["remove-input"]
+# %% mystnb={"figure": {"caption": "Compare the bars: the rug's place among all items, from what is left of Nora's list. Shorter is better.", "name": "fig-quarter-ranks"}, "image": {"alt": "Four bars. The shortest is that of the whole list; without the search and without the coupon they are longer, without both by far the longest."}} tags=["remove-input"]
 fig, ax = plt.subplots(figsize=(3.6, 1.7))
 ax.barh(list(ranks), list(ranks.values()), color=INK, height=0.6)
 for y, value in enumerate(ranks.values()):
@@ -356,8 +357,8 @@ claim(
 # half is guessing. They are recorded runs.
 #
 # - **Several kinds of behavior that speak about each other** are what ATRank is for. In the simulated marketplace,
-#   reading all kinds instead of one gains {glue:text}`gain_least:.2f` to {glue:text}`gain_most:.2f`. Once that influence is
-#   switched off, it gains nothing, and on a real log of groceries neither products nor coupons
+#   reading all kinds instead of one gains {glue:text}`gain_least:.2f` to {glue:text}`gain_most:.2f`. Once the influence
+#   of one kind on another is switched off, it gains nothing, and on a real log of groceries neither products nor coupons
 #   gain by it ({ref}`ch-multitask`).
 # - **With one kind of behavior** it is one good model among others. On Amazon Sports, all tuned alike, it is number
 #   {glue:text}`place` of {glue:text}`readers`: {glue:text}`ahead:.4f` ahead of a Bi-LSTM, and {glue:text}`behind:.4f` behind
@@ -369,4 +370,4 @@ claim(
 # ## Now you
 #
 # This very model runs in your browser, with Nora in it. Take the search away, let the coupon age, give her another
-# target: {ref}`live-model`, where you start from Nora. Then build it yourself, from the first tuple: {ref}`ch-behaviors`.
+# target: {ref}`the live model <live-user-nora>` starts from her. Then build it yourself, from the first tuple: {ref}`ch-behaviors`.

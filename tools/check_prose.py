@@ -101,6 +101,8 @@ COLOR_NAME = re.compile(
     r"\b(red|green|blue|orange|violet|purple|pink|brown|yellow|gr[ae]y|black|white|dark(?:er)?|light(?:er)?|pale|bright|colored)\b",
     re.I,
 )
+# How a caption tells the eye what to do, at the beginning of a sentence or of a part of one.
+LOOKING = re.compile(r"(?:^|[.:;?)] )(Compare|Count|Find|Follow|Look|Notice|Read|See|Watch)\b|[:;] (follow|look|see)\b")
 ABOUT_COLORS = {"fig-colors"}  # their colors are the same in both modes
 
 
@@ -220,6 +222,9 @@ def check_chapter(path: Path) -> Iterator[tuple[int, str]]:
                         line,
                         f"a figure without a {key}: give the cell mystnb={{'figure': {{'{key}': ...}}}}",
                     )
+            caption = str(settings.get("figure", {}).get("caption", ""))
+            if caption and not LOOKING.search(caption):
+                yield line, "a caption that does not say what to see: Look at ..., Compare ..., Follow ..."
             alt = settings.get("image", {}).get("alt")
             if complaint := check_alt(alt, "figure"):
                 yield line, complaint

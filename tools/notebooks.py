@@ -27,7 +27,7 @@ from tools.rewriting import Replacement, Rewriting
 HIDDEN = {"hide-input", "hide-cell", "remove-input"}
 OPENS_CHAPTER = re.compile(r"^begin\(", re.M)
 CLAIM_IMPORTED = re.compile(r"^(from atrank_book\.claims import begin), claim$", re.M)
-ABOUT_BEGIN = "# One thread, the seed and the book's style of figures.\n"
+ABOUT_BEGIN = "# One thread, the seed and the book's style of figures and tables.\n"
 
 
 @dataclass(frozen=True)

@@ -157,9 +157,12 @@ def mathml(match: re.Match[str]) -> str:
 
 
 def well_formed(text: str, files: set[str]) -> str:
-    """A page of an e-book as XML: every element closed, no scripts, nothing folded, links to `files` of the book."""
+    """A page of an e-book as XML: every element closed, nothing folded, links to `files` of the book.
+
+    Without scripts and, as in print, without solutions.
+    """
     page = BeautifulSoup(text, "html.parser")
-    for element in page.select("script, details.hide > summary"):
+    for element in page.select("script, details.hide > summary, div.solution"):
         element.decompose()
     for style in page.find_all("link", rel="stylesheet"):
         if style["href"] not in files:

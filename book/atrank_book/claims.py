@@ -33,7 +33,9 @@ _current: _Chapter | None = None
 
 
 def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0) -> None:
-    """Open a chapter: one torch thread (or OMP_NUM_THREADS), a fixed seed, the book's figure style; claims know where they belong.
+    """Open a chapter: one torch thread (or OMP_NUM_THREADS), a fixed seed, the book's style of figures and tables.
+
+    Claims know from then on where they belong.
 
     `data` is the folder of an event log, "" for the log that the chapter simulates itself. Raises ValueError
     for an unknown profile and EventLogError for a log that does not read.
@@ -53,9 +55,10 @@ def begin(chapter: str, *, profile: str = "fast", data: str = "", seed: int = 0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0]))
     torch.manual_seed(seed)
     if importlib.util.find_spec("matplotlib"):
-        from atrank_book import figures
+        from atrank_book import figures, tables
 
         figures.use_style()
+        tables.use_typesetting()
     _current = _Chapter(chapter, profile, seed, label)
 
 

@@ -112,6 +112,30 @@ def direct_label(ax: Axes, x: float, y: float, text: str, color: str) -> None:
     )
 
 
+def named_line(
+    ax: Axes, value: float, name: str, *, at: float = 1.0, side: str = "left", style: str = "--", width: float = 1
+) -> None:
+    """Draw a vertical line of reference through all of a panel, and write beside it what it stands for.
+
+    Args:
+        at: height of the name, as a share of the panel's; at 1 it stands above the line's end, in its middle.
+        side: of the line, on which the name stands elsewhere.
+    """
+    ax.axvline(value, color=INK, linestyle=style, linewidth=width)
+    above = at >= 1
+    ax.annotate(
+        name,
+        (value, at),
+        xycoords=ax.get_xaxis_transform(),
+        xytext=(0, 2) if above else (-4 if side == "left" else 4, 0),
+        textcoords="offset points",
+        ha="center" if above else "right" if side == "left" else "left",
+        va="bottom" if above else "center",
+        fontsize=9,
+        annotation_clip=False,
+    )
+
+
 def heatmap(
     ax: Axes,
     matrix: ArrayLike,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from atrank_book.tables import typeset
 from atrank_lib.serve.browser import document_text
 
 MOST_BYTES = 5_500  # of numbers; with the script and its styles, which all plays share, a play stays below 40 KB
@@ -43,7 +44,7 @@ class Play:
 
 
 def _table(table: pd.DataFrame | None) -> str:
-    return "" if table is None else table.to_html()
+    return "" if table is None else typeset(table.to_html())
 
 
 def _short(value: Any) -> Any:

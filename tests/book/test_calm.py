@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import jupytext
@@ -11,10 +10,8 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup, Tag
 
+from atrank_book.tables import typeset
 from tools.project import ROOT, Project
-
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-from typeset_tables import typeset
 
 CHAPTERS = Project.at(ROOT).chapters()
 CODE_WIDTH = 85  # characters: what fits beside the navigation of a laptop
@@ -66,6 +63,7 @@ def test_no_page_shows_how_its_numbers_are_checked_or_an_answer_before_it_is_giv
         assert not re.search(r"^\s*(claim|begin)\(", code, re.M), name
         shown = "\n".join(block.get_text() for block in article.select(".cell_output"))
         assert "nothing yet" not in shown, name
+        assert not re.search(r"^(Name: .*, )?dtype: ", shown, re.M), f"{name}: pandas tells its types"
 
 
 def test_a_chapter_leads_to_its_numbers(articles: dict[str, Tag]):
@@ -98,5 +96,5 @@ def test_typesetting_keeps_the_numbers():
     assert rows[0] == ["one", "two", "low", "text", "mixed", "gone"]
     assert rows[1] == ["x", "1", "−0.5", "a", "2\u2008\u2007\u2007", "0.0"]
     assert rows[2] == ["2", "–", "b-1", "0.25", "1.0"]
-    right = [cell.get_text() for cell in table.select("thead .number")]
+    right = [cell.get_text() for cell in table.select("thead [style*=right]")]
     assert right == ["two", "low", "mixed", "gone"]

@@ -23,6 +23,7 @@ from atrank_book.figures import (
     direct_label,
     group_color,
     heatmap,
+    named_line,
     plain_log_ticks,
     space_color,
 )
@@ -198,6 +199,19 @@ def test_a_heatmap_with_the_wrong_names_says_so():
     _, ax = plt.subplots()
     with pytest.raises(ValueError, match=r"shape \(1, 2\) with 2 row and 2 column names"):
         heatmap(ax, [[0.0, 0.5]], rows=["a", "b"], columns=["x", "y"])
+
+
+def test_a_named_line_has_its_name_beside_it_or_above_its_end():
+    fig, ax = plt.subplots()
+    ax.set_xlim(0, 1)
+    for at, side in ((1.0, "left"), (0.5, "left"), (0.5, "right")):
+        named_line(ax, 0.5, f"{at} {side}", at=at, side=side)
+    fig.canvas.draw()
+    place = ax.transData.transform((0.5, 0))[0]
+    above, left, right = (text.get_window_extent() for text in ax.texts)
+    assert above.y0 >= ax.bbox.y1
+    assert above.x0 < place < above.x1
+    assert left.x1 < place < right.x0
 
 
 def test_a_direct_label_stands_right_of_its_point():

@@ -174,6 +174,18 @@ def test_exercises_have_a_title_a_kind_and_minutes_and_solutions_are_folded_at_t
                 assert not answer or not text.strip() or cell.id.endswith("caption"), (place, cell.source)
 
 
+def test_tables_are_typeset_where_no_style_sheet_of_the_book_is(taken: dict[str, NotebookNode]):
+    seen = 0
+    for name, notebook in taken.items():
+        for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+            shown = BeautifulSoup(output.get("data", {}).get("text/html", ""), "html.parser")
+            for cell in shown.select("table.dataframe tbody :is(td, th)"):
+                seen += 1
+                assert cell.get("style") in ("text-align: left", "text-align: right"), name
+                assert not re.fullmatch(r"NaN|None|-[\d.]+", cell.get_text().strip()), f"{name}: {cell}"
+    assert seen > 1_000
+
+
 @pytest.fixture
 def rendered(browser: Browser, tmp_path: Path) -> Iterator[object]:
     """Open a notebook, converted by nbconvert, with the network cut; its formulas are set by the site's MathJax."""

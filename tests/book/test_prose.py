@@ -93,9 +93,9 @@ def test_a_chapters_figures_and_prose_are_checked_where_they_stand(tmp_path: Pat
     chapter.write_text(
         "# %% [markdown]\n# # Title\n#\n# The AUC is 0.834.\n\n"
         "# %%\nfig, ax = plt.subplots()\n\n"
-        '# %% mystnb={"figure": {"caption": "C", "name": "fig-x"}, "image": {"alt": "short"}}\n'
+        '# %% mystnb={"figure": {"caption": "See C.", "name": "fig-x"}, "image": {"alt": "short"}}\n'
         "fig, ax = plt.subplots()\n\n"
-        '# %% mystnb={"figure": {"caption": "C", "name": "fig-y"}, "image": {"alt": "A line, first up, then down"}}\n'
+        '# %% mystnb={"figure": {"caption": "See C", "name": "fig-y"}, "image": {"alt": "A line, first up and down"}}\n'
         "plt.subplots()\n"
     )
     found = [(line, message.split()[0]) for line, message in sorted(check_chapter(chapter))]
@@ -125,6 +125,23 @@ def test_modules_named_by_a_card_or_in_how_to_use_exist(named: str):
     for name in names:
         top = name.split(".")[0]
         assert find_spec(name if top in ("atrank_lib", "data_scripts", "experiments") else f"atrank_lib.{name}"), name
+
+
+@pytest.mark.parametrize(
+    ("caption", "says"),
+    [
+        ("Share of padding. Compare both ends of each line.", True),
+        ("An AUC for each model; look at the gap before the line.", True),
+        ("Learning curves of what we see, read from left to right.", False),
+    ],
+)
+def test_a_caption_says_what_to_see(tmp_path, caption, says):
+    settings = (
+        f'{{"figure": {{"caption": "{caption}", "name": "fig-x"}}, "image": {{"alt": "A line, first up, then down"}}}}'
+    )
+    path = tmp_path / "01_x.py"
+    path.write_text(f"# %% mystnb={settings}\nplt.subplots()\n")
+    assert bool([message for _, message in check_chapter(path) if "what to see" in message]) != says
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tables of pandas as a printer would set them, wherever a cell shows one; chapters just name the table.
+"""Tables of pandas as a printer would set them, in every notebook and page; chapters just name the table.
 
 One row of headings where pandas writes two, text to the left, numbers to the right with their points below each other,
 a real minus sign, none before zero, and a dash where there is no number.
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
 from bs4 import BeautifulSoup, Tag
-from docutils import nodes
-from sphinx.application import Sphinx
-from sphinx.transforms.post_transforms import SphinxPostTransform
+from IPython.core.getipython import get_ipython
 
 MINUS, DASH = "−", "–"
 FIGURE_SPACE, POINT_SPACE = "\u2007", "\u2008"  # as wide as a digit, and as a point
@@ -75,29 +74,31 @@ def typeset(html: str) -> str:
         del table["border"]
         for element in table.select("[style], [valign]"):
             element.attrs = {name: value for name, value in element.attrs.items() if name not in ("style", "valign")}
+        one_heading(table)
+        for corner in table.select("thead th"):
+            if not text_of(corner):
+                corner.name = "td"  # it heads no column
         if table.select_one("tbody tr") is None:
             continue
-        one_heading(table)
         headings = [row.find_all(["th", "td"]) for row in table.select("thead tr")]
         cells = columns(table)
         for back, column in enumerate(reversed(cells), start=1):
-            if set_numbers(column):
-                for cell in (*column, *(row[-back] for row in headings if len(row) >= back)):
-                    cell["class"] = "number"
+            side = "right" if set_numbers(column) else "left"
+            for cell in (*column, *(row[-back] for row in headings if len(row) >= back)):
+                cell["style"] = f"text-align: {side}"
     return str(page)
 
 
-class TypesetTables(SphinxPostTransform):
-    default_priority = 180
-    formats = ("html",)
-
-    def run(self, **kwargs: object) -> None:
-        for node in self.document.findall(nodes.raw):
-            if "html" in node.get("format", "") and 'class="dataframe"' in node.astext():
-                node.children = [nodes.Text(typeset(node.astext()))]
-                node.rawsource = node.astext()
+def shown(frame: pd.DataFrame) -> str:
+    """A table as a notebook shows it, with texts of any length."""
+    with pd.option_context("display.max_colwidth", None):
+        return typeset(frame._repr_html_())
 
 
-def setup(app: Sphinx) -> dict[str, object]:
-    app.add_post_transform(TypesetTables)
-    return {"parallel_read_safe": True, "parallel_write_safe": True, "version": "1"}
+def use_typesetting() -> None:
+    """Show tables so in this notebook, and a series as a table of one column; outside of one nothing changes."""
+    shell = get_ipython()
+    if shell is not None and shell.display_formatter is not None:
+        formatter = shell.display_formatter.formatters["text/html"]
+        formatter.for_type(pd.DataFrame, shown)
+        formatter.for_type(pd.Series, lambda series: shown(series.to_frame(series.name or "")))
