@@ -142,8 +142,8 @@ ROWS = [
     },
     {
         "what": (
-            "Dropout: mentioned with the residual, no rate given; dropout of ids and "
-            "of embeddings is ours"
+            "Dropout: mentioned with the residual, no rate given; dropout of ids "
+            "and of embeddings is ours"
         ),
         "function": "embedding.ObjectEmbedding",
         "test": (
