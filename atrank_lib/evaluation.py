@@ -1,5 +1,7 @@
 """The metric: average user AUC, and the evaluation of a model with fixed negatives (paper: *Evaluation Metrics*)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field

@@ -101,9 +101,10 @@ def cnn(n: np.ndarray, c: int = 2) -> np.ndarray:
 
 
 def din(n: np.ndarray, c: int = 2) -> np.ndarray:
-    """The activation unit (4d to 36 to 1) of every behavior and candidate, and the top (3d to 80 to 40 to 1)."""
+    """The activation unit (d to 36 for each behavior and each candidate, d to 36 to 1 for every pair of them), and the
+    top (3d to 80 to 40 to 1)."""
     d = HIDDEN
-    return 2 * (d * d * (n + c) + c * n * (4 * d * 36 + 36) + c * (3 * d * 80 + 80 * 40 + 40))
+    return 2 * (d * (d + 36) * (n + c) + c * n * (d * 36 + 36) + c * (3 * d * 80 + 80 * 40 + 40))
 
 
 def bst(n: np.ndarray, c: int = 2) -> np.ndarray:

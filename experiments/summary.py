@@ -95,7 +95,10 @@ def difference(changed: Sequence[Record], base: Sequence[Record]) -> dict[str, A
     """
     if not changed or not base:
         return {"seeds": 0, **dict.fromkeys(("difference", "low", "high"), float("nan"))}
-    found = crossed_difference(per_user(changed), per_user(base))
+    ours, theirs = per_user(changed), per_user(base)
+    if ours.shape[1] < 2:  # a single user has no spread
+        return {"seeds": 1, "difference": float(ours.mean() - theirs.mean()), "low": float("nan"), "high": float("nan")}
+    found = crossed_difference(ours, theirs)
     low, high = found.interval()
     return {"seeds": min(len(changed), len(base)), "difference": found.value, "low": low, "high": high}
 

@@ -37,7 +37,7 @@ from tests.serve.pages import a_model
 from tools.project import ROOT, Project
 
 STATIC = ROOT / "book" / "_static"
-MOST_BYTES = 40_000  # of a play: its numbers, and the script and styles that all share
+MOST_BYTES = 40 * 1_024  # of a play: its numbers, and the script and styles that all share
 SMALLEST = 11  # pixels of text on a phone
 MINUS = "\u2212"
 

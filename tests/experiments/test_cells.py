@@ -18,6 +18,7 @@ from data_scripts.simulate import simulate
 from experiments.cells import is_finished, run_all, run_cell
 from experiments.records import ExperimentError, read_record, unpack
 from experiments.tables import plan
+from experiments.tasks import TaskRecipe
 from tests.random_logs import lists
 from tools.project import ROOT
 
@@ -67,8 +68,9 @@ def test_a_trained_cell_is_near_what_the_record_says(market, tmp_path):
     means = []
     for target, file in cell.files.items():
         ours, theirs = read_record(file), read_record(folder / file.name)
-        for name in ("data_fingerprint", "target", "row", "mode", "users", "recipe", "never_target"):
+        for name in ("data_fingerprint", "target", "row", "mode", "users", "never_target"):
             assert ours[name] == theirs[name]
+        assert ours["recipe"] == TaskRecipe.model_validate(theirs["recipe"]).model_dump(mode="json")
         assert ours["best_auc"] == truth["best_auc"][target] == pytest.approx(theirs["best_auc"])
         assert ours["targets"] == {target: ours["average_user_auc"]}
         assert ours["average_user_auc"] == unpack(ours["per_user"]).mean()
