@@ -174,7 +174,7 @@ def test_what_is_recorded_is_finished(monkeypatch: pytest.MonkeyPatch):
         table, records = folder.parent.name, [read_record(file) for file in folder.glob("*.json")]
         fingerprint, epochs = (
             records[0]["data_fingerprint"],
-            max(r["recipe"]["epochs"] for r in records if "recipe" in r),
+            max((r["recipe"]["epochs"] for r in records if "recipe" in r), default=8),
         )
         log = random_log(4, users=7, behaviors=60, objects=30, times=40)
         groups = sorted({record["target"] for record in records}) if table == "table5" else ["item"]
