@@ -23,7 +23,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import SECONDS, TICKS
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.samples import Split
-from experiments.floors import FLOORS
+from experiments.floors import FLOORS, acted
 
 Scorer = Callable[[Samples, Int[Tensor, "s c"]], Float[Tensor, "s c"]]
 CHUNK = 1_024  # samples at a time
@@ -42,20 +42,16 @@ def _day(histories: GroupedHistories) -> int:
 
 
 def floor(histories: GroupedHistories, training: Samples, *, name: str) -> Scorer:
-    """One of the library's floors."""
+    """One of the floors."""
     return lambda samples, candidates: FLOORS[name](histories, samples, candidates, training)
 
 
 def lately(histories: GroupedHistories, training: Samples, *, days: int = 90) -> Scorer:
     """How often an object was a training target in the days before the moment of ranking."""
-    width = int(training.times.max()) + 2  # an object's times are between object * width and (object + 1) * width
-    line = (training.objects * width + training.times.clamp(min=0)).sort().values
+    span = days * _day(histories)
 
     def score(samples: Samples, candidates: Int[Tensor, "s c"]) -> Float[Tensor, "s c"]:
-        now = samples.times[:, None].expand_as(candidates)
-        ends = ((candidates * width + t.clamp(0, width - 1)).contiguous() for t in (now - days * _day(histories), now))
-        first, last = (torch.searchsorted(line, end) for end in ends)
-        return (last - first).float()
+        return acted(training.objects, training.times, candidates, samples.times - span, samples.times)
 
     return score
 
@@ -91,11 +87,10 @@ def shared(
         for vocabulary, wanted in vocabularies(group).items():
             rows = histories.vocabularies.size(vocabulary)
             profile = torch.zeros(s * rows, dtype=torch.float64)
-            for number, name in enumerate([group] if latest else schema.groups):
-                if vocabulary not in vocabularies(name):
+            for number, (name, g) in enumerate(histories.groups.items()):
+                if vocabulary not in vocabularies(name) or (latest and name != group):
                     continue
-                behaviors, g = number if not latest else list(schema.groups).index(group), histories.groups[name]
-                start, end = g.offsets[samples.users].long(), samples.ends[:, behaviors].long()
+                start, end = g.offsets[samples.users].long(), samples.ends[:, number].long()
                 place, owner = ranges(start, end - start)
                 if latest:
                     weight = 1 / (end[owner] - place).double()

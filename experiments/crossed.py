@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 
 import numpy as np
 from jaxtyping import Float64
@@ -61,16 +61,19 @@ def crossed_difference(a: Float64[np.ndarray, "_ _"], b: Float64[np.ndarray, "_ 
     kin nothing is known: the interval then speaks of users alone).
 
     Raises:
-        ValueError: the two do not hold the same users, or fewer than two.
+        ValueError: the two do not hold the same users.
 
     >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]] * 2), np.array([[0.5, 0.5, 0.0, 1.0]] * 2)
     >>> found = crossed_difference(a, b)
     >>> found.value, found.verdict()
     (0.375, 'undecided')
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.shape[1] < 2:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"per-user results of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
     (of_a, between_a, seeds_a), (of_b, between_b, seeds_b), users = _parts(a), _parts(b), a.shape[1]
+    value = float((of_a - of_b).mean())
+    if users < 2:  # a single one has no spread
+        return Crossed(value, nan, nan)
     terms = [
         (float((of_a - of_b).var(ddof=1)) / users, users - 1),
         (between_a / seeds_a, seeds_a - 1),
@@ -80,7 +83,7 @@ def crossed_difference(a: Float64[np.ndarray, "_ _"], b: Float64[np.ndarray, "_ 
     total = sum(term for term, _ in terms)
     square = max(total - together, terms[0][0])  # never below what users alone say
     bottom = sum(term**2 / free for term, free in terms if free > 0)
-    return Crossed(float((of_a - of_b).mean()), sqrt(square), total**2 / bottom if bottom else float(users - 1))
+    return Crossed(value, sqrt(square), total**2 / bottom if bottom else float(users - 1))
 
 
 def _noise(x: Float64[np.ndarray, "seeds users"]) -> float:

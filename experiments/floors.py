@@ -23,8 +23,9 @@ def recent_popularity(
     >>> bool(recent_popularity(histories, test, torch.arange(1_000)[None], test).sum() > 0)
     True
     """
+    own = histories.groups[samples.target_group]
     span = DAYS * SECONDS["day"] * TICKS[histories.schema.timestamp_unit]
-    return _acted(histories, samples, candidates, samples.times - span, samples.times)
+    return acted(own.objects, own.timestamps, candidates, samples.times - span, samples.times)
 
 
 def starts_now(
@@ -40,26 +41,31 @@ def starts_now(
     >>> starts_now(histories, test, latest[:, None], test).flatten().tolist()  # all three were known before
     [0.0, 0.0, 0.0]
     """
-    ever = torch.full_like(samples.times, torch.iinfo(torch.long).min)
-    before = _acted(histories, samples, candidates, ever, samples.times)
-    return ((before == 0) & (_acted(histories, samples, candidates, samples.times, samples.times + 1) > 0)).float()
+    own, ever = histories.groups[samples.target_group], torch.full_like(samples.times, torch.iinfo(torch.long).min)
+    before = acted(own.objects, own.timestamps, candidates, ever, samples.times)
+    now = acted(own.objects, own.timestamps, candidates, samples.times, samples.times + 1)
+    return ((before == 0) & (now > 0)).float()
 
 
-def _acted(
-    histories: GroupedHistories,
-    samples: Samples,
+def acted(
+    objects: Int[Tensor, " n"],
+    times: Int[Tensor, " n"],
     candidates: Int[Tensor, "s c"],
     since: Int[Tensor, " s"],
     until: Int[Tensor, " s"],
 ) -> Float[Tensor, "s c"]:
-    """How often anybody acted on each candidate from ``since`` on and before ``until``."""
-    own = histories.groups[samples.target_group]
-    times, moment = own.timestamps.unique(return_inverse=True)
-    width = len(times) + 1  # one key for an object and the place of a moment among all
-    keys = (own.objects.long() * width + moment).sort().values
+    """How often ``objects`` were acted on at ``times``, for each candidate from ``since`` on and before ``until``.
+
+    >>> one = torch.tensor([7, 7, 8]), torch.tensor([10, 20, 20])
+    >>> acted(*one, torch.tensor([[7, 8, 9]]), torch.tensor([10]), torch.tensor([20])).tolist()
+    [[1.0, 0.0, 0.0]]
+    """
+    moments, moment = times.unique(return_inverse=True)
+    width = len(moments) + 1  # one key for an object and the place of a moment among all
+    keys = (objects.long() * width + moment).sort().values
 
     def earlier(than: Int[Tensor, " s"]) -> Int[Tensor, "s c"]:
-        return torch.searchsorted(keys, candidates * width + torch.searchsorted(times, than)[:, None])
+        return torch.searchsorted(keys, candidates * width + torch.searchsorted(moments, than)[:, None])
 
     return (earlier(until) - earlier(since)).float()
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import Model
 from atrank_lib.serve.ranker import Ranker
+from experiments.records import pack_whole, unpack_whole
 
 
 def score_all(
@@ -67,18 +65,12 @@ def standing(
         listed = _listed(scores_of(samples[index]), histories, samples[index])
         found.append(torch.stack(_rivals(listed)))
     above, level = torch.cat(found, dim=1)
-    return {"users": len(order), "seed": seed, "above": _packed(above), "level": _packed(level)}
+    return {"users": len(order), "seed": seed, "above": pack_whole(above.numpy()), "level": pack_whole(level.numpy())}
 
 
-def _packed(counts: Float[Tensor, " s"]) -> str:
-    return base64.b64encode(zlib.compress(counts.numpy().astype("<u4").tobytes(), 9)).decode()
-
-
-def places(record: dict[str, Any]) -> tuple[Int[np.ndarray, " users"], Int[np.ndarray, " users"]]:
+def places(record: dict[str, Any]) -> tuple[Float[Tensor, " users"], Float[Tensor, " users"]]:
     """``above`` and ``level`` of a record of ``standing``."""
-    above, level = (
-        np.frombuffer(zlib.decompress(base64.b64decode(record[name])), "<u4").astype(int) for name in ("above", "level")
-    )
+    above, level = (torch.from_numpy(unpack_whole(record[name])).double() for name in ("above", "level"))
     return above, level
 
 

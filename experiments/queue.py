@@ -76,8 +76,9 @@ def waiting(
         ExperimentError: a log cannot be made, or records were made in another way.
     """
     behind: list[Path] = []  # folders whose records must be committed before anything is confirmed
+    unfinished: list[Path] = []
     for step in queue:
-        if step.confirms and (why := _not_yet(behind)):
+        if step.confirms and (why := _not_yet(behind, unfinished)):
             print(f"{step.table} on {step.log} waits: {why}", file=sys.stderr)
             return
         folder = runs / "logs" / step.log
@@ -89,16 +90,16 @@ def waiting(
         print(f"{step.table} on {step.log}: {len(cells)} cells, {len(cells) - len(left)} recorded", file=sys.stderr)
         for cell in sorted(left, key=lambda cell: cell.seed):  # stable: rows in their order
             yield f"{step.log} {cell.label}", partial(run_cell, folder, cell, runs, on)
-        if left:
-            behind.append(cells[0].folder / "...")  # not all there
         behind.append(cells[0].folder)
+        if left:
+            unfinished.append(cells[0].folder)
 
 
-def _not_yet(folders: list[Path]) -> str | None:
+def _not_yet(folders: list[Path], unfinished: list[Path]) -> str | None:
     """Why nothing can be confirmed yet."""
+    if unfinished:
+        return f"not all of {unfinished[0]} is recorded"
     for folder in folders:
-        if folder.name == "...":
-            return f"not all of {folder.parent} is recorded"
         said = subprocess.run(["git", "status", "--porcelain", "--", "."], cwd=folder, capture_output=True, text=True)
         if said.returncode or said.stdout.strip():
             return f"not all of {folder} is committed"

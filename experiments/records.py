@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int, Num
 
 from atrank_lib import Evaluation, EventLog, FitResult
 from atrank_lib.log.sharded import ShardedLog
@@ -36,12 +36,26 @@ def pack(per_user: Float64[np.ndarray, " users"]) -> str:
     halves = np.asarray(per_user) * 2
     if not np.isin(halves, (0, 1, 2)).all():
         raise ValueError("only AUCs of 0, 1/2 and 1 can be packed: evaluate with one negative")
-    return base64.b64encode(zlib.compress(halves.astype(np.uint8).tobytes(), 9)).decode()
+    return pack_whole(halves, "u1")
 
 
 def unpack(text: str) -> Float64[np.ndarray, " users"]:
     """The inverse of ``pack``."""
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8) / 2
+    return unpack_whole(text, "u1") / 2
+
+
+def pack_whole(numbers: Num[np.ndarray, " n"], kind: str = "<u4") -> str:
+    """Whole numbers from 0 as text: of the ``kind`` that numpy names, zlib, base64."""
+    return base64.b64encode(zlib.compress(numbers.astype(kind).tobytes(), 9)).decode()
+
+
+def unpack_whole(text: str, kind: str = "<u4") -> Int[np.ndarray, " n"]:
+    """The inverse of ``pack_whole``.
+
+    >>> unpack_whole(pack_whole(np.array([0, 70_000]))).tolist()
+    [0, 70000]
+    """
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind).astype(int)
 
 
 def provenance(log: EventLog | ShardedLog) -> Record:

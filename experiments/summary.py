@@ -15,7 +15,7 @@ from jaxtyping import Float64
 
 from atrank_lib import EventLog
 from atrank_lib.samples import history_lengths, prepare
-from experiments.crossed import crossed_difference, holm
+from experiments.crossed import crossed_difference, holm, pigeonhole
 from experiments.full_ranking import ndcg_of, places, recall_of
 from experiments.records import ExperimentError, Record, read_record, unpack
 from experiments.tables import PAPER_TABLE_3, TABLES
@@ -95,10 +95,7 @@ def difference(changed: Sequence[Record], base: Sequence[Record]) -> dict[str, A
     """
     if not changed or not base:
         return {"seeds": 0, **dict.fromkeys(("difference", "low", "high"), float("nan"))}
-    ours, theirs = per_user(changed), per_user(base)
-    if ours.shape[1] < 2:  # a single user has no spread
-        return {"seeds": 1, "difference": float(ours.mean() - theirs.mean()), "low": float("nan"), "high": float("nan")}
-    found = crossed_difference(ours, theirs)
+    found = crossed_difference(per_user(changed), per_user(base))
     low, high = found.interval()
     return {"seeds": min(len(changed), len(base)), "difference": found.value, "low": low, "high": high}
 
@@ -121,7 +118,8 @@ def table3(records: Rows) -> pd.DataFrame:
 def converged(records: Rows, base: str = "atrank") -> pd.DataFrame:
     """Table 3 as PROTOCOL.md asks for it: what ``base`` is better by, the verdict, and whether it holds by Holm.
 
-    ``epochs`` is the mean of the best ones. NDCG and recall are over the users that are ranked among all objects.
+    Primary contrasts have a bootstrap beside their interval. ``epochs`` is the mean of the best ones. NDCG and recall
+    are over the users that are ranked among all objects.
     """
     others = records if base in records else {}
     found = {
@@ -138,9 +136,11 @@ def converged(records: Rows, base: str = "atrank") -> pd.DataFrame:
             low, high = found[name].interval()
             row |= {f"{base} better by": found[name].value, "low": low, "high": high}
             row |= {"verdict": found[name].verdict(), "holds": "primary" if name in PRIMARY else held[name]}
+        if name in found and name in PRIMARY:
+            row["bootstrap"] = "{:+.4f} to {:+.4f}".format(*pigeonhole(per_user(records[base]), per_user(runs)))
         lists = [places(one) for run in runs for one in run.get("whole_list", {}).values()]
         if lists:
-            above, level = (torch.from_numpy(np.concatenate(part)).double() for part in zip(*lists, strict=True))
+            above, level = (torch.cat(part) for part in zip(*lists, strict=True))
             row["NDCG@10"], row["recall@10"] = (float(of(above, level, 10).mean()) for of in (ndcg_of, recall_of))
         row |= {"parameters": runs[0].get("parameters", {}).get("rest"), "multiply-adds": runs[0].get("multiply_adds")}
         rows.append(row)

@@ -1,9 +1,6 @@
-/* Figures to play with.
- *
- * The output of a cell is <div class="play" data-play="NAME"> with a table and with numbers as JSON
- * (book/atrank_book/play.py). This file puts a drawing with controls in the place of the table, or of the figure that
- * data-figure names. Each play is a function of the numbers: it returns its controls and two functions of their state,
- * `draw`, the marks of the drawing at a width in pixels, and `say`, the same in words.
+/* Figures to play with: a drawing with controls in the place of a cell's table, or of the figure that data-figure names,
+ * from numbers as JSON (book/atrank_book/play.py). A play is a function of the numbers: it returns its controls and, of
+ * their state, `draw`, the marks at a width in pixels, and `say`, the same in words.
  */
 "use strict";
 
@@ -57,6 +54,17 @@
   const END = { "text-anchor": "end" };
   const STRONG = { "font-weight": 600 };
   const FAINT = { stroke: BORDER };
+  const THICK = { "stroke-width": 2 };
+  const DASHED = { "stroke-dasharray": "3 3" };
+
+  /** Lines across a plane, with their numbers. */
+  const ruled = (x, y, values) => {
+    const [low, high] = [values[0], values.at(-1)];
+    return values.flatMap((v) => [
+      line(`x${v}`, x(v), y(low), x(v), y(high), FAINT), text(`x${v} number`, x(v), y(low) + 16, fixed(v, v % 1 ? 1 : 0), MIDDLE),
+      line(`y${v}`, x(low), y(v), x(high), y(v), FAINT), text(`y${v} number`, x(low) - 6, y(v) + 4, fixed(v, v % 1 ? 1 : 0), END),
+    ]);
+  };
 
   /** Bring a drawing to these marks. An element stays in its place, so that it can be dragged, and its change be seen. */
   function paint(svg, marks) {
@@ -126,7 +134,7 @@
         const ticks = [["1 minute", 60], ["1 hour", 3600], ["1 day", 86400], ["1 week", 604800], ["1 year", 31536000]];
         return [
           ...rulers,
-          line("now", at, 20, at, bottom, { "stroke-width": 2 }),
+          line("now", at, 20, at, bottom, THICK),
           circle("knob", at, bottom, 5),
           ...ticks.map(([words, s], i) => text(words, x(s), bottom + 22, words, i ? MIDDLE : {})),
         ];
@@ -168,18 +176,14 @@
         const c = mean(state);
         const [keptColor, keptKind] = [c[wanted.indexOf(1)], c[wanted.lastIndexOf(1)]];
         const [at, goal] = [[x(keptColor), y(keptKind)], [x(1), y(1)]];
-        const ticks = [0, 0.5, 1].flatMap((v) => [
-          line(`x${v}`, x(v), y(0), x(v), y(1), FAINT), text(`x${v} number`, x(v), y(0) + 17, fixed(v, v % 1 ? 1 : 0), MIDDLE),
-          line(`y${v}`, x(0), y(v), x(1), y(v), FAINT), text(`y${v} number`, x(0) - 7, y(v) + 4, fixed(v, v % 1 ? 1 : 0), END),
-        ]);
         const gap = Math.hypot(at[0] - goal[0], at[1] - goal[1]) < 60 ? "" : fixed(distance(c));
         return [
-          ...ticks,
+          ...ruled(x, y, [0, 0.5, 1]),
           text("across", x(0.5), y(0) + 34, `red kept, of the ${names[0]}`, MIDDLE),
           text("up", 0, 0, `bag kept, of the ${names[1]}`, { ...MIDDLE, transform: `translate(11 ${y(0.5)}) rotate(-90)` }),
           line("diagonal", x(0), y(1), x(1), y(0), { "stroke-width": 3, stroke: "var(--space-1)" }),
           text("one weight", x(0.08), y(0.42), "one weight"),
-          line("gap", ...at, ...goal, { "stroke-dasharray": "4 4" }),
+          line("gap", ...at, ...goal, DASHED),
           text("distance", (at[0] + goal[0]) / 2 + 8, (at[1] + goal[1]) / 2 + 4, gap),
           text("wanted", goal[0], goal[1] + 8, "★", { ...MIDDLE, fill: ACCENT, "font-size": 24 }),
           circle("mean", ...at, 7),
@@ -227,15 +231,11 @@
       draw(state, width) {
         const { s, shares, outputs } = attend(state);
         const { x, y } = plane(width);
-        const ticks = [-1, 0, 1, 2, 3].flatMap((v) => [
-          line(`gx${v}`, x(v), y(-1), x(v), y(3), FAINT), text(`tx${v}`, x(v), y(-1) + 16, fixed(v, 0), MIDDLE),
-          line(`gy${v}`, x(-1), y(v), x(3), y(v), FAINT), text(`ty${v}`, x(-1) - 6, y(v) + 4, fixed(v, 0), END),
-        ]);
         const arrows = names.flatMap((name, i) => {
           const [tip, out] = [[x(s[i][0]), y(s[i][1])], [x(outputs[i][0]), y(outputs[i][1])]];
           return [
-            line(`${name} arrow`, x(0), y(0), ...tip, { "stroke-width": 2 }),
-            line(`${name} moves`, ...tip, ...out, { stroke: ACCENT, "stroke-dasharray": "3 3" }),
+            line(`${name} arrow`, x(0), y(0), ...tip, THICK),
+            line(`${name} moves`, ...tip, ...out, { stroke: ACCENT, ...DASHED }),
             rect(`${name} output`, out[0] - 4.5, out[1] - 4.5, 9, 9, { fill: ACCENT }),
           ];
         });
@@ -258,7 +258,7 @@
           text("shares", left - 56, top - 28, "Shares: who takes (row) from whom", STRONG),
           text("key", x(-1) + 6, y(3) + 12, `across ${axes[0]}, up ${axes[1]}; squares: outputs`),
         ];
-        return [...ticks, ...arrows, ...handles, ...heads, ...heat];
+        return [...ruled(x, y, [-1, 0, 1, 2, 3]), ...arrows, ...handles, ...heads, ...heat];
       },
       say(state) {
         const { shares, outputs } = attend(state);
@@ -293,7 +293,7 @@
         const marks = behaviors.map((b, i) => {
           const color = groupColor(b.group);
           if (seen.includes(i)) return circle(`b${i}`, x(units[i]), y(b.group), 5, { fill: color });
-          const future = i === now ? { "stroke-width": 3 } : { "stroke-width": 1, "stroke-dasharray": "2 1.5" };
+          const future = i === now ? { "stroke-width": 3 } : { "stroke-dasharray": "2 1.5" };
           return circle(`b${i}`, x(units[i]), y(b.group), i === now ? 6 : 4, { fill: PAPER, stroke: color, ...future });
         });
         const at = (x(units[now]) + x(units[now - 1])) / 2;
@@ -311,7 +311,7 @@
           ...bands,
           ...groups.map((name) => text(`group ${name}`, 0, y(name) + 4, name, { fill: groupColor(name), ...STRONG })),
           ...marks,
-          line("now", at, 0, at, bottom + 4, { "stroke-width": 2 }),
+          line("now", at, 0, at, bottom + 4, THICK),
           text("now word", at, bottom + 17, "now", MIDDLE),
           text("heading", 0, bottom + 36, below.length ? "Objects that the scorer puts below the next one" : "", STRONG),
           ...scales,
@@ -405,8 +405,8 @@
           ...bars,
           text("lead word", 4, y - 20, `lead ${signed(now, 2)}, was ${signed(leads[0], 2)}`, STRONG),
           rect("lead", Math.min(at(0), at(now)), y - 7, Math.abs(at(now) - at(0)), 14, { fill: PRIMARY }),
-          line("was", at(leads[0]), y - 12, at(leads[0]), y + 12, { "stroke-width": 2 }),
-          line("no lead", at(0), y - 12, at(0), y + 12, { "stroke-dasharray": "3 3" }),
+          line("was", at(leads[0]), y - 12, at(leads[0]), y + 12, THICK),
+          line("no lead", at(0), y - 12, at(0), y + 12, DASHED),
         ];
       },
       say(state) {
@@ -449,7 +449,7 @@
           ...ticks,
           ...powers.map((v) => text(`x${v}`, x(Math.min(v, drawn.at(-1))), 264, count(v), MIDDLE)),
           text("axis", width / 2, 284, "negatives drawn", MIDDLE),
-          line("drawn", x(drawn[m]), y(0), x(drawn[m]), y(1), { "stroke-dasharray": "3 3" }),
+          line("drawn", x(drawn[m]), y(0), x(drawn[m]), y(1), DASHED),
           ...lines,
         ];
       },
@@ -567,16 +567,13 @@
       if (!handle) return;
       event.preventDefault();
       const box = picture.getBoundingClientRect();
+      const held = new AbortController();
       const move = (e) => {
         play.drag(state, handle.dataset.key, e.clientX - box.left, e.clientY - box.top, box.width);
         show();
       };
-      const stop = () => {
-        removeEventListener("pointermove", move);
-        for (const end of ["pointerup", "pointercancel"]) removeEventListener(end, stop);
-      };
-      addEventListener("pointermove", move);
-      for (const end of ["pointerup", "pointercancel"]) addEventListener(end, stop);
+      addEventListener("pointermove", move, held);
+      for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => held.abort(), held);
     });
 
     const figure = place.dataset.figure && document.getElementById(place.dataset.figure);

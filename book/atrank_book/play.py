@@ -44,7 +44,7 @@ class Play:
 
 
 def _table(table: pd.DataFrame | None) -> str:
-    return "" if table is None else typeset(table.to_html())
+    return "" if table is None else typeset(table.to_html()).replace(">\n<", "><")
 
 
 def _short(value: Any) -> Any:

@@ -37,7 +37,7 @@ from tests.serve.pages import a_model
 from tools.project import ROOT, Project
 
 STATIC = ROOT / "book" / "_static"
-MOST_BYTES = 40 * 1_024  # of a play: its numbers, and the script and styles that all share
+MOST_BYTES = 40_000  # of a play: its numbers, and the script and styles that all share
 SMALLEST = 11  # pixels of text on a phone
 MINUS = "\u2212"
 
@@ -228,7 +228,7 @@ def test_a_vector_is_dragged(vectors, viewport: dict[str, int]):
     page, troubles = vectors(viewport)
     handle = page.locator(".play-handle[data-key='2']").bounding_box()  # the guitar
     x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
-    zero, one = (page.locator(f"[data-key=tx{v}]").evaluate("n => +n.getAttribute('x')") for v in (0, 1))
+    zero, one = (page.locator(f"[data-key='x{v} number']").evaluate("n => +n.getAttribute('x')") for v in (0, 1))
     unit = one - zero
     page.mouse.move(x, y)
     page.mouse.down()
@@ -246,7 +246,10 @@ def test_a_vector_is_dragged_by_a_finger(vectors):
     page, _ = vectors(PHONE, has_touch=True, is_mobile=True)
     box = page.locator(".play-handle[data-key='0']").bounding_box()  # the tent, at (2, 0)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    unit = page.locator("[data-key=tx1]").bounding_box()["x"] - page.locator("[data-key=tx0]").bounding_box()["x"]
+    unit = (
+        page.locator("[data-key='x1 number']").bounding_box()["x"]
+        - page.locator("[data-key='x0 number']").bounding_box()["x"]
+    )
     touch = page.context.new_cdp_session(page)
     for kind, step in (("touchStart", 0), ("touchMove", 0.3), ("touchMove", 0.7), ("touchMove", 1)):
         touch.send(

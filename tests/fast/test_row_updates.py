@@ -64,7 +64,7 @@ def trained(
     prepared: tuple[GroupedHistories, Split],
     recipe: Recipe,
     steps: Callable[[Model, Recipe, Mapping[str, int]], Steps],
-    count: int = 20,
+    count: int = 40,
 ) -> tuple[FitResult, dict[str, Tensor]]:
     """In 64 bits, so that differences are no rounding."""
     histories, split = prepared
