@@ -87,7 +87,11 @@ class SpaceAttention(nn.Module):
         """The matrices ``A_k`` that ``attend`` never stores: what each query takes from each behavior."""
         q, k = split_spaces(queries, self.sizes), split_spaces(packing.pad(keys), self.sizes)
         scores = self.scale * q @ k.transpose(-1, -2)
-        return scores.masked_fill(~packing.visible[:, None, None, :], float("-inf")).softmax(dim=-1)
+        return self.shares(scores.masked_fill(~packing.visible[:, None, None, :], float("-inf")))
+
+    def shares(self, scores: Float[Tensor, "*q t"]) -> Float[Tensor, "*q t"]:
+        """Eq. 4; what is not to be seen has a score of minus infinity."""
+        return scores.softmax(dim=-1)
 
 
 class FeedForward(nn.Sequential):

@@ -3,8 +3,8 @@
 The classes of the core are the paper in our reading: the target has an attention of its own, as in the original code,
 though eq. 7 writes the symbols of eq. 2 to 5; "residual connections" add the behaviors ``S``; ``f`` reads ``h_t``
 (eq. 8) and not ``q_t`` (the text after it). Every other choice is a small class here, and ``PARTS`` says which setting
-of ``ATRankOptions`` puts in which. Three go beyond the paper: ``task_heads``, ``told="raw"`` and ``ranking="mlp"``.
-The settings ``ORIGINAL`` and ``ORIGINAL_MULTI`` together are the models of the authors' code, number by number.
+of ``ATRankOptions`` puts in which. Four go beyond the paper: ``task_heads``, ``told="raw"``, ``weighting="sum"`` and
+``ranking="mlp"``. With the settings ``ORIGINAL`` or ``ORIGINAL_MULTI`` it is the authors' code, number by number.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention
-from atrank_lib.batches import Features
+from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention, join_spaces, split_spaces
+from atrank_lib.batches import Features, Packing
 from atrank_lib.embedding import BehaviorEmbedding, Table
 from atrank_lib.log.schema import SECONDS, TICKS, Schema, TimeScale, key
 from atrank_lib.log.vocabularies import Vocabularies
@@ -65,6 +65,7 @@ class ATRankOptions(BehaviorOptions, ATRankConfig):
     dropout_on: Literal["outputs", "weights"] = Field("outputs", description="of networks, or the weights A_k")
     start: Literal["torch", "glorot"] = Field("torch", description="how weights are drawn")
     told: Literal["projected", "raw"] = Field("projected", description="values of eq. 7: relu(Q_k C), or C itself")
+    weighting: Literal["softmax", "sum"] = Field("softmax", description="of eq. 7's values: or scores as they are")
     ranked: Literal["projected", "raw"] = Field("projected", description="f reads h_t (eq. 8), or q_t")
     object_bias: bool = Field(False, description="add a learned bias for each object_id to its score")
     task_heads: bool = Field(False, description="e_u <- e_u + a network of each target group's own")
@@ -151,6 +152,17 @@ class RawTarget(TargetAttention):
 
     def read(self, c: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n d"], ...]:
         return self.attention.keys(c), c
+
+
+class SummedAttention(SpaceAttention):
+    """Scores weigh the values as they are, as in DIN: no softmax, so that the strength of an interest is kept."""
+
+    def shares(self, scores: Float[Tensor, "*q t"]) -> Float[Tensor, "*q t"]:
+        return scores.masked_fill(scores == float("-inf"), 0.0)
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, packing: Packing) -> Float[Tensor, "b c d"]:
+        weights = nn.functional.dropout(self.weights(queries, keys, packing), self.dropout, self.training)
+        return join_spaces(weights @ split_spaces(packing.pad(values), self.sizes), self.sizes)
 
 
 class MLP(nn.Module):
@@ -288,8 +300,14 @@ def build(
     """
     options = options or ATRankOptions()
     model = ATRank(schema, vocabularies, options, histories, parts_of(options))
-    if options.target_attention == "shared" and options.blocks:
+    shared = options.target_attention == "shared" and options.blocks > 0
+    if shared:
         model.target.attention = model.block(-1).attention
+    if options.weighting == "sum":
+        if shared:
+            raise ValueError("weighting='sum' needs an attention of the target's own: target_attention='separate'")
+        own: type = model.target.attention.__class__
+        model.target.attention.__class__ = _all_of(SummedAttention, own)
     for g in schema.groups:
         embedding, hidden = model.embedding(g), options.hidden
         for name, width in {"ranked": embedding.size, "target": embedding.objects.size}.items():

@@ -64,7 +64,7 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
     original = EventLog.read(data)
     log = some_users(original, FAST_USERS, 0) if cell.profile == "fast" else original
     log = log if cell.row.log is None else cell.row.log(log)
-    told: Record = {"profile": cell.profile, "chosen_by": cell.chosen_by}
+    told: Record = {"profile": cell.profile, "chosen_by": cell.chosen_by, **cell.of_log}
     model, mode = cell.row.model, cell.mode
     if model in RULES:
         for target, file in cell.files.items():  # a rule of one mode has one target

@@ -42,48 +42,47 @@ class Crossed:
         return "equal" if -margin <= low and high <= margin else "undecided"
 
 
-def _parts(x: Float64[np.ndarray, "seeds users"]) -> tuple[Float64[np.ndarray, " users"], float, int]:
-    """The mean of every user, the variance between means of seeds, and how many seeds there are."""
-    between = float(x.mean(axis=1).var(ddof=1)) if len(x) > 1 else 0.0
-    return x.mean(axis=0), between, len(x)
+def crossed(weights: Sequence[float], results: Sequence[Float64[np.ndarray, "_ _"]]) -> Crossed:
+    """The weighted sum of results on the same users, each ``[seeds, users]``, their seeds being independent.
 
+    With weights ``w_i``, ``U`` users, ``S_i`` seeds, and ``d_u`` the weighted sum of a user's means over seeds::
 
-def crossed_difference(a: Float64[np.ndarray, "_ _"], b: Float64[np.ndarray, "_ _"]) -> Crossed:
-    """By how much ``a`` is above ``b`` on the same users, both ``[seeds, users]``, their seeds being independent.
+        error^2 = var_u(d_u) / U + sum_i w_i^2 (var_s(mean_u x_i) / S_i - var_us(x_i) / (U S_i))
 
-    With ``U`` users, ``S_a`` and ``S_b`` seeds, and ``d_u`` the difference of a user's means over seeds::
-
-        error^2 = var_u(d_u) / U + var_s(mean_u a_s) / S_a + var_s(mean_u b_s) / S_b - noise
-        noise   = var_us(a) / (U S_a) + var_us(b) / (U S_b)
-
-    ``noise`` is what users and seeds only have together; both of the other terms hold it, so it is taken off once. The
-    degrees of freedom are those of Satterthwaite (1946). A single row is a rule without seeds (or one seed, of whose
-    kin nothing is known: the interval then speaks of users alone).
+    ``var_us`` is of what users and seeds only have together; both of the other terms hold it, so it is taken off once.
+    The degrees of freedom are those of Satterthwaite (1946). A single row is a rule without seeds (or one seed, of
+    whose kin nothing is known: the interval then speaks of users alone).
 
     Raises:
         ValueError: the two do not hold the same users.
 
     >>> a, b = np.array([[1.0, 0.5, 1.0, 1.0]] * 2), np.array([[0.5, 0.5, 0.0, 1.0]] * 2)
-    >>> found = crossed_difference(a, b)
+    >>> found = crossed([1.0, -1.0], [a, b])
     >>> found.value, found.verdict()
     (0.375, 'undecided')
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"per-user results of shapes {a.shape} and {b.shape}; give [seeds, users] for the same users")
-    (of_a, between_a, seeds_a), (of_b, between_b, seeds_b), users = _parts(a), _parts(b), a.shape[1]
-    value = float((of_a - of_b).mean())
+    shapes = [x.shape for x in results]
+    if any(len(shape) != 2 for shape in shapes) or len({shape[1] for shape in shapes}) != 1:
+        said = " and ".join(map(str, dict.fromkeys(shapes)))
+        raise ValueError(f"per-user results of shapes {said}; give [seeds, users] for the same users")
+    users, weighted = shapes[0][1], list(zip(weights, results, strict=True))
+    of_users = np.sum([weight * x.mean(axis=0) for weight, x in weighted], axis=0)
+    value = float(of_users.mean())
     if users < 2:  # a single one has no spread
         return Crossed(value, nan, nan)
-    terms = [
-        (float((of_a - of_b).var(ddof=1)) / users, users - 1),
-        (between_a / seeds_a, seeds_a - 1),
-        (between_b / seeds_b, seeds_b - 1),
-    ]
-    together = sum(_noise(x) / x.size for x in (a, b) if len(x) > 1)
+    several = [(weight**2, x) for weight, x in weighted if len(x) > 1]
+    terms = [(float(of_users.var(ddof=1)) / users, users - 1)]
+    terms += [(square * float(x.mean(axis=1).var(ddof=1)) / len(x), len(x) - 1) for square, x in several]
+    together = sum(square * _noise(x) / x.size for square, x in several)
     total = sum(term for term, _ in terms)
     square = max(total - together, terms[0][0])  # never below what users alone say
-    bottom = sum(term**2 / free for term, free in terms if free > 0)
+    bottom = sum(term**2 / free for term, free in terms)
     return Crossed(value, sqrt(square), total**2 / bottom if bottom else float(users - 1))
+
+
+def crossed_difference(a: Float64[np.ndarray, "_ _"], b: Float64[np.ndarray, "_ _"]) -> Crossed:
+    """By how much ``a`` is above ``b``; see ``crossed``."""
+    return crossed([1.0, -1.0], [a, b])
 
 
 def _noise(x: Float64[np.ndarray, "seeds users"]) -> float:

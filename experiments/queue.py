@@ -64,6 +64,7 @@ LOGS = {
     "beauty": _amazon("Beauty", "amazon_beauty_5core"),
 }
 QUEUE = [Step("table3-converged", "sports"), Step("table3-converged", "beauty", confirms=True)]
+QUEUE += [Step(table, "sports") for table in ("factorial", "table3-original-code", "original")]
 SETTINGS_OF = {"beauty": "sports"}  # nothing is searched on a log that confirms
 
 

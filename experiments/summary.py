@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from jaxtyping import Float64
 
 from atrank_lib import EventLog
 from atrank_lib.samples import history_lengths, prepare
-from experiments.crossed import crossed_difference, holm, pigeonhole
+from experiments.crossed import crossed, crossed_difference, holm, pigeonhole
 from experiments.full_ranking import ndcg_of, places, recall_of
 from experiments.records import ExperimentError, Record, read_record, unpack
-from experiments.tables import PAPER_TABLE_3, TABLES
+from experiments.tables import FACTORIAL, FACTORS, PAPER_TABLE_3, TABLES
 
 PRIMARY = ("bi-lstm", "din", "atrank-raw", "atrank-alone")  # contrasts with ATRank that PROTOCOL.md names beforehand
 Rows = dict[Any, list[Record]]  # the records of each row, by seed; a row of table 5 is (row, target)
@@ -162,6 +163,27 @@ def original_table(records: Rows) -> pd.DataFrame:
     return pd.concat([switch_table(rows, end) for end, rows in ends.items() if rows])
 
 
+def factorial(records: Rows) -> pd.DataFrame:
+    """What each factor changes, and each set of them beyond its parts: main effects are means of eight paired
+    differences, interactions half the differences of two of them. ``holds``: by Holm's steps over all 15.
+
+    While cells are missing, what each of the others changes against the first.
+    """
+    if any(name not in records for name in FACTORIAL):
+        return switch_table(records, next(iter(FACTORIAL)))
+    results, found = [per_user(records[name]) for name in FACTORIAL], {}
+    levels = [dict(zip(FACTORS, name.split("-"), strict=True)) for name in FACTORIAL]
+    for count in range(1, len(FACTORS) + 1):
+        for some in combinations(FACTORS, count):
+            signs = [prod(1 if level[f] == [*FACTORS[f]][1] else -1 for f in some) for level in levels]
+            found[" x ".join(some)] = crossed([2 * sign / len(levels) for sign in signs], results)
+    held, rows = holm(found), []
+    for name, effect in found.items():
+        low, high = effect.interval()
+        rows.append((name, effect.value, low, high, effect.verdict(), held[name]))
+    return pd.DataFrame(rows, columns=["effect", "worth", "low", "high", "verdict", "holds"]).set_index("effect")
+
+
 def table5(records: Rows, base: str = "one2one") -> pd.DataFrame:
     """Average user AUC of every row and target: mean and spread over seeds, and the gain over ``base``.
 
@@ -224,4 +246,5 @@ def curves(records: Rows) -> pd.DataFrame:
 
 
 SHOWN = dict.fromkeys(TABLES, table3)
-SHOWN |= {"switches": switch_table, "original": original_table, "table5": table5}
+SHOWN |= {"table3-converged": converged, "switches": switch_table, "original": original_table}
+SHOWN |= {"factorial": factorial, "table5": table5}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +17,13 @@ from atrank_lib.training import RecipeName
 from atrank_lib.variants import ORIGINAL
 from experiments import search
 from experiments.baselines import RULES
+from experiments.cost import matching_width
 from experiments.floors import FLOORS
 from experiments.models import COMPARED, config, option_names
 from experiments.records import ExperimentError, Profile, Record, place
 from experiments.search import Setting
 from experiments.tasks import TaskRecipe
-from experiments.variations import one_time_scale, predictable, unshared
+from experiments.variations import one_time_scale, predictable, third, unshared
 
 PAPER_TABLE_1 = {"Electronics": (192_403, 63_001, 801, 1_689_188), "Clothing": (39_387, 23_033, 484, 278_677)}
 PAPER_TABLE_2 = {"users": 30_358, "item": 447_878, "query": 111_646, "coupon": 64_388, "average length": 19.8}
@@ -61,6 +63,7 @@ class Row:
     recipe: dict[str, Any] = field(default_factory=dict)
     log: Callable[[EventLog], EventLog] | None = None
     seeds: int | None = None  # at most, where time allows no more
+    matched: bool = False  # as wide as gives it the parameters that the model has without these options
     listed: int = 0  # test users whose targets are looked for among all objects
 
 
@@ -135,6 +138,23 @@ def _without(row: Row, less: Row) -> Row:
 _WHOLE = _together(DIFFERENCES.values(), **ORIGINAL)
 PAPER_TO_CODE = {"paper": Row()} | {f"paper-with-{name}": row for name, row in DIFFERENCES.items()}
 PAPER_TO_CODE |= {"code": _WHOLE} | {f"code-without-{name}": _without(_WHOLE, row) for name, row in DIFFERENCES.items()}
+PAPER_TO_CODE = {name: replace(row, log=third, seeds=3) for name, row in PAPER_TO_CODE.items()}
+# what may make DIN better: what is added up, how, what ``f`` is, and whether behaviors read each other
+FACTORS: dict[str, dict[str, dict[str, Any]]] = {
+    "told": {"projected": {}, "raw": {"told": "raw"}},
+    "weighting": {"softmax": {}, "sum": {"weighting": "sum"}},
+    "f": {"dot": {}, "network": {"ranking": "mlp"}},
+    "self-attention": {"self": {}, "alone": {"blocks": 0}},
+}
+FACTORIAL = {
+    "-".join(level for level, _ in levels): Row(
+        options={name: value for _, options in levels for name, value in options.items()},
+        matched=True,
+        log=third,
+        seeds=3,
+    )
+    for levels in product(*(levels.items() for levels in FACTORS.values()))
+}
 MODES = {
     # nothing is trained
     **{name: Row(name, "one2one") for name in FLOORS},
@@ -188,7 +208,9 @@ TABLES = {
     "table3-raw": Table(_models(told="raw")),
     "table3-raw-alone": Table(_models(told="raw", blocks=0)),
     "switches": Table(SWITCHES),
-    "original": Table(PAPER_TO_CODE),
+    "table3-original-code": Table({"original-code": replace(_WHOLE, seeds=3)}, recipe=TO_CONVERGENCE),
+    "original": Table(PAPER_TO_CODE, recipe=TO_CONVERGENCE),
+    "factorial": Table(FACTORIAL, recipe=TO_CONVERGENCE),
     "table5": Table(MODES, of="atrank"),
 }
 
@@ -218,9 +240,14 @@ class Cell:
         names = {t: f"{self.name}-{t}" for t in self.mode.targets} if self.mode else {"": self.name}
         return {target: self.folder / f"{name}-seed{self.seed}.json" for target, name in names.items()}
 
+    @property
+    def of_log(self) -> Record:
+        """Of what variation of the log its record is, where no mode is named."""
+        return {} if self.row.log is None or self.mode else {"variation": self.row.log.__name__}
+
     def settings(self) -> Record:
         """What a record of this cell must agree with."""
-        said: Record = {"model": self.row.model, "profile": self.profile}
+        said: Record = {"model": self.row.model, "profile": self.profile, **self.of_log}
         if self.row.model not in RULES:
             options, recipe = (s.model_dump(mode="json") for s in (config(self.row.model, self.options), self.recipe))
             said |= {"seed": self.seed, "options": options, "recipe": recipe}
@@ -267,7 +294,10 @@ def plan(
         found = _settings(TABLES[table], row.model, best, profile, epochs, recipe)
         if found is None or not row.options.keys() <= known:
             continue
-        options = {option: value for option, value in found[0].items() if option in known} | row.options
+        own = {option: value for option, value in found[0].items() if option in known}
+        options = own | row.options
+        if row.matched:
+            options["hidden"] = matching_width(log, row.model, options, own)
         longer = TABLES[table].recipe if profile == "full" else {}
         training = TaskRecipe.model_validate(found[1].model_dump() | longer | row.recipe)
         for mode in _modes(log, row.kind, targets) if row.kind else [None]:

@@ -35,6 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "heads": {"task_heads": True, "target_residual": True},
     "told raw": {"told": "raw"},
     "told raw, shared": {"told": "raw", "target_attention": "shared", "target_residual": True},
+    "summed": {"weighting": "sum"},
     "ranked raw": {"ranked": "raw", "time": "continuous"},
     "all of f": {"ranked": "raw", "object_bias": True, "task_heads": True, "ranking": "mlp"},
     "original": ORIGINAL,

@@ -81,10 +81,11 @@ def attention(
     sizes: Sequence[int],
     form: str = "bilinear",
     raw: bool = False,
+    summed: bool = False,
 ) -> tuple[list[Array], list[Array]]:
     """Eq. 2-5 (and the first two lines of eq. 7): the matrices ``A_k``, and ``concat_k C_k`` for each that asks.
 
-    ``raw``: the rows of ``C_k`` add up the behaviors' own columns.
+    ``raw``: the rows of ``C_k`` add up the behaviors' own columns. ``summed``: by the scores themselves.
     """
     matrices, contexts = [], [np.zeros(sum(sizes)) for _ in asking]
     first = 0
@@ -106,7 +107,7 @@ def attention(
             else:
                 w_k, w_bias = p[f"{name}.keys.0.weight"][rows], p[f"{name}.keys.0.bias"][rows]
                 scores = [float(s_k @ perceptron(y, w_k, w_bias)) / math.sqrt(size) for y in behaviors]
-            matrix[i] = softmax(scores)
+            matrix[i] = scores if summed else softmax(scores)
             for j, value in enumerate(told):
                 contexts[i][rows] += matrix[i, j] * value
         matrices.append(matrix)
@@ -307,7 +308,8 @@ class Reference:
         shared = config.target_attention == "shared" and config.blocks > 0
         name = f"blocks.{config.blocks - 1}.attention" if shared else "target.attention"
         raw = config.told == "raw"
-        matrices, contexts = attention([h], c, self.p, name, self.sizes, config.attention, raw)
+        summed = config.weighting == "sum"
+        matrices, contexts = attention([h], c, self.p, name, self.sizes, config.attention, raw, summed)
         if config.target_residual == "twice":
             e = normed_twice(h, contexts[0], self.p, "target")
         else:

@@ -53,6 +53,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "the original code": ORIGINAL,
     "the original code for many tasks": ORIGINAL | {"target": "projected"},
     "everything around f": {"ranked": "raw", "task_heads": True, "object_bias": True, "ranking": "mlp"},
+    "scores as they are": {"weighting": "sum", "spaces": (1, 3, 2)},
+    "scores as they are, everything else otherwise": {
+        "weighting": "sum",
+        "told": "raw",
+        "attention": "dot",
+        "target_residual": True,
+        "blocks": 0,
+    },
 }
 GROUPS = list(EVEN.groups)
 
@@ -203,6 +211,7 @@ def test_attentions_are_shared_where_the_options_say_so():
         ({"told": "rwa"}, "'projected' or 'raw'"),
         ({"attention": "dot", "spaces": (1, 3, 2)}, r"needs spaces of one size, not \[1, 3, 2\]"),
         ({"target_attention": "shared", "told": "raw", "blocks": 0, "heads": 8}, "heads"),
+        ({"weighting": "sum", "target_attention": "shared"}, "needs an attention of the target's own"),
         ({"hidden": 7}, "hidden=7 cannot be divided into spaces=3"),
     ],
 )

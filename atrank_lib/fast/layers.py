@@ -111,8 +111,8 @@ class FasterAttention(SpaceAttention):
         values: Float[Tensor, "n d"],
         packing: Packing,
     ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
-        drops = self.training and self.dropout > 0
-        if drops or len(set(self.sizes)) > 1 or not kernels.ready(queries, queries.shape[-1]):
+        other = type(self).shares is not SpaceAttention.shares or (self.training and self.dropout > 0)
+        if other or len(set(self.sizes)) > 1 or not kernels.ready(queries, queries.shape[-1]):
             return super().attend(queries, keys, values, packing)
         offsets, order = packing.offsets, packing.order
         if queries.dim() == 2:

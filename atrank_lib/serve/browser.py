@@ -25,13 +25,14 @@ from atrank_lib.variants import options_of
 FORMAT = "atrank-browser-1"
 # what a page does not compute
 MISSING = {"time": "one_hot_12", "residual": "twice", "target_residual": "twice", "target": "raw", "action": "beside"}
+MISSING |= {"weighting": "sum"}
 
 
 def browser_document(model: ATRank, histories: GroupedHistories, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Everything that a page needs to compute the model, as plain JSON.
 
     Args:
-        model: a trained model; every option of its config is supported, but for those of the original code alone.
+        model: a trained model; every option of its config is supported, but for ``MISSING``.
         histories: a log as the model sees it; its objects become the page's.
         examples: histories to start from, see ``examples_of``.
 

@@ -31,7 +31,7 @@ class DenseAttention(SpaceAttention):
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, packing: Packing) -> Tensor:
         q, k, v = (split_spaces(x if x.dim() == 3 else x[None], self.sizes) for x in (queries, keys, values))
-        weights = (self.scale * q @ k.transpose(-1, -2)).softmax(dim=-1)
+        weights = self.shares(self.scale * q @ k.transpose(-1, -2))
         self.kept.append(weights[0])
         spaces = zip((weights @ v).unbind(dim=1), self.sizes, strict=True)
         c = torch.cat([space[..., :size] for space, size in spaces], dim=-1)  # a graph cannot flatten what is empty

@@ -92,6 +92,18 @@ def test_a_record_is_the_evaluation_of_its_run(data, log, tmp_path):
     assert (record["profile"], record["chosen_by"]) == ("fast", "modern recipe, no search")
 
 
+def test_a_cell_of_a_third_of_the_users_says_so(market, tmp_path):
+    log = EventLog.read(market)
+    (cell,) = plan("factorial", log, tmp_path, ["raw-sum-network-alone"], seeds=1, profile="fast")
+    run_cell(market, cell, tmp_path / "runs")
+    assert is_finished(cell, log.fingerprint())
+    record = read_record(cell.files[""])
+    whole = read_record(RESULTS / "table3/simulated_marketplace-fast" / "atrank-seed0.json")
+    assert record["variation"] == "third"
+    assert record["users"] == pytest.approx(whole["users"] / 3, rel=0.02)
+    assert record["options"]["weighting"] == "sum"
+
+
 def test_a_cell_made_in_another_way_is_neither_kept_nor_lost(data, log, tmp_path):
     one, two = plan("table3", log, tmp_path, ["bpr-mf"], seeds=2, profile="fast")
     run_cell(data, one, tmp_path / "runs")

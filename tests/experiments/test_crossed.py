@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.crossed import Crossed, crossed_difference, holm, pigeonhole
+from experiments.crossed import Crossed, crossed, crossed_difference, holm, pigeonhole
 
 
 def drawn(pick, seeds, users, by_seed, by_user, noise):
@@ -56,6 +56,26 @@ def test_a_rule_without_seeds_and_one_seed_leave_users_alone():
     expected = stats.ttest_rel(a[0], b[0]).confidence_interval()
     assert (low, high) == pytest.approx((expected.low, expected.high))
     assert crossed_difference(a, b).p == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue)
+
+
+@pytest.mark.parametrize("by_seed", [0.0, 0.5])
+def test_the_error_of_a_weighted_sum_is_the_known_one(by_seed):
+    """Of four results with seeds of their own, two of whose weights differ."""
+    pick, users, weights, seeds = np.random.default_rng(4), 50, (0.5, 0.5, -0.25, -0.75), (3, 2, 4, 3)
+    known = sum(w**2 * (by_seed**2 / s + 0.5**2 / s / users) for w, s in zip(weights, seeds, strict=True))
+    known += 0.3**2 / users  # of users: those of the first two results are another's than the last two's
+    squares, values, held = [], [], 0
+    for _ in range(500):
+        one = drawn(pick, seeds[:2], users, by_seed, 0.0, 0.5), drawn(pick, seeds[2:], users, by_seed, 0.0, 0.5)
+        of_users = 0.3 * pick.standard_normal(users)
+        found = crossed(weights, [one[0][0] + of_users, one[0][1] + of_users, *one[1]])
+        squares.append(found.error**2)
+        values.append(found.value)
+        low, high = found.interval()
+        held += low <= 0 <= high
+    assert np.mean(squares) == pytest.approx(known, rel=0.2)
+    assert np.var(values) == pytest.approx(known, rel=0.3)
+    assert held / len(values) > 0.92
 
 
 def test_verdicts():

@@ -16,6 +16,7 @@ from experiments.summary import (
     by_length,
     curves,
     difference,
+    factorial,
     original_table,
     read_table,
     survey,
@@ -23,7 +24,7 @@ from experiments.summary import (
     table3,
     table5,
 )
-from experiments.tables import COMPARED, MODES, SWITCHES, plan
+from experiments.tables import COMPARED, FACTORIAL, MODES, SWITCHES, plan
 from tools.project import ROOT
 
 RESULTS = ROOT / "results"
@@ -142,6 +143,36 @@ def test_a_difference_is_over_all_seeds():
     none = difference([], theirs)
     assert none["seeds"] == 0
     assert np.isnan([none["difference"], none["low"], none["high"]]).all()
+
+
+def test_effects_of_a_factorial_are_those_that_were_planted():
+    """Chances of a win that f raises, and self-attention where behaviors are raw alone: its own effect is half as large
+    as the gain there, and so is their interaction."""
+    pick, rows = np.random.default_rng(0), {}
+    for name in FACTORIAL:
+        told, _, f, self_attention = name.split("-")
+        chance = 0.5 + 0.1 * (f == "network") + 0.08 * (told == "raw" and self_attention == "self")
+        rows[name] = [made("atrank", pick.random(20_000) < chance, seed) for seed in range(3)]
+    found = factorial(rows)
+    worth = {"f": 0.1, "self-attention": -0.04, "told": 0.04, "told x self-attention": -0.04}
+    assert len(found) == 15
+    assert set(found.index[found["holds"]]) == set(worth)
+    for effect, row in found.iterrows():
+        assert row["worth"] == pytest.approx(worth.get(str(effect), 0), abs=0.005)
+        assert row["low"] < row["worth"] < row["high"]
+    assert found.loc["f", "verdict"] == "better"
+    # by hand, from its definition: half the difference of what self-attention's absence changes
+    means = {name: np.mean([run["average_user_auc"] for run in runs]) for name, runs in rows.items()}
+    alone = {
+        told: np.mean(
+            [means[n] - means[n.replace("alone", "self")] for n in means if n.startswith(told) and "alone" in n]
+        )
+        for told in ("raw", "projected")
+    }
+    assert found.loc["told x self-attention", "worth"] == pytest.approx((alone["raw"] - alone["projected"]) / 2)
+    # while cells are missing, each is beside the first
+    del rows["raw-sum-network-alone"]
+    assert list(factorial(rows).index) == list(rows)
 
 
 def test_a_single_row_is_a_table():

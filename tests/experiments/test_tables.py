@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from atrank_lib import RECIPES, EventLog, Schema
+from atrank_lib import RECIPES, EventLog, GroupedHistories, Schema
 from atrank_lib.multitask import Mode
 from atrank_lib.runs import MODELS
 from atrank_lib.training import RecipeName
 from atrank_lib.variants import ORIGINAL
 from experiments.cells import is_finished
-from experiments.models import COMPARED
+from experiments.cost import parameters
+from experiments.models import COMPARED, config
 from experiments.records import ExperimentError, Profile, read_record
-from experiments.tables import DIFFERENCES, MODES, PAPER_TO_CODE, SWITCHES, TABLES, Cell, plan
+from experiments.tables import DIFFERENCES, FACTORIAL, MODES, PAPER_TO_CODE, SWITCHES, TABLES, Cell, plan
 from experiments.tasks import TaskRecipe
 from tests.random_logs import random_log
 from tools.project import ROOT
@@ -82,7 +83,8 @@ def items(log: EventLog) -> EventLog:
 
 
 def test_every_row_differs_from_every_other(log, items, tmp_path):
-    for table, rows, on in (("switches", SWITCHES, items), ("original", PAPER_TO_CODE, items), ("table5", MODES, log)):
+    of_items = {"switches": SWITCHES, "original": PAPER_TO_CODE, "factorial": FACTORIAL}
+    for table, rows, on in (*((name, rows, items) for name, rows in of_items.items()), ("table5", MODES, log)):
         cells = plan(table, on, tmp_path, seeds=1)
         assert {cell.name for cell in cells} == set(rows)
         said = {json.dumps([cell.settings() | {"row": None}, str(cell.row.log)], sort_keys=True) for cell in cells}
@@ -116,6 +118,25 @@ def test_the_way_from_the_paper_to_the_code_is_one_difference_at_a_time(items, t
     assert between == changed | {"dropout_on"}
     assert {name: code[name] for name in ORIGINAL} == ORIGINAL
     assert {name: code[name] for name in SWITCHES["original-code"].recipe} == SWITCHES["original-code"].recipe
+
+
+def test_cells_of_the_factorial_have_the_parameters_of_the_first(items, tmp_path):
+    """As near as a width that is divisible by 8 allows: another one is farther off."""
+    cells = plan("factorial", items, tmp_path, seeds=3)
+    assert len(cells) == 3 * 16
+    vocabularies = GroupedHistories.from_log(items).vocabularies
+
+    def rest(cell: Cell, more: int = 0) -> int:
+        options = config("atrank", {**cell.options, "hidden": cell.options["hidden"] + more})
+        return parameters(MODELS["atrank"].build(items.schema, vocabularies, options))["rest"]
+
+    first, *others = (cell for cell in cells if cell.seed == 0)
+    wanted = rest(first)
+    assert first.options["hidden"] == 128
+    assert first.options.keys() - {"hidden"} == plan("original", items, tmp_path, ["paper"])[0].options.keys()
+    for cell in others:
+        assert abs(rest(cell) - wanted) <= min(abs(rest(cell, more) - wanted) for more in (-8, 8))
+        assert cell.settings()["variation"] == "third"
 
 
 def test_a_mode_has_a_record_for_every_target(log, tmp_path):

@@ -72,7 +72,9 @@ def test_the_parts_of_f_have_one_name_however_they_are_nested(way: str) -> None:
     assert not any("rank.rank" in name for name in names)
 
 
-def test_what_only_the_original_code_does_is_refused_in_one_line() -> None:
+def test_what_a_page_does_not_compute_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="a page does not compute weighting='sum'; train a model without"):
+        browser_document(*a_model("summed"), [])
     model, histories = a_model("original")
     message = "a page does not compute time='one_hot_12', residual='twice', .*, target='raw', action='beside'; train"
     with pytest.raises(ValueError, match=message):
