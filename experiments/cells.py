@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from atrank_lib import Evaluation, EventLog, GroupedHistories, Split, evaluate, split
 from atrank_lib.batches import Samples, TaskSamples
-from atrank_lib.evaluation import fixed_candidates, user_auc
+from atrank_lib.evaluation import average_user_auc, fixed_candidates, score_candidates, user_auc
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.ranking import Model
 from atrank_lib.runs import load_run, train_run
-from atrank_lib.samples import prepare
+from atrank_lib.samples import Protocol, prepare
 from atrank_lib.scale.devices import Execution
 from atrank_lib.serve.ranker import Ranker
 from experiments.baselines import RULES, Scorer, choose
@@ -69,8 +69,8 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
     if model in RULES:
         for target, file in cell.files.items():  # a rule of one mode has one target
             of = {} if mode is None else {"mode": mode.name, "row": cell.name, "target": target}
-            found = judge_rule(log, model, None if mode is None else mode.targets, cell.row.listed)
-            content = {"model": model, "seed": cell.seed, **found, **told, "protocol": "validated", **of}
+            found = judge_rule(log, model, None if mode is None else mode.targets, cell.row.listed, cell.protocol)
+            content = {"model": model, "seed": cell.seed, **found, **told, "protocol": cell.protocol, **of}
             write_record(file, {**content, **provenance(original)})
         return
     run = runs / cell.folder.parent.name / cell.folder.name / cell.label
@@ -81,13 +81,17 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
         options=cell.options,
         targets=None if mode is None else mode.targets,
         histories=None if mode is None else mode.histories,
+        protocol=cell.protocol,
         recipe=cell.recipe,
         seed=cell.seed,
+        max_steps=steps_allowed(cell),
         resume=True,
         progress=False,
         on=on,
         steps=TaskRunSteps,
     )
+    if (most := steps_allowed(cell)) is not None:
+        told["max_steps"] = most
     trained = load_run(run)
     histories = trained.histories_of(log)
     parts = split(histories, trained.config.protocol, trained.config.targets)
@@ -97,6 +101,7 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
         if mode is not None:
             known = {"best_auc": best[target]} if target in best else {}
             more = {"mode": mode.name, "row": cell.name, "target": target, **known, **novelty(histories, parts, target)}
+            more["pooled_auc"] = pooled_auc(trained.model, histories, parts.test[target])
         elif cell.row.listed:
             popular = evaluate(trained.model, histories, parts.test, kind="popularity", training=parts.train)
             more = {"popular": result(popular), **cost(trained.model, histories)}
@@ -105,12 +110,36 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
         record_run(run, trained.config, original, evaluate(trained.model, histories, tests), file, **told, **more)
 
 
-def judge_rule(log: EventLog, name: str, targets: Sequence[str] | None, users: int = 0) -> Record:
+def steps_allowed(cell: Cell) -> int | None:
+    """How many steps a cell may take: as many as another row took until its best epoch, for this target and seed.
+
+    Raises:
+        ExperimentError: that row is not recorded.
+    """
+    if cell.row.steps_of is None:
+        return None
+    (table, row), (target,) = cell.row.steps_of, cell.judged
+    record = read_record(cell.folder.parent.parent / table / cell.folder.name / f"{row}-{target}-seed{cell.seed}.json")
+    return sum(epoch["steps"] for epoch in record["epochs"][: record["best_epoch"]])
+
+
+def pooled_auc(model: Model, histories: GroupedHistories, samples: Samples) -> float:
+    """AUC over all users' targets and negatives together, as if of one user: what the authors' code for many groups
+    reports, and what also asks whether a user's scores are high or low as a whole."""
+    tasks = {samples.target_group: samples}
+    (scores,) = score_candidates(model, histories, tasks, fixed_candidates(histories, tasks)).values()
+    labels = (torch.arange(scores.shape[1]) == 0).expand_as(scores)
+    return float(average_user_auc(torch.zeros_like(labels, dtype=torch.long), scores, labels))
+
+
+def judge_rule(
+    log: EventLog, name: str, targets: Sequence[str] | None, users: int = 0, protocol: Protocol = "validated"
+) -> Record:
     """A rule on the same test users and negatives as the models, its setting chosen on validation.
 
     For these groups, or all (None); with ``users``, for so many of them also among all objects.
     """
-    histories, parts = prepare(log, "validated", targets)
+    histories, parts = prepare(log, protocol, targets)
     chosen = {target: choose(name, histories, parts, target) for target in parts.test}
 
     def against(candidates: Mapping[str, Tensor]) -> Record:

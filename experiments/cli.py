@@ -47,7 +47,7 @@ def count(text: str) -> int:
 VARIANT = """searched settings, until validation no longer improves, the paper's (SGD 1.0, batch 32), the best on the
 search's sample of users, without finals, the second of its finals, no time feature, DIN's weights that sum to one, an
 ATRank whose target reads the behaviors themselves, or without self-attention too, the authors' code until validation no
-longer improves"""
+longer improves, one moment in time for everybody"""
 VARIANTS = ["searched", *(name.removeprefix("table3-") for name in tables.TABLES if name.startswith("table3-"))]
 OPTIONS: dict[str, dict[str, Any]] = {
     "data": {"type": Path, "metavar": "DIR", "required": True, "help": "folder of an event log"},
@@ -167,6 +167,11 @@ def factorial(names: str, **how: Any) -> None:
     _make("factorial", names, **how)
 
 
+def modes(names: str, **how: Any) -> None:
+    """Every reader of histories in every mode, until validation no longer improves; floors, a control for leaks."""
+    _make("modes", names, **how)
+
+
 def table5(modes: str, targets: str, **how: Any) -> None:
     """Every training mode of a log (one2one, all2one, all2all and variants), beside the paper's Table 5."""
     _make("table5", modes, targets=_names(targets), **how)
@@ -273,6 +278,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] 
     "switches": (switches, f"data names {MAKING}", {"seeds": {"default": 3}, "epochs": {"default": 2}}),
     "original": (original, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "factorial": (factorial, f"data names {MAKING}", {"seeds": {"default": 3}}),
+    "modes": (modes, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "table5": (table5, f"data modes targets recipe {MAKING}", {}),
     "table4": (table4, "data run out", {}),
     "detectors": (detectors, "data run samples negatives out", {}),

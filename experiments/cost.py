@@ -60,7 +60,7 @@ def matching_width(log: EventLog, model: str, options: Mapping[str, Any], like: 
     the options ``like``.
 
     >>> matching_width(log, "atrank", {"told": "raw"}, {})
-    152
+    144
     """
     vocabularies = Vocabularies.from_objects(log.schema, {name: table.head(0) for name, table in log.objects.items()})
 

@@ -62,9 +62,11 @@ def _amazon(category: str, table: str) -> Source:
 LOGS = {
     "sports": _amazon("Sports_and_Outdoors", "amazon_sports_5core"),
     "beauty": _amazon("Beauty", "amazon_beauty_5core"),
+    "marketplace": Source("simulate", ("--users", "2000", "--seed", "0")),
 }
 QUEUE = [Step("table3-converged", "sports"), Step("table3-converged", "beauty", confirms=True)]
-QUEUE += [Step(table, "sports") for table in ("factorial", "table3-original-code", "original")]
+QUEUE += [Step(table, "sports") for table in ("factorial", "table3-original-code", "original", "table3-global-time")]
+QUEUE += [Step(table, "marketplace") for table in ("modes", "modes-steps")]
 SETTINGS_OF = {"beauty": "sports"}  # nothing is searched on a log that confirms
 
 

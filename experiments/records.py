@@ -28,34 +28,43 @@ class ExperimentError(ValueError):
 
 
 def pack(per_user: Float64[np.ndarray, " users"]) -> str:
-    """AUC of every user under one negative (lost 0, tied 1/2, won 1) as text: 2 * AUC in a byte, zlib, base64.
+    """AUC of every user as text: 2 * AUC in a byte where one target met one negative (lost 0, tied 1/2, won 1), and
+    otherwise ``f:`` and 32 bits; zlib, base64.
 
-    Raises:
-        ValueError: another value; with several negatives a user's AUC is not one of three.
+    >>> unpack(pack(np.array([0.5, 1.0]))).tolist(), unpack(pack(np.array([0.25, 1.0]))).tolist()
+    ([0.5, 1.0], [0.25, 1.0])
     """
     halves = np.asarray(per_user) * 2
-    if not np.isin(halves, (0, 1, 2)).all():
-        raise ValueError("only AUCs of 0, 1/2 and 1 can be packed: evaluate with one negative")
-    return pack_whole(halves, "u1")
+    if np.isin(halves, (0, 1, 2)).all():
+        return _text(halves.astype("u1"))
+    return "f:" + _text(np.asarray(per_user).astype("<f4"))
 
 
 def unpack(text: str) -> Float64[np.ndarray, " users"]:
     """The inverse of ``pack``."""
-    return unpack_whole(text, "u1") / 2
+    return _numbers(text[2:], "<f4").astype(float) if text.startswith("f:") else _numbers(text, "u1") / 2
 
 
-def pack_whole(numbers: Num[np.ndarray, " n"], kind: str = "<u4") -> str:
-    """Whole numbers from 0 as text: of the ``kind`` that numpy names, zlib, base64."""
-    return base64.b64encode(zlib.compress(numbers.astype(kind).tobytes(), 9)).decode()
+def pack_whole(numbers: Num[np.ndarray, " n"]) -> str:
+    """Whole numbers from 0 to 2^32 as text."""
+    return _text(numbers.astype("<u4"))
 
 
-def unpack_whole(text: str, kind: str = "<u4") -> Int[np.ndarray, " n"]:
+def unpack_whole(text: str) -> Int[np.ndarray, " n"]:
     """The inverse of ``pack_whole``.
 
     >>> unpack_whole(pack_whole(np.array([0, 70_000]))).tolist()
     [0, 70000]
     """
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind).astype(int)
+    return _numbers(text, "<u4").astype(int)
+
+
+def _text(numbers: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()
+
+
+def _numbers(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
 
 
 def provenance(log: EventLog | ShardedLog) -> Record:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from atrank_lib import RECIPES, EventLog
 from atrank_lib.multitask import Mode, modes
 from atrank_lib.runs import OPTIONS
+from atrank_lib.samples import Protocol
 from atrank_lib.training import RecipeName
 from atrank_lib.variants import ORIGINAL
 from experiments import search
@@ -48,6 +49,7 @@ FAST_USERS, FAST_EPOCHS, FAST_BATCH, FAST_SIZES = 400, 2, 64, {"embedding_size":
 
 
 Kind = Literal["one2one", "all2one", "all2all"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Row:
     seeds: int | None = None  # at most, where time allows no more
     matched: bool = False  # as wide as gives it the parameters that the model has without these options
     listed: int = 0  # test users whose targets are looked for among all objects
+    steps_of: tuple[str, str] | None = None  # no more than this table's row took until its best epoch, target by target
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Table:
     recipe: dict[str, Any] = field(default_factory=dict)  # instead of what the settings say
     settings: Literal["searched", "before-finals", "runner-up", "paper"] = "searched"
     of: str | None = None  # the model whose settings all rows take; its own by default
+    named: RecipeName | None = None  # without a search; "modern" by default
+    protocol: Protocol = "validated"
 
 
 def _models(**options: Any) -> dict[str, Row]:
@@ -181,6 +186,22 @@ MODES = {
     "all2one-raw": Row(kind="all2one", options={"told": "raw"}),
     "all2all-raw": Row(kind="all2all", options={"told": "raw"}),
 }
+READERS = ("atrank", "bi-lstm", "cnn", "din", "bst")
+# the authors' code, factors of its largest rate
+RATES = {"item": 1.0, "query": 0.4, "coupon": 0.8}
+EVERY_MODE = {
+    **{name: Row(name, "one2one") for name in FLOORS},
+    **{f"{model}-{kind}": Row(model, kind) for kind in KINDS for model in READERS},
+    "atrank-all2all-rates": Row(kind="all2all", recipe={"task_rates": RATES}),
+    # without samples that know what another task tests
+    "atrank-all2one-apart": Row(kind="all2one", recipe={"apart": True}),
+    "atrank-all2all-apart": Row(kind="all2all", recipe={"apart": True}),
+}
+EQUAL_STEPS = {
+    f"{model}-{kind}": Row(model, kind, steps_of=("modes", f"{model}-one2one"))
+    for kind in KINDS[1:]
+    for model in READERS
+}
 # PROTOCOL.md says why: until validation has not improved for four epochs
 TO_CONVERGENCE = {"epochs": 40, "patience": 4}
 LISTED = 2_000
@@ -197,6 +218,8 @@ CONVERGED = {
     "atrank-raw": Row(options={"told": "raw"}, listed=LISTED),
     "atrank-alone": Row(options={"blocks": 0}, listed=LISTED),
 }
+# one moment in time for everybody: what trains in an afternoon
+LATER = {name: replace(row, seeds=2) for name, row in CONVERGED.items() if name not in ("bi-lstm-attention", "bst")}
 TABLES = {
     "table3": Table(_models()),
     "table3-converged": Table(CONVERGED, recipe=TO_CONVERGENCE),
@@ -211,7 +234,10 @@ TABLES = {
     "table3-original-code": Table({"original-code": replace(_WHOLE, seeds=3)}, recipe=TO_CONVERGENCE),
     "original": Table(PAPER_TO_CODE, recipe=TO_CONVERGENCE),
     "factorial": Table(FACTORIAL, recipe=TO_CONVERGENCE),
+    "table3-global-time": Table(LATER, recipe=TO_CONVERGENCE, protocol="global_time"),
     "table5": Table(MODES, of="atrank"),
+    "modes": Table(EVERY_MODE, recipe=TO_CONVERGENCE, of="atrank", named="small"),
+    "modes-steps": Table(EQUAL_STEPS, recipe=TO_CONVERGENCE, of="atrank", named="small"),
 }
 
 
@@ -228,16 +254,18 @@ class Cell:
     chosen_by: str
     profile: Profile
     folder: Path
+    judged: tuple[str, ...] = ()  # the targets of its mode that it is recorded for
+    protocol: Protocol = "validated"
 
     @property
     def label(self) -> str:
         """The name of the cell in its folder, and of its run."""
-        return "-".join([self.name, *(self.mode.targets if self.mode else ()), f"seed{self.seed}"])
+        return "-".join([self.name, *self.judged, f"seed{self.seed}"])
 
     @property
     def files(self) -> dict[str, Path]:
         """Its records by target group; without a mode a single one, for all groups, under ``""``."""
-        names = {t: f"{self.name}-{t}" for t in self.mode.targets} if self.mode else {"": self.name}
+        names = {t: f"{self.name}-{t}" for t in self.judged} if self.mode else {"": self.name}
         return {target: self.folder / f"{name}-seed{self.seed}.json" for target, name in names.items()}
 
     @property
@@ -247,7 +275,7 @@ class Cell:
 
     def settings(self) -> Record:
         """What a record of this cell must agree with."""
-        said: Record = {"model": self.row.model, "profile": self.profile, **self.of_log}
+        said: Record = {"model": self.row.model, "profile": self.profile, "protocol": self.protocol, **self.of_log}
         if self.row.model not in RULES:
             options, recipe = (s.model_dump(mode="json") for s in (config(self.row.model, self.options), self.recipe))
             said |= {"seed": self.seed, "options": options, "recipe": recipe}
@@ -291,7 +319,7 @@ def plan(
         if without and row.options.get("object_bias"):
             print(f"{name}: left out, object_id is no feature of {', '.join(without)}", file=sys.stderr)
             continue
-        found = _settings(TABLES[table], row.model, best, profile, epochs, recipe)
+        found = _settings(TABLES[table], row.model, best, profile, epochs, recipe or TABLES[table].named)
         if found is None or not row.options.keys() <= known:
             continue
         own = {option: value for option, value in found[0].items() if option in known}
@@ -300,9 +328,15 @@ def plan(
             options["hidden"] = matching_width(log, row.model, options, own)
         longer = TABLES[table].recipe if profile == "full" else {}
         training = TaskRecipe.model_validate(found[1].model_dump() | longer | row.recipe)
+        if foreign := [group for group in training.task_rates or () if group not in predictable(log)]:
+            print(f"{name}: left out, {', '.join(foreign)} cannot be predicted", file=sys.stderr)
+            continue
         for mode in _modes(log, row.kind, targets) if row.kind else [None]:
-            for seed in range(1 if row.model in RULES else min(seeds, row.seeds or seeds)):
-                cells.append(Cell(name, row, mode, seed, options, training, found[2], profile, folder))
+            judged = mode.targets if mode else ()
+            for some in [(target,) for target in judged] if row.steps_of else [judged]:
+                for seed in range(1 if row.model in RULES else min(seeds, row.seeds or seeds)):
+                    how = (options, training, found[2], profile, folder, some, TABLES[table].protocol)
+                    cells.append(Cell(name, row, mode, seed, *how))
     if not cells:
         raise ExperimentError(
             f"no cells of {table} for {wanted}: no such option or finals of these models, or a log with the groups "

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from atrank_lib.batches import Samples, TaskSamples
+from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import key
 from atrank_lib.ranking import Model
 from atrank_lib.runs.run import RunSteps
@@ -34,6 +35,9 @@ class TaskRecipe(Recipe):
     )
     task_rates: dict[str, float] | None = Field(
         None, description="factors of the learning rate in shuffled steps of some tasks, 1 for the others"
+    )
+    apart: bool = Field(
+        False, description="leave out samples whose history holds a user's last behavior of another group: its test"
     )
 
 
@@ -66,7 +70,8 @@ class TaskSteps(Steps):
         return super().kept() | ({"tasks": self.weights} if self.weights.learned else {})
 
     def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
-        mixed = remix(part.split.train, self.recipe.task_mix, generator)
+        tasks = apart(part.histories, part.split.train) if self.recipe.apart else part.split.train
+        mixed = remix(tasks, self.recipe.task_mix, generator)
         drawn = part.draw(mixed, self.recipe, drawing)
         if self.recipe.task_steps == "shuffled":
             yield from self.batches(part, mixed, drawn, generator)
@@ -182,6 +187,23 @@ def remix(tasks: Mapping[str, Samples], mix: Mix, generator: torch.Generator) ->
         order = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(rounds)])
         mixed[name] = samples[order[:each]]
     return mixed
+
+
+def apart(histories: GroupedHistories, tasks: Mapping[str, Samples]) -> TaskSamples:
+    """The samples that know no user's last behavior of another group, which is what is tested there.
+
+    >>> {name: len(samples) for name, samples in apart(histories, split(histories).train).items()}
+    {'item': 682, 'query': 302, 'coupon': 196}
+    """
+    left = {}
+    for name, samples in tasks.items():
+        clean = torch.ones(len(samples), dtype=torch.bool)
+        for number, (group, history) in enumerate(histories.groups.items()):
+            if group != name:  # a user without behaviors of a group has nothing to keep apart
+                start, end = history.offsets[samples.users], history.offsets[samples.users + 1]
+                clean &= (samples.ends[:, number] < end) | (start == end)
+        left[name] = samples[clean]
+    return left
 
 
 def turns(counts: Mapping[str, int]) -> list[list[str]]:

@@ -70,7 +70,8 @@ def versions() -> dict[str, str]:
 
 
 # what 0.1 wrote of every run's recipe, and experiments do; to train many tasks in other ways is no longer the library's
-_FORMER = {"task_mix": "proportional", "task_weights": None, "task_steps": "shuffled", "task_rates": None}
+_FORMER: dict[str, object] = {"task_mix": "proportional", "task_weights": None, "task_steps": "shuffled"}
+_FORMER |= {"task_rates": None, "apart": False}
 
 
 class KeptRecipe(Recipe):

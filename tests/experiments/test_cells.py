@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from atrank_lib import EventLog, Recipe
+from atrank_lib.evaluation import fixed_candidates, score_candidates
 from atrank_lib.runs import load_run, train_run
+from atrank_lib.samples import prepare
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
-from experiments.cells import is_finished, run_all, run_cell
+from experiments.cells import is_finished, pooled_auc, run_all, run_cell
+from experiments.models import build
 from experiments.records import ExperimentError, read_record, unpack
 from experiments.tables import plan
 from experiments.tasks import TaskRecipe
@@ -102,6 +106,48 @@ def test_a_cell_of_a_third_of_the_users_says_so(market, tmp_path):
     assert record["variation"] == "third"
     assert record["users"] == pytest.approx(whole["users"] / 3, rel=0.02)
     assert record["options"]["weighting"] == "sum"
+
+
+def test_with_equal_steps_a_mode_takes_no_more_than_one_group_alone_took(market, tmp_path):
+    log = EventLog.read(market)
+    alone, _, _ = plan("modes", log, tmp_path, ["cnn-one2one"], seeds=1, profile="fast")
+    cells = plan("modes-steps", log, tmp_path, ["cnn-all2all"], seeds=1, profile="fast")
+    cell = next(cell for cell in cells if list(cell.files) == list(alone.files))
+    with pytest.raises(ExperimentError, match=r"cnn-one2one-item-seed0\.json cannot be read"):
+        run_cell(market, cell, tmp_path / "runs")
+    run_cell(market, alone, tmp_path / "runs")
+    run_cell(market, cell, tmp_path / "runs")
+    base, record = (read_record(one.files["item"]) for one in (alone, cell))
+    most = sum(epoch["steps"] for epoch in base["epochs"][: base["best_epoch"]])
+    assert sum(epoch["steps"] for epoch in record["epochs"]) == record["max_steps"] == most > 0
+    assert (record["mode"], record["target"]) == ("all2all", "item")
+    assert is_finished(cell, log.fingerprint())
+
+
+def test_pooled_auc_is_that_of_all_users_together(market, tmp_path):
+    log = EventLog.read(market)
+    histories, parts = prepare(log, "validated")
+    model = build("din", histories, {"embedding_size": 8, "hidden": 16}).eval()
+    samples = parts.test["coupon"]
+    scores = score_candidates(model, histories, parts.test, fixed_candidates(histories, parts.test))["coupon"]
+    labels = np.repeat([[1, 0]], len(samples), axis=0)
+    expected = roc_auc_score(labels.ravel(), scores.numpy().ravel())
+    assert pooled_auc(model, histories, samples) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["popular-lately", "bpr-mf"])
+def test_one_moment_for_everybody(name, market, tmp_path):
+    """Users then have several test targets each, and AUCs between."""
+    log = EventLog.read(market)
+    (cell,) = plan("table3-global-time", log, tmp_path, [name], seeds=1, profile="fast")
+    run_cell(market, cell, tmp_path / "runs")
+    assert is_finished(cell, log.fingerprint())
+    record = read_record(cell.files[""])
+    users = unpack(record["per_user"])
+    assert record["protocol"] == "global_time"
+    assert len(np.unique(users)) > 3
+    assert users.mean() == pytest.approx(record["average_user_auc"], abs=1e-6)
+    assert record["popular"]["users"] == record["users"] == len(users)
 
 
 def test_a_cell_made_in_another_way_is_neither_kept_nor_lost(data, log, tmp_path):

@@ -36,9 +36,9 @@ def test_unpack_is_the_inverse_of_pack(values):
     assert unpack(pack(np.array(values, dtype=np.float64))).tolist() == values
 
 
-def test_other_aucs_cannot_be_packed():
-    with pytest.raises(ValueError, match="evaluate with one negative"):
-        pack(np.array([0.25]))
+@given(st.lists(st.floats(0, 1), max_size=300))
+def test_aucs_of_users_with_several_targets_are_kept_in_32_bits(values):
+    np.testing.assert_allclose(unpack(pack(np.array(values))), values, rtol=1e-6, atol=1e-30)
 
 
 def test_a_result_tells_who_was_won_only_under_one_negative():

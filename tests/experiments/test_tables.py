@@ -16,7 +16,18 @@ from experiments.cells import is_finished
 from experiments.cost import parameters
 from experiments.models import COMPARED, config
 from experiments.records import ExperimentError, Profile, read_record
-from experiments.tables import DIFFERENCES, FACTORIAL, MODES, PAPER_TO_CODE, SWITCHES, TABLES, Cell, plan
+from experiments.tables import (
+    DIFFERENCES,
+    EVERY_MODE,
+    FACTORIAL,
+    MODES,
+    PAPER_TO_CODE,
+    READERS,
+    SWITCHES,
+    TABLES,
+    Cell,
+    plan,
+)
 from experiments.tasks import TaskRecipe
 from tests.random_logs import random_log
 from tools.project import ROOT
@@ -84,7 +95,9 @@ def items(log: EventLog) -> EventLog:
 
 def test_every_row_differs_from_every_other(log, items, tmp_path):
     of_items = {"switches": SWITCHES, "original": PAPER_TO_CODE, "factorial": FACTORIAL}
-    for table, rows, on in (*((name, rows, items) for name, rows in of_items.items()), ("table5", MODES, log)):
+    of_groups = {"table5": MODES, "modes": EVERY_MODE}
+    every = [(t, rows, on) for some, on in ((of_items, items), (of_groups, log)) for t, rows in some.items()]
+    for table, rows, on in every:
         cells = plan(table, on, tmp_path, seeds=1)
         assert {cell.name for cell in cells} == set(rows)
         said = {json.dumps([cell.settings() | {"row": None}, str(cell.row.log)], sort_keys=True) for cell in cells}
@@ -145,6 +158,18 @@ def test_a_mode_has_a_record_for_every_target(log, tmp_path):
     assert everything.label == "all2all-item-query-coupon-seed0"
     folder = tmp_path / "table5" / "random"
     assert everything.files == {group: folder / f"all2all-{group}-seed0.json" for group in log.schema.groups}
+
+
+def test_with_equal_steps_every_target_has_a_training_of_its_own(log, items, tmp_path, capsys):
+    cells = plan("modes-steps", log, tmp_path, seeds=1)
+    assert len(cells) == len(READERS) * 2 * 3
+    shared = next(cell for cell in cells if cell.label == "din-all2all-query-seed0")
+    assert mode_of(shared).targets == ("item", "query", "coupon")
+    assert shared.files == {"query": tmp_path / "modes-steps/random/din-all2all-query-seed0.json"}
+    assert (shared.chosen_by, shared.recipe.patience) == ("small recipe, no search", 4)
+    assert len({cell.label for cell in cells}) == len(cells)
+    assert "atrank-all2all-rates" not in {cell.name for cell in plan("modes", items, tmp_path)}
+    assert "atrank-all2all-rates: left out, query, coupon cannot be predicted" in capsys.readouterr().err
 
 
 def test_a_switch_that_needs_a_feature_is_left_out_with_a_line(log, tmp_path, capsys):

@@ -19,7 +19,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
 from atrank_lib.samples import Split, split
 from atrank_lib.training import fit
-from experiments.tasks import TaskRecipe, TaskSteps, TaskWeights, remix, turns, without_conflicts
+from experiments.tasks import TaskRecipe, TaskSteps, TaskWeights, apart, remix, turns, without_conflicts
 from tests.random_logs import SCHEMA, random_log
 from tests.steps import TasksInRows
 
@@ -44,6 +44,36 @@ def new_model(histories: GroupedHistories, **options: object) -> ATRank:
 def test_a_proportional_epoch_is_every_sample_once(parts: Split):
     mixed = remix(parts.train, "proportional", torch.Generator().manual_seed(0))
     assert all(torch.equal(mixed[name].positions, samples.positions) for name, samples in parts.train.items())
+
+
+def test_apart_no_history_holds_what_another_task_tests(histories: GroupedHistories, parts: Split):
+    """Against a walk through every history."""
+    left = apart(histories, parts.train)
+    for name, samples in parts.train.items():
+        kept = []
+        for i in range(len(samples)):
+            known = False
+            for number, (group, history) in enumerate(histories.groups.items()):
+                user = int(samples.users[i])
+                own = range(int(history.offsets[user]), int(history.offsets[user + 1]))
+                seen = [row for row in own if row < int(samples.ends[i, number])]
+                known = known or (group != name and bool(own) and own[-1] in seen)
+            kept.append(not known)
+        assert torch.equal(left[name].positions, samples[torch.tensor(kept)].positions)
+    assert set(left) == set(parts.train)
+    assert 0 < sum(map(len, left.values())) < sum(map(len, parts.train.values()))
+
+
+def test_apart_is_what_a_training_sees(histories: GroupedHistories, parts: Split):
+    result = fit(
+        ATRank(histories.schema, histories.vocabularies, ATRankConfig(embedding_size=4, hidden=4, spaces=1)),
+        histories,
+        parts,
+        TaskRecipe(epochs=1, apart=True),
+        progress=False,
+        steps=TaskSteps,
+    )
+    assert result.epochs[0]["samples"] == sum(map(len, apart(histories, parts.train).values()))
 
 
 def test_a_uniform_epoch_has_as_many_samples_of_every_task(parts: Split):
