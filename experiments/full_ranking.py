@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from scipy.stats import hypergeom
 from torch import Tensor
 
 from atrank_lib.batches import Samples
@@ -105,6 +106,20 @@ def ndcg_at(scores: Float[Tensor, "s c"], k: int) -> Float[Tensor, " s"]:
 def recall_of(above: Float[Tensor, " s"], level: Float[Tensor, " s"], k: int) -> Float[Tensor, " s"]:
     """``recall_at`` of targets with so many objects above them and level with them."""
     return ((k - above) / (level + 1)).clamp(0, 1)
+
+
+def sampled(
+    above: Float[Tensor, " s"], level: Float[Tensor, " s"], k: int, negatives: int, objects: int
+) -> Float[Tensor, " s"]:
+    """The chance that a target is among the best ``k`` beside so many of the other ``objects``, drawn without
+    replacement: recall among all of them if all are drawn. Of ties, half are above.
+
+    >>> one, none = torch.tensor([1.0]), torch.tensor([0.0])  # one of four others is better
+    >>> sampled(one, none, k=1, negatives=2, objects=4).item()  # neither of the two drawn is it
+    0.5
+    """
+    chances = hypergeom.cdf(k - 1, objects, (above + level / 2).round().numpy(), negatives)
+    return torch.from_numpy(chances)
 
 
 def ndcg_of(above: Float[Tensor, " s"], level: Float[Tensor, " s"], k: int) -> Float[Tensor, " s"]:

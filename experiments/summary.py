@@ -17,7 +17,7 @@ from jaxtyping import Float64
 from atrank_lib import EventLog
 from atrank_lib.samples import history_lengths, prepare
 from experiments.crossed import crossed, crossed_difference, holm, pigeonhole
-from experiments.full_ranking import ndcg_of, places, recall_of
+from experiments.full_ranking import ndcg_of, places, recall_of, sampled
 from experiments.records import ExperimentError, Record, read_record, unpack
 from experiments.tables import FACTORIAL, FACTORS, PAPER_TABLE_3, TABLES
 
@@ -146,6 +146,30 @@ def converged(records: Rows, base: str = "atrank") -> pd.DataFrame:
         row |= {"parameters": runs[0].get("parameters", {}).get("rest"), "multiply-adds": runs[0].get("multiply_adds")}
         rows.append(row)
     return pd.DataFrame(rows).set_index("model")
+
+
+def protocols(records: Rows, later: Rows, objects: int) -> pd.DataFrame:
+    """The same models by other questions, each the mean over seeds: one uniform negative, one drawn by popularity, the
+    target first among itself and 100 others, the best 10 of all ``objects``, and one moment in time for everybody.
+
+    Args:
+        records: of models asked about the last behavior of each user.
+        later: of the same models trained on what lies before one moment, and asked about what comes after.
+    """
+    rows = {}
+    for name, runs in records.items():
+        lists = [places(one) for run in runs for one in run.get("whole_list", {}).values()]
+        if name not in later or not lists:
+            continue
+        above, level = (torch.cat(part) for part in zip(*lists, strict=True))
+        rows[name] = {
+            "uniform": float(np.mean([run["average_user_auc"] for run in runs])),
+            "popular": float(np.mean([run["popular"]["average_user_auc"] for run in runs])),
+            "first of 101": float(sampled(above, level, 1, 100, objects).mean()),
+            "NDCG@10": float(ndcg_of(above, level, 10).mean()),
+            "one moment": float(np.mean([run["average_user_auc"] for run in later[name]])),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def switch_table(records: Rows, base: str = "base") -> pd.DataFrame:

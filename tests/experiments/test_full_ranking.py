@@ -19,7 +19,7 @@ from atrank_lib.serve.ranker import Ranker, moments
 from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from experiments.cost import cost
-from experiments.full_ranking import ndcg_at, ndcg_of, places, recall_at, recall_of, score_all, standing
+from experiments.full_ranking import ndcg_at, ndcg_of, places, recall_at, recall_of, sampled, score_all, standing
 from tests.random_logs import random_log
 
 DAY = 86_400
@@ -126,6 +126,17 @@ def test_scores_of_all_objects_are_those_of_each(chunk, speed):
 @pytest.fixture(scope="module")
 def market() -> GroupedHistories:
     return prepare(simulate(MarketplaceConfig(users=20, seed=0)).log, "validated")[0]
+
+
+@pytest.mark.parametrize(("above", "level"), [(0, 0), (3, 0), (3, 4), (19, 0)])
+def test_a_target_among_drawn_objects(above, level):
+    """Against all ways to draw 5 of 20 others, of which some are better."""
+    better = above + level // 2
+    ways = [sum(i < better for i in some) for some in itertools.combinations(range(20), 5)]
+    one = torch.tensor([float(above)]), torch.tensor([float(level)])
+    for k in (1, 2, 5):
+        assert float(sampled(*one, k, 5, 20)) == pytest.approx(np.mean([count < k for count in ways]))
+    assert float(sampled(*one, 5, 20, 20)) == float(better < 5)  # all drawn: recall
 
 
 def test_where_targets_stand_says_what_all_scores_say(market):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pandas as pd
 import pytest
 
 from experiments.cells import run_cell
-from experiments.records import ExperimentError, pack, read_record, unpack, write_record
+from experiments.records import ExperimentError, pack, pack_whole, read_record, unpack, write_record
 from experiments.summary import (
     by_length,
     curves,
     difference,
     factorial,
     original_table,
+    protocols,
     read_table,
     survey,
     switch_table,
@@ -173,6 +175,18 @@ def test_effects_of_a_factorial_are_those_that_were_planted():
     # while cells are missing, each is beside the first
     del rows["raw-sum-network-alone"]
     assert list(factorial(rows).index) == list(rows)
+
+
+def test_protocols_ask_the_same_models():
+    lists = {"item": {"above": pack_whole(np.array([0, 10])), "level": pack_whole(np.array([0, 0]))}}
+    once = made("cnn", [1, 0], whole_list=lists, popular={"average_user_auc": 0.25})
+    again = made("cnn", [1, 1], 1, whole_list=lists, popular={"average_user_auc": 0.75})
+    records = {"cnn": [once, again], "din": [once], "unlisted": [made("bst", [1, 1])]}
+    table = protocols(records, {"cnn": [made("cnn", [0.5, 0.0])], "unlisted": [once]}, objects=200)
+    assert list(table.index) == ["cnn"]  # asked by all
+    first = (1 + comb(190, 100) / comb(200, 100)) / 2  # none of the ten better ones is drawn
+    expected = {"uniform": 0.75, "popular": 0.5, "first of 101": first, "NDCG@10": 0.5, "one moment": 0.25}
+    assert table.loc["cnn"].to_dict() == pytest.approx(expected)
 
 
 def test_a_single_row_is_a_table():
