@@ -1,9 +1,9 @@
 """What a trained model looked at: attention, erasure and gradients, behavior by behavior.
 
-``attention``, ``erasure`` and ``gradient`` have one row, or number, for each behavior of each sample, in one order.
+``attention`` has a row, ``erasure`` and the gradients have a number for each behavior of each sample, in one order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from atrank_lib.samples import build_batch
 from atrank_lib.scale.devices import moved
 
 ROWS = 100_000  # behaviors encoded at a time while erasing, so that memory stays bounded
+Objects = Int[Tensor, "s c"] | None
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,16 @@ def explain(model: ATRank, batch: Batch) -> Explanation:
     keys, _ = model.target.read(c)
     queries = model.target.attention.queries(model.targets(batch.candidates).h)
     target = model.target.attention.weights(queries, keys, packing) * packing.mask[:, None, None, :]
-    order = list(model.schema.groups)
-    numbers = torch.cat([torch.full_like(b.positions, order.index(g)) for g, b in batch.histories.items()])
-    positions = torch.cat([b.positions for b in batch.histories.values()])
+    order, parts = list(model.schema.groups), batch.histories
+    numbers = torch.cat([torch.full_like(part.positions, order.index(name)) for name, part in parts.items()])
     place = packing.owner.cpu(), packing.place.cpu()  # positions never leave the CPU
     laid = torch.full((2, batch.size, packing.longest), -1)
-    laid[0][place], laid[1][place] = numbers, positions
+    laid[0][place], laid[1][place] = numbers, torch.cat([part.positions for part in parts.values()])
     return Explanation(tuple(matrices), target, laid[0], laid[1])
 
 
 def batches_of(
-    model: ATRank, histories: GroupedHistories, samples: Samples, candidates: Int[Tensor, "s c"] | None, size: int
+    model: ATRank, histories: GroupedHistories, samples: Samples, candidates: Objects, size: int
 ) -> Iterator[tuple[Int[Tensor, " b"], Int[Tensor, "b c"], Batch]]:
     """Batches in the order of the samples, where the model is; without ``candidates`` the target is the only one."""
     device = next(model.parameters()).device
@@ -96,17 +96,15 @@ def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batc
             order, parts = batch.packing.order.cpu(), batch.histories  # sample by sample, as above
             rows = torch.cat([histories.groups[name].rows[part.positions] for name, part in parts.items()])
             elapsed = torch.cat([part.elapsed.cpu() for part in parts.values()])
-            frame = pd.DataFrame(
-                {
-                    "sample": index[sample].numpy(),
-                    "group": pd.Categorical.from_codes(seen.groups[sample, place].numpy(), pd.Index(names)),
-                    "row": rows[order].long().numpy(),
-                    "elapsed": elapsed[order].numpy(),
-                    "attention": weights.mean(dim=1).numpy(),
-                }
-            )
+            frame = {
+                "sample": index[sample].numpy(),
+                "group": pd.Categorical.from_codes(seen.groups[sample, place].numpy(), pd.Index(names)),
+                "row": rows[order].long().numpy(),
+                "elapsed": elapsed[order].numpy(),
+                "attention": weights.mean(dim=1).numpy(),
+            }
             spaces = {f"space {k + 1}": weights[:, k].numpy() for k in range(weights.shape[1])}
-            frames.append(frame.assign(**spaces))
+            frames.append(pd.DataFrame(frame | spaces))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -117,8 +115,7 @@ def _lead(model: ATRank, encoding: Encoding, candidates: Candidates) -> Float[Te
 
 
 def _left(packing: Packing, erased: Int[Tensor, " e"]) -> tuple[Int[Tensor, " m"], Packing]:
-    """Copies of histories whose rows lie sample by sample: all rows of ``erased[i]``'s sample but that one, end to end;
-    and whose they are."""
+    """Copies of histories whose rows lie sample by sample: those of ``erased[i]``'s sample but that one; and whose."""
     owner = packing.owner[erased]
     rows, copy = ranges(packing.offsets[owner], packing.lengths[owner])
     others = rows != erased[copy]
@@ -128,20 +125,13 @@ def _left(packing: Packing, erased: Int[Tensor, " e"]) -> tuple[Int[Tensor, " m"
 
 
 def erasure(
-    model: ATRank,
-    histories: GroupedHistories,
-    samples: Samples,
-    candidates: Int[Tensor, "s c"] | None = None,
-    batch_size: int = 64,
+    model: ATRank, histories: GroupedHistories, samples: Samples, candidates: Objects = None, batch_size: int = 64
 ) -> Float[np.ndarray, " n"]:
     """By how much the target's score falls when one behavior is taken out of the history, for every behavior.
 
     The model reads the history again without it. Eq. 1 looks at one behavior at a time, so a behavior is taken out by
-    leaving out its row of ``S``.
-
-    Args:
-        candidates: objects of the target group, the target in column 0. If given, what falls is the target's lead
-            over the mean of the others: a pair-wise loss trains leads alone.
+    leaving out its row of ``S``. If ``candidates`` are given, objects of the target group with the target in column 0,
+    what falls is the target's lead over the mean of the others: a pair-wise loss trains leads alone.
 
     >>> samples = split(histories).test["item"][:3]
     >>> erasure(model, histories, samples).shape  # of all behaviors of three histories
@@ -169,23 +159,41 @@ def gradient(
     model: ATRank,
     histories: GroupedHistories,
     samples: Samples,
-    candidates: Int[Tensor, "s c"] | None = None,
+    candidates: Objects = None,
     batch_size: int = 256,
+    at: Sequence[float] = (1.0,),
 ) -> Float[np.ndarray, " n"]:
     """Gradient times input: ``s_j . d score / d s_j`` for every behavior's projected vector ``s_j``, a row of ``S``.
 
-    The first-order estimate of what the score loses when ``s_j`` shrinks to zero. ``candidates`` as in ``erasure``.
+    The first-order estimate of what the score loses when ``s_j`` shrinks to zero. ``candidates`` as in ``erasure``;
+    the gradient is the mean of those at ``a S`` for the factors ``a`` of ``at``.
 
     >>> samples = split(histories).test["item"][:3]
     >>> gradient(model, histories, samples).shape == erasure(model, histories, samples).shape
     True
     """
     found = [np.empty(0, dtype=np.float32)]
-    with evaluating(model):
+    with evaluating(model), torch.enable_grad():
         for _, _, batch in batches_of(model, histories, samples, candidates, batch_size):
-            s = model.project(batch).requires_grad_()
-            with torch.enable_grad():
-                lead = _lead(model, model.read(s, batch.packing), batch.candidates)
-                (slope,) = torch.autograd.grad(lead.sum(), s)
-            found.append((slope * s.detach()).sum(dim=1)[batch.packing.order].cpu().numpy())
+            s = model.project(batch).detach()
+            slope = torch.zeros_like(s)
+            for a in at:
+                point = (a * s).requires_grad_()
+                lead = _lead(model, model.read(point, batch.packing), batch.candidates)
+                slope += torch.autograd.grad(lead.sum(), point)[0] / len(at)
+            found.append((slope * s).sum(dim=1)[batch.packing.order].cpu().numpy())
     return np.concatenate(found)
+
+
+def integrated_gradients(
+    model: ATRank, histories: GroupedHistories, samples: Samples, candidates: Objects = None, steps: int = 32
+) -> Float[np.ndarray, " n"]:
+    """``gradient``, its mean at midpoints on the straight way from ``0 S`` to ``S`` (Sundararajan et al., 2017).
+
+    All behaviors grow together. A sample's numbers add up to ``score(S) - score(0 S)``, the nearer the more ``steps``.
+
+    >>> samples = split(histories).test["item"][:3]
+    >>> integrated_gradients(model, histories, samples, steps=8).shape == gradient(model, histories, samples).shape
+    True
+    """
+    return gradient(model, histories, samples, candidates, at=[(i + 0.5) / steps for i in range(steps)])

@@ -14,8 +14,9 @@ from torch import Tensor
 from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, average_user_auc, fixed_candidates
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.interpret import attention, erasure, gradient
+from atrank_lib.interpret import attention, erasure, gradient, integrated_gradients
 from atrank_lib.log.events import EventLog
+from atrank_lib.log.schema import TICKS
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Split
 from data_scripts.truth import Truth
@@ -58,8 +59,8 @@ def shares(
     return same
 
 
-def names_shared(table: pd.DataFrame, histories: GroupedHistories, samples: Samples) -> Bool[np.ndarray, " n"]:
-    """Whether a behavior's object and the target share a value, a word, or a value that a word of the other names.
+def names_shared(table: pd.DataFrame, histories: GroupedHistories, samples: Samples) -> Int[np.ndarray, " n"]:
+    """How much a behavior's object and the target share: values, words, and values that words of the other name.
 
     A word names a value that it equals, or equals without a letter at its end: `category4a` speaks of `category4`, as
     words of the simulator's queries do. Ids of objects are no values here.
@@ -84,17 +85,15 @@ def names_shared(table: pd.DataFrame, histories: GroupedHistories, samples: Samp
         by_row[group] = np.empty(len(history.rows), dtype=np.int64)
         by_row[group][history.rows.numpy()] = history.objects.numpy()
 
-    def speaks_of(said: set[str], of: set[tuple[str, str]]) -> bool:
-        return bool(
-            {word for w in said for word in (w, w[:-1] if w[-1:].isalpha() else w)} & {value for _, value in of}
-        )
+    def named(said: set[str], of: set[tuple[str, str]]) -> int:
+        return len({word for w in said for word in (w, w[:-1] if w[-1:].isalpha() else w)} & {value for _, value in of})
 
-    goal, shared = samples.target_group, np.zeros(len(table), dtype=bool)
+    goal, shared = samples.target_group, np.zeros(len(table), dtype=np.int64)
     targets = samples.objects.numpy()[table["sample"]]
     for i, (group, row, target) in enumerate(zip(table["group"], table["row"], targets, strict=True)):
         mine, wanted = by_row[group][row], target
         v, w, x, y = values[group][mine], words[group][mine], values[goal][wanted], words[goal][wanted]
-        shared[i] = bool(v & x) or bool(w & y) or speaks_of(w, x) or speaks_of(y, v)
+        shared[i] = len(v & x) + len(w & y) + named(w, x) + named(y, v)
     return shared
 
 
@@ -184,12 +183,13 @@ def rules(table: pd.DataFrame, histories: GroupedHistories, samples: Samples) ->
     Returns:
         The table with ``recent`` (minus the elapsed time), ``same <feature>`` for every categorical feature of the
         target but its own id, ``any feature``, ``any feature, recent`` (what shares one before what shares none, the
-        most recent first) and ``any name, recent``, the same with the words of queries (``names_shared``).
+        most recent first), ``any name, recent``, the same with the words of queries (``names_shared``), and ``any name,
+        weighted``: how much is shared, divided by one plus the age in days.
 
     >>> samples = split(histories).test["item"][:3]
     >>> table = rules(attention(model, histories, samples), histories, samples)
-    >>> table.columns[-2:].tolist()
-    ['any feature, recent', 'any name, recent']
+    >>> table.columns[-3:].tolist()
+    ['any feature, recent', 'any name, recent', 'any name, weighted']
     """
     table = table.assign(recent=-table["elapsed"])
     spec = histories.schema.groups[samples.target_group].features
@@ -200,7 +200,9 @@ def rules(table: pd.DataFrame, histories: GroupedHistories, samples: Samples) ->
     if features:
         table["any feature"] = shares(table, histories, samples, features)
         table["any feature, recent"] = table["any feature"] * first + table["recent"]
-    table["any name, recent"] = names_shared(table, histories, samples) * first + table["recent"]
+    shared, day = names_shared(table, histories, samples), 86_400 * TICKS[histories.schema.timestamp_unit]
+    table["any name, recent"] = (shared > 0) * first + table["recent"]
+    table["any name, weighted"] = shared / (1 + table["elapsed"] / day)
     return table
 
 
@@ -215,17 +217,19 @@ def suspects(
     """Every detector's suspicion of every earlier behavior, beside the truth.
 
     Returns:
-        The columns of ``attention`` and ``planted``, ``erasure`` and ``gradient``, and those of ``rules``.
+        The columns of ``attention`` and ``planted``, ``erasure``, ``gradient``, ``integrated gradients``, and those of
+        ``rules``.
 
     >>> samples = split(histories).test["item"]
     >>> samples = samples[caused(market.truth, histories, samples)][:3]
     >>> table = suspects(model, histories, samples, market.truth, market.log)
-    >>> [name for name in table if name.startswith(("erasure", "gradient", "any"))]
-    ['erasure', 'gradient', 'any feature', 'any feature, recent', 'any name, recent']
+    >>> [name for name in table if name.startswith(("erasure", "gradient", "integrated"))]
+    ['erasure', 'gradient', 'integrated gradients']
     """
     table = planted(attention(model, histories, samples), truth, log, histories, samples)
     table["erasure"] = erasure(model, histories, samples, candidates)
     table["gradient"] = gradient(model, histories, samples, candidates)
+    table["integrated gradients"] = integrated_gradients(model, histories, samples, candidates)
     return rules(table, histories, samples)
 
 
@@ -265,7 +269,7 @@ def judge(
     Args:
         control: the same model, untrained.
         samples: targets, at most, of test and of validation.
-        negatives: objects that the target's score is compared with in ``erasure`` and ``gradient``.
+        negatives: objects that the target's score is compared with in ``erasure`` and the gradients.
 
     Returns:
         The table of ``detectors``, and the ``Findings`` beside it.
@@ -293,7 +297,7 @@ def judge(
     table["best space"] = table[best]
     table["erasure, size"] = table["erasure"].abs()
     plain = [name for name in table if name == "recent" or name.startswith(("same ", "any "))]
-    names = ["untrained", *plain, "gradient", "erasure", "best space", "attention", "posterior"]
+    names = ["untrained", *plain, "gradient", "integrated gradients", "erasure", "best space", "attention", "posterior"]
     more: Findings = {
         "best_space": best,
         "agreement": {name: agreement(table, "attention", name).mean() for name in ("erasure", "erasure, size")},

@@ -80,18 +80,25 @@ def test_rules_agree_with_loops_over_what_the_log_shows(target: str, market: Mar
         values = objects[group].loc[name].tolist()
         return {v for v in values if isinstance(v, str)}, {w for v in values if not isinstance(v, str) for w in v}
 
-    def named(words: set[str], values: set[str]) -> bool:
-        return any(w in (v, v + "a", v + "b", v + "c") for w in words for v in values)
+    def named(words: set[str], values: set[str]) -> int:
+        return sum(any(w in (v, v + "a", v + "b", v + "c") for w in words) for v in values)
 
     shared = []
     for i, group, row in zip(table["sample"], table["group"], table["row"], strict=True):
         at = int(parts.test[target].objects[i])
         v, w = shown(group, log.events[group]["object_id"].iloc[row])
         x, y = shown(target, log.objects[target]["object_id"].iloc[at])
-        shared.append(bool(v & x or w & y) or named(w, x) or named(y, v))
+        shared.append(len(v & x) + len(w & y) + named(w, x) + named(y, v))
     assert causes.names_shared(table, histories, parts.test[target]).tolist() == shared
-    assert 0 < sum(shared) < len(shared)
-    for rule, matches in (("any name, recent", shared), ("any feature, recent", found.get("any feature"))):
+    assert 0 in shared
+    assert max(shared) > 1
+    days = [elapsed / 86_400 for elapsed in table["elapsed"]]
+    weighted = [count / (1 + age) for count, age in zip(shared, days, strict=True)]
+    np.testing.assert_allclose(found["any name, weighted"], weighted)
+    for rule, matches in (
+        ("any name, recent", [count > 0 for count in shared]),
+        ("any feature, recent", found.get("any feature")),
+    ):
         if matches is None:
             assert rule not in found
             continue
@@ -142,7 +149,7 @@ def test_detectors_are_judged(market: Marketplace) -> None:
     assert found["AUC"]["best space"] == pytest.approx(means["test"][chosen])
     for name in ("untrained", "attention", "erasure", "gradient", "recent", "posterior", "same shop_id", "any feature"):
         assert found["AUC"][name] == pytest.approx(means["test"][name])
-    for name in ("any feature, recent", "any name, recent"):
+    for name in ("any feature, recent", "any name, recent", "any name, weighted", "integrated gradients"):
         assert found["AUC"][name] == pytest.approx(means["test"][name])
     assert found["AUC"].idxmax() == "posterior"
     assert 0 < more["without_cause"] < 1
