@@ -1,28 +1,43 @@
-"""The simulated marketplace itself: its parameters, its objects, and which objects can lead to which.
+"""The simulated marketplace itself: how behaviors come about, its parameters, and worlds that differ in them.
 
 A marketplace has three groups of behaviors, as in ATRank's multi-behavior data: `item` (browse, mark, buy),
-`query` (search) and `coupon` (receive). A behavior on an object is either *background* (drawn by popularity)
-or *caused* by one earlier behavior of the same user, through one *link feature* that the two objects share:
+`query` (search) and `coupon` (receive). The object o of a behavior in group g at time t is drawn from a mixture:
 
-    w_j  = influence[g_j -> g] * action_weight[a_j] * 2^(-(t - t_j) / half_life[g_j])
-           * quench^(number of buys in the category of j after j and before t)
-    P(j) = w_j / (background + sum of all w)                               the cause is behavior j
-    P(f) = links[g_j -> g][f]                                              the link runs through feature f
-    P(o) = popularity(o) / popularity of all o' of g with f(o') = f(o_j)   if f(o) = f(o_j), else 0
+    p(o) = (background P(o | day) + taste P(o | favorite) + conjunction P(o | pair) + sum of all w_j P(o | j))
+           / (background + taste + conjunction + sum of all w_j)
+
+*Causes.* Each earlier behavior j of the same user can be the cause, through one *link feature* that its object o_j
+and o share:
+
+    w_j      = influence[g_j -> g] * action_weight[a_j] * 2^(-(t - t_j) / half_life[g_j])
+               * quench^(number of buys in the category of j after j and before t)
+    P(o | j) = sum over features f of links[g_j -> g][f] * P(o | f(o_j))
+    P(o | v) = popularity(o) / popularity of all o' of g with f(o') = v     if f(o) = v, else 0
 
 A feature that the causing object lacks (a query without a brand), or that no object of the target group
 shares, is left out and the other link probabilities grow to sum to one; an object without any possible link
 causes nothing.
+
+*Background.* Popularity, which may drift: days are counted from `start`, and every `period` of them log popularity is
+dealt anew, with z(o, period) from a normal distribution; after 64 periods the first one comes again.
+
+    P(o | day) = popularity(o) * exp(drift * z(o, period of the day)) / the same summed over all objects of g
+
+*Taste.* Each user has one favorite for good, an item drawn by popularity, which nobody sees. P(o | favorite) is that
+of an item as a cause, but neither age nor buys weaken it.
+
+*Conjunction.* Two behaviors together are the cause: with a the category of the user's latest item and b that of the
+latest query, P(o | pair) = P(o | category table[a, b]), for items and queries, once a user has both. In each row and
+each column of the planted table every category stands once: a alone, or b alone, tells nothing where the other
+one's categories are equally frequent.
+
+By default only causes and background are there; `WORLDS` has other marketplaces, in which other models should win.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
-import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from atrank_lib.log import Feature, Group, Schema, TimeScale
@@ -118,6 +133,10 @@ class MarketplaceConfig(BaseModel):
     half_lives: dict[str, PositiveFloat] = {"item": 5.0, "query": 1.5, "coupon": 0.5}
     quench: float = Field(0.05, ge=0, le=1, description="what is left of a behavior's influence after a later buy")
     cross_influence: float = Field(1.0, ge=0)
+    taste: float = Field(0.0, ge=0, description="weight of a user's lasting favorite")
+    drift: float = Field(0.0, ge=0, description="standard deviation of what each period adds to log popularity")
+    period: int = Field(28, ge=1, description="days for which popularity stays as it is")
+    conjunction: float = Field(0.0, ge=0, description="weight of the latest item and the latest query together")
 
     @model_validator(mode="after")
     def _complete(self) -> MarketplaceConfig:
@@ -153,178 +172,24 @@ class MarketplaceConfig(BaseModel):
         return np.where(np.eye(len(GROUPS), dtype=bool), table, table * self.cross_influence)
 
 
-@dataclass(frozen=True)
-class World:
-    """All objects of a marketplace with their hidden link values, numbered through over the groups.
-
-    first:       [G1 = G + 1] number of the first object of each group (GROUPS order); first[g + 1] - 1 is its
-                 last
-    value:       [F, N]  value of each link feature (LINKS order), -1 where the object has none
-    popularity:  [N]     chance of each object in the background of its group; sums to one in each group
-    """
-
-    config: MarketplaceConfig
-    first: Int[np.ndarray, " G1"]
-    value: Int[np.ndarray, "F N"]
-    popularity: Float[np.ndarray, " N"]
-
-    @cached_property
-    def group(self) -> Int[np.ndarray, " N"]:
-        """Group code of each object."""
-        return np.repeat(np.arange(len(GROUPS)), np.diff(self.first))
-
-    @cached_property
-    def values(self) -> int:
-        """One more than the largest link value."""
-        return int(self.value.max()) + 1
-
-    @cached_property
-    def _mass(self) -> Float[np.ndarray, "G F V"]:
-        """Popularity of all objects of a group that share a value."""
-        mass = np.zeros((len(GROUPS), len(LINKS), self.values))
-        for f, value in enumerate(self.value):
-            has = value >= 0
-            np.add.at(mass, (self.group[has], f, value[has]), self.popularity[has])
-        return mass
-
-    @cached_property
-    def share(self) -> Float[np.ndarray, "F N"]:
-        """P(object | a link through feature f to its value); 0 where the object has no such feature."""
-        mass = self._mass[self.group[None], np.arange(len(LINKS))[:, None], np.maximum(self.value, 0)]
-        return np.divide(self.popularity[None], mass, out=np.zeros(self.value.shape), where=self.value >= 0)
-
-    @cached_property
-    def link(self) -> Float[np.ndarray, "N G F"]:
-        """P(link feature | cause is this object, group of the effect); all 0 where no link is possible."""
-        table = np.array(
-            [[[self.config.links.get(c, {}).get(e, {}).get(f, 0.0) for f in LINKS] for e in GROUPS] for c in GROUPS]
-        )
-        reached = self._mass[:, np.arange(len(LINKS))[:, None], np.maximum(self.value, 0)] > 0  # [G, F, N]
-        possible = reached.transpose(2, 0, 1) & (self.value >= 0).T[:, None, :]
-        link = np.where(possible, table[self.group], 0.0)
-        total = link.sum(-1, keepdims=True)
-        return np.divide(link, total, out=np.zeros_like(link), where=total > 0)
-
-    @cached_property
-    def pull(self) -> Float[np.ndarray, "N G"]:
-        """Influence of a behavior on this object over each group, without action, decay and quenching."""
-        return self.config.strength()[self.group] * (self.link.sum(-1) > 0)
-
-    @cached_property
-    def pools(self) -> tuple[Int[np.ndarray, "G F1"], Float[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-        """Inverse-CDF sampling: (first cell, cumulative, objects).
-
-        Cell `first_cell[g, f] + v` holds the objects of group g with value v of feature f; feature F is no
-        feature at all: one cell with the whole group. The cumulative share runs from c to c + 1 in cell c, so
-        one `searchsorted(cumulative, c + uniform)` draws from any cell.
-        """
-        cells, everything = [], np.zeros((1, len(self.group)), dtype=self.value.dtype)
-        first_cell = np.arange(len(GROUPS) * (len(LINKS) + 1)).reshape(len(GROUPS), -1) * self.values
-        for g in range(len(GROUPS)):
-            for f, value in enumerate(np.concatenate([self.value, everything])):
-                objects = np.arange(self.first[g], self.first[g + 1])
-                objects = objects[value[objects] >= 0]
-                cells.append(pd.DataFrame({"cell": first_cell[g, f] + value[objects], "object": objects}))
-        table = pd.concat(cells).sort_values(["cell", "object"], ignore_index=True)
-        weight = pd.Series(self.popularity[table["object"]]).groupby(table["cell"])
-        cumulative = table["cell"] + weight.cumsum() / weight.transform("sum")
-        last = ~table["cell"].duplicated(keep="last")
-        cumulative = cumulative.where(~last, table["cell"] + 1.0)
-        return first_cell, cumulative.to_numpy(), table["object"].to_numpy()
-
-
-def build_world(config: MarketplaceConfig, rng: np.random.Generator) -> tuple[World, dict[str, pd.DataFrame]]:
-    """Draw the objects: the hidden world, and the objects tables that the log shows.
-
-    Brands and shops have home categories, so an item's category, brand and shop go together, but loosely: one
-    item in five has a brand, and two in five a shop, from anywhere, and homes overlap. The links can be told
-    apart.
-    """
-    sizes = {"item": config.items, "query": config.queries, "coupon": config.coupons}
-    first = np.concatenate([[0], np.cumsum([sizes[g] for g in GROUPS])])
-    value = np.full((len(LINKS), first[-1]), -1, dtype=np.int32)
-    category_share = _zipf(config.categories, 0.4, rng)
-
-    brand_home = rng.random((config.categories, config.brands)) < 3 / config.categories
-    shop_home = rng.random((config.categories, config.shops)) < 5 / config.categories
-    item = slice(first[0], first[1])
-    category = rng.choice(config.categories, config.items, p=category_share).astype(np.int32)
-    value[0, item] = category
-    value[1, item] = _from_home(category, brand_home, 0.8, rng)
-    value[2, item] = _from_home(category, shop_home, 0.6, rng)
-    price = np.round(rng.lognormal(3.0, 0.8, config.categories)[category] * rng.lognormal(0.0, 0.4, config.items), 2)
-
-    query = slice(first[1], first[2])
-    category = rng.choice(config.categories, config.queries, p=category_share).astype(np.int32)
-    value[0, query] = category
-    named = rng.random(config.queries) < 0.5
-    value[1, query] = np.where(named, _from_home(category, brand_home, 0.9, rng), -1)
-
-    coupon = slice(first[2], first[3])
-    value[2, coupon] = rng.integers(config.shops, size=config.coupons)
-    value[3, coupon] = rng.integers(config.coupon_types, size=config.coupons)
-
-    popularity = np.concatenate([_zipf(sizes[g], config.popularity_exponent, rng) for g in GROUPS])
-    objects = {
-        "item": pd.DataFrame(
-            {
-                "object_id": _names("item", config.items),
-                "shop_id": _names("shop", config.shops)[value[2, item]],
-                "brand_id": _names("brand", config.brands)[value[1, item]],
-                "category_id": _names("category", config.categories)[value[0, item]],
-                "price": price,
-            }
-        ),
-        "query": pd.DataFrame(
-            {
-                "object_id": _names("query", config.queries),
-                "tokens": _tokens(value[0, query], value[1, query], rng),
-            }
-        ),
-        "coupon": pd.DataFrame(
-            {
-                "object_id": _names("coupon", config.coupons),
-                "shop_id": _names("shop", config.shops)[value[2, coupon]],
-                "coupon_type": _names("type", config.coupon_types)[value[3, coupon]],
-            }
-        ),
-    }
-    return World(config, first, value, popularity), objects
-
-
-def _names(prefix: str, count: int) -> np.ndarray:
-    return np.array([f"{prefix}{k}" for k in range(count)], dtype=object)
-
-
-def _zipf(count: int, exponent: float, rng: np.random.Generator) -> Float[np.ndarray, " count"]:
-    """Shares that fall as rank^-exponent, ranks dealt at random."""
-    share = np.arange(1.0, count + 1) ** -exponent
-    return rng.permutation(share / share.sum())
-
-
-def _from_home(category: np.ndarray, home: np.ndarray, loyalty: float, rng: np.random.Generator) -> np.ndarray:
-    """For each object a brand (or shop): with chance `loyalty` one at home in its category, else any."""
-    anywhere = rng.integers(home.shape[1], size=len(category))
-    homely = (home.sum(axis=1) > 0)[category] & (rng.random(len(category)) < loyalty)
-    at_home = np.argmax(rng.random((len(category), home.shape[1])) * home[category], axis=1)
-    return np.where(homely, at_home, anywhere)
-
-
-def _tokens(category: np.ndarray, brand: np.ndarray, rng: np.random.Generator) -> list[list[str]]:
-    """Search words: one or two of the category's three, the brand's if it has one, one to three fillers.
-
-    No two queries share all their words, so that a query can be told from its tokens.
-    """
-    seen: set[tuple[str, ...]] = set()
-    queries = []
-    fillers = max(40, len(category) // 4)
-    for c, b in zip(category, brand, strict=True):
-        while True:
-            words = [f"category{c}{'abc'[k]}" for k in rng.choice(3, size=rng.integers(1, 3), replace=False)]
-            words += [f"brand{b}"] if b >= 0 else []
-            words += [f"word{k}" for k in rng.choice(fillers, size=rng.integers(1, 4), replace=False)]
-            if tuple(sorted(words)) not in seen:
-                break
-        seen.add(tuple(sorted(words)))
-        queries.append([words[k] for k in rng.permutation(len(words))])
-    return queries
+WORLDS = {
+    "marketplace": MarketplaceConfig(),
+    # nothing but popularity and each user's favorite: what a user likes need not be read anew
+    "lasting-taste": MarketplaceConfig(influence={}, taste=3.0),
+    # causes too, but half of all behaviors come from the background
+    "drift": MarketplaceConfig(background=8.0, drift=2.0, session_gap=12.0),
+    # no sessions, so that the age of behaviors tells which one is the latest
+    "conjunction": MarketplaceConfig(influence={}, conjunction=9.0, categories=5, session_length=1.0, session_gap=2.0),
+    # many users who come rarely: by their next behavior the popularity that the last one tells of is gone
+    "no-history": MarketplaceConfig(
+        influence={},
+        drift=1.5,
+        users=6000,
+        behaviors=13,
+        items=300,
+        queries=100,
+        coupons=60,
+        session_length=1.0,
+        session_gap=30.0,
+    ),
+}

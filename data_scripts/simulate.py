@@ -3,8 +3,8 @@
     python -m data_scripts.simulate --users 2000 --seed 0 --out my_log
 
 writes the event log and, in `my_log/truth/`, what was planted: the cause of every behavior, its true
-probability, and the best AUC that any model can reach. `marketplace.py` has the generating process,
-`truth.py` the truth.
+probability, and the best AUC that any model can reach. `--world` plants something else: `marketplace.py` has the
+generating process and the worlds, `truth.py` the truth.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -24,25 +24,18 @@ from tqdm import tqdm
 from atrank_lib.log import EventLog
 from atrank_lib.log.schema import SCHEMA_FILE
 from atrank_lib.log.writing import explain, writing_folder
-from data_scripts.marketplace import (
-    ACTIONS,
-    BUY,
-    DAY,
-    GROUPS,
-    LINKS,
-    SCHEMA,
-    MarketplaceConfig,
-    World,
-    build_world,
-)
+from data_scripts.marketplace import ACTIONS, BUY, DAY, GROUPS, LINKS, SCHEMA, WORLDS, MarketplaceConfig
 from data_scripts.timeline import Timeline
 from data_scripts.truth import Truth
+from data_scripts.world import World, build_world
 
 BLOCK = 2048  # users simulated together; each block has its own random stream
 LEAST = 3  # behaviors that each user has in each group, as in the paper's data
 MOST = 5  # no user has more than this many times the mean number of behaviors
 AUC_USERS = 2000  # users on which best_auc is computed
-BACKGROUND = len(LINKS)  # the "feature" of a behavior without cause
+KINDS = (*LINKS, "", "taste", "pair")  # what a behavior came from: a link to one cause, the background, ...
+BACKGROUND = KINDS.index("")
+FIXED = 3  # columns of the background, the favorite and the pair, ahead of those of the behaviors
 
 
 @dataclass(frozen=True)
@@ -82,14 +75,15 @@ def simulate(config: MarketplaceConfig, progress: bool = False, log_name: str = 
         members = np.flatnonzero(group == g)
         row[members] = np.arange(len(members))
     first = np.concatenate([[0], np.cumsum(lengths)])
-    timeline = Timeline(first, group, row, drawn["time"], drawn["action"], drawn["object"], world)
+    user_id = pd.Series([f"user{u}" for u in range(config.users)], dtype="str")
+    timeline = Timeline(first, group, row, drawn["time"], drawn["action"], drawn["object"], world, pd.Index(user_id))
 
     # causes are counted from each user's first behavior; -1 is the background
     caused = drawn["cause"] >= 0
     cause = drawn["cause"] + np.repeat(first[:-1], lengths)
     cause_group = np.where(caused, group[cause], -1)
     cause_row = np.where(caused, row[cause], -1)
-    user_id = pd.Series([f"user{u}" for u in range(config.users)], dtype="str")
+    kinds = KINDS if config.taste or config.conjunction else KINDS[: BACKGROUND + 1]
     events, causes = {}, {}
     for g, name in enumerate(GROUPS):
         members = np.flatnonzero(group == g)
@@ -106,11 +100,12 @@ def simulate(config: MarketplaceConfig, progress: bool = False, log_name: str = 
             {
                 "cause_group": _categorical(cause_group[members] + 1, ("", *GROUPS)),
                 "cause_row": cause_row[members],
-                "feature": _categorical(drawn["feature"][members], (*LINKS, "")),
+                "feature": _categorical(drawn["feature"][members], kinds),
                 "probability": drawn["probability"][members],
             }
         )
-    truth = Truth(world, causes)
+    favorite = pd.Series(drawn["favorite"], pd.Index(user_id)) if config.taste else None
+    truth = Truth(world, causes, favorite)
     truth.measure(timeline, AUC_USERS)
     return Marketplace(EventLog.from_tables(SCHEMA.model_copy(update={"name": log_name}), events, objects), truth)
 
@@ -141,8 +136,12 @@ def _block(world: World, users: int, rng: np.random.Generator) -> dict[str, np.n
     place[order] = np.arange(count) - start[user]
     group = np.where(place < floor, place // LEAST, _draw(config.group_mix, GROUPS, count, rng)).astype(np.int8)
     action = np.where(group == 0, _draw(config.action_mix, ACTIONS["item"], count, rng), 0).astype(np.int8)
-    chosen = _choose_objects(world, lengths, time, group, action, rng.random((3, count)))
-    return {"lengths": lengths, "time": time, "group": group, "action": action, **chosen}
+    uniform = rng.random((3, count))
+    (more,) = rng.spawn(1)
+    items = slice(*world.first[:2])
+    favorite = more.choice(config.items, users, p=world.popularity[items]) + world.first[0]
+    chosen = _choose_objects(world, lengths, time, group, action, favorite, uniform)
+    return {"lengths": lengths, "time": time, "group": group, "action": action, "favorite": favorite, **chosen}
 
 
 def _choose_objects(
@@ -151,11 +150,12 @@ def _choose_objects(
     time: Int[np.ndarray, " T"],
     group: Int[np.ndarray, " T"],
     action: Int[np.ndarray, " T"],
+    favorite: Int[np.ndarray, " U"],
     uniform: Float[np.ndarray, "3 T"],
 ) -> dict[str, np.ndarray]:
     """The objects of all behaviors, one step in all users' lives at a time; longest lives first.
 
-    Column 0 of every [U, L + 1] table is the background, column 1 + e is the user's behavior number e.
+    Columns of every [U, 3 + L] table: the background, the user's favorite, the pair, and the user's behaviors.
     """
     config, users, longest = world.config, len(lengths), int(lengths.max())
     order = np.argsort(-lengths, kind="stable")
@@ -166,12 +166,17 @@ def _choose_objects(
         action_weight[g, : len(ACTIONS[name])] = [config.action_weight[a] for a in ACTIONS[name]]
     first_cell, cumulative, pool = world.pools
 
-    day = np.zeros((users, longest + 1))  # time, in days since the user's first behavior
-    rate = np.zeros((users, longest + 1))  # one over the half life
-    reach = np.zeros((len(GROUPS), users, longest + 1))  # weight on an effect in each group, without decay
+    width = FIXED + longest
+    day = np.zeros((users, width))  # time, in days since the user's first behavior
+    rate = np.zeros((users, width))  # one over the half life
+    reach = np.zeros((len(GROUPS), users, width))  # weight on an effect in each group, without decay
     reach[:, :, 0] = config.background
-    thing = np.zeros((users, longest + 1), dtype=np.int32)
-    value = np.full((len(LINKS), users, longest + 1), -1, dtype=np.int32)
+    thing = np.zeros((users, width), dtype=np.int32)
+    value = np.full((len(LINKS), users, width), -1, dtype=np.int32)
+    if config.taste:
+        thing[:, 1] = favorite[order]
+        value[:, :, 1], reach[:, :, 1] = world.sources[:, thing[:, 1]], world.charm[thing[:, 1]].T
+    latest = np.full((2, users), -1)  # number of the latest item and of the latest query
     result: dict[str, np.ndarray] = {
         "object": np.empty(len(time), dtype=np.int32),
         "cause": np.empty(len(time), dtype=np.int32),
@@ -180,38 +185,48 @@ def _choose_objects(
     }
     for e in range(longest):
         alive = int(np.count_nonzero(lengths > e))  # the first so many users in `order`
-        every, past = np.arange(alive), slice(0, e + 1)
+        every, past = np.arange(alive), slice(0, FIXED + e)
         at = start[:alive] + e
         g, now = group[at].astype(np.int64), (time[at] - time[start[:alive]]) / DAY
+        if config.conjunction:
+            both = np.flatnonzero((latest[:, :alive] >= 0).all(axis=0))
+            a, b = value[0, both, FIXED + latest[:, both]]
+            thing[both, 2] = world.first[-1] + world.table[a, b]
+            value[:, both, 2], reach[:, both, 2] = world.sources[:, thing[both, 2]], world.pull[thing[both, 2]].T
         weight = reach[g, every, past] * np.exp2((day[:alive, past] - now[:, None]) * rate[:alive, past])
-        weight[:, 0] = config.background
         cumulated = np.cumsum(weight, axis=1)
         cause = _pick(cumulated, uniform[0, at])
         caused, source = cause > 0, thing[every, cause]
         feature = _pick(np.cumsum(np.where(caused[:, None], world.link[source, g], 1.0), axis=1), uniform[1, at])
         feature = np.where(caused, feature, BACKGROUND)
-        cell = first_cell[g, feature] + np.where(caused, value[feature % BACKGROUND, every, cause], 0)
+        today = world.period(world.day(time[at]))
+        cell = first_cell[g, feature] + np.where(caused, value[feature % BACKGROUND, every, cause], today)
         draw = np.minimum(cell + uniform[2, at], np.nextafter(cell + 1.0, 0))  # rounding must not leave the cell
         new = pool[np.searchsorted(cumulative, draw, side="right")]
 
         # p(new | history): the background, and every earlier behavior that shares a value with it
-        mass = config.background * world.popularity[new]
+        mass = config.background * world.moment[today, new]
         for f in range(len(LINKS)):
             theirs, mine = value[f, :alive, past], world.value[f, new]
             who, when = np.nonzero((theirs == mine[:, None]) & (mine >= 0)[:, None])
             through = weight[who, when] * world.link[thing[who, when], g[who], f]
             mass += np.bincount(who, through, minlength=alive) * world.share[f, new]
 
-        for name, column in (("object", new), ("cause", cause - 1), ("feature", feature)):
+        kind = np.where((cause == 1) | (cause == 2), BACKGROUND + cause, feature)
+        cause = np.where(cause == 2, latest[0, :alive], np.maximum(cause - FIXED, -1))
+        for name, column in (("object", new), ("cause", cause), ("feature", kind)):
             result[name][at] = column
         result["probability"][at] = mass / cumulated[:, -1]
 
+        lived, here = slice(FIXED, FIXED + e), FIXED + e
         bought = np.flatnonzero((g == 0) & (action[at] == BUY))
-        quenched = value[0, bought, past] == world.value[0, new[bought]][:, None]
-        reach[:, bought, past] *= np.where(quenched, config.quench, 1.0)
-        day[:alive, e + 1], rate[:alive, e + 1], thing[:alive, e + 1] = now, 1 / half_life[g], new
-        value[:, :alive, e + 1] = world.value[:, new]
-        reach[:, :alive, e + 1] = action_weight[g, action[at]] * world.pull[new].T
+        quenched = value[0, bought, lived] == world.value[0, new[bought]][:, None]
+        reach[:, bought, lived] *= np.where(quenched, config.quench, 1.0)
+        day[:alive, here], rate[:alive, here], thing[:alive, here] = now, 1 / half_life[g], new
+        value[:, :alive, here] = world.value[:, new]
+        reach[:, :alive, here] = action_weight[g, action[at]] * world.pull[new].T
+        for place, wanted in enumerate(("item", "query")):
+            latest[place, :alive][g == GROUPS.index(wanted)] = e
     return result
 
 
@@ -239,39 +254,50 @@ def _categorical(codes: np.ndarray, names: tuple[str, ...]) -> pd.Categorical[st
     return pd.Categorical.from_codes(codes.astype(np.int8), pd.Index(names))
 
 
+def _option(text: str, name: str) -> Any:
+    """An option that the world decides where it is not given, with the default of most worlds."""
+    return typer.Option(help=text, show_default=str(getattr(MarketplaceConfig(), name)))
+
+
 def command(
     out: Annotated[Path, typer.Option(help="folder to write")],
-    users: Annotated[int, typer.Option(help="number of users")] = MarketplaceConfig().users,
-    seed: Annotated[int, typer.Option(help="same seed and options, same log")] = MarketplaceConfig().seed,
-    behaviors: Annotated[
-        float, typer.Option(help="mean number of behaviors of a user")
-    ] = MarketplaceConfig().behaviors,
-    items: Annotated[int, typer.Option(help="number of items")] = MarketplaceConfig().items,
-    queries: Annotated[int, typer.Option(help="number of queries")] = MarketplaceConfig().queries,
-    coupons: Annotated[int, typer.Option(help="number of coupons")] = MarketplaceConfig().coupons,
+    world: Annotated[str, typer.Option(help=f"what is planted: {', '.join(WORLDS)}")] = "marketplace",
+    users: Annotated[int | None, _option("number of users", "users")] = None,
+    seed: Annotated[int | None, _option("same seed and options, same log", "seed")] = None,
+    behaviors: Annotated[float | None, _option("mean number of behaviors of a user", "behaviors")] = None,
+    items: Annotated[int | None, _option("number of items", "items")] = None,
+    queries: Annotated[int | None, _option("number of queries", "queries")] = None,
+    coupons: Annotated[int | None, _option("number of coupons", "coupons")] = None,
     cross_influence: Annotated[
-        float, typer.Option(help="factor on the influence between different groups; 0 switches it off")
-    ] = MarketplaceConfig().cross_influence,
+        float | None,
+        _option("factor on the influence between different groups; 0 switches it off", "cross_influence"),
+    ] = None,
     quench: Annotated[
-        float, typer.Option(help="what is left of a behavior's influence after a later buy in its category")
-    ] = MarketplaceConfig().quench,
-    name: Annotated[str, typer.Option(help="name of the log, which results carry")] = SCHEMA.name,
+        float | None, _option("what is left of a behavior's influence after a later buy in its category", "quench")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the log, which results carry; by default that of the world")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the event log in the folder")] = False,
 ) -> None:
     """Simulate a marketplace and write it as an event log, with the planted truth in truth/."""
+    options = {
+        "users": users,
+        "seed": seed,
+        "behaviors": behaviors,
+        "items": items,
+        "queries": queries,
+        "coupons": coupons,
+        "cross_influence": cross_influence,
+        "quench": quench,
+    }
     try:
-        config = MarketplaceConfig(
-            users=users,
-            seed=seed,
-            behaviors=behaviors,
-            items=items,
-            queries=queries,
-            coupons=coupons,
-            cross_influence=cross_influence,
-            quench=quench,
-        )
+        if world not in WORLDS:
+            raise ValueError(f"--world {world}: no such world; use one of {', '.join(WORLDS)}")
+        given = {option: value for option, value in options.items() if value is not None}
+        config = MarketplaceConfig(**WORLDS[world].model_dump() | given)
         _check_place(out, overwrite)  # before the work, not only after it
-        market = simulate(config, progress=True, log_name=name)
+        market = simulate(config, progress=True, log_name=name or f"simulated {world}")
         market.write(out, overwrite=overwrite)
     except ValidationError as error:
         for problem in error.errors():

@@ -7,10 +7,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from atrank_lib.log import EventLog
-from data_scripts.marketplace import BUY, GROUPS, LINKS, World
+from data_scripts.marketplace import BUY, GROUPS, LINKS
+from data_scripts.world import World
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Timeline:
     group:   [T] group code (GROUPS order)      row:    [T] row number in that group's events table
     time:    [T] seconds                        action: [T] action code within the group
     object:  [T] object number (`World` numbers them through over the groups)
+    name:    [U] user_id of each user
     """
 
     first: Int[np.ndarray, " U1"]
@@ -30,6 +32,7 @@ class Timeline:
     action: Int[np.ndarray, " T"]
     object: Int[np.ndarray, " T"]
     world: World
+    name: pd.Index
 
     @cached_property
     def user(self) -> Int[np.ndarray, " T"]:
@@ -68,7 +71,22 @@ class Timeline:
             ]
         )
         first = np.searchsorted(user[order], np.arange(len(names) + 1))
-        return cls(first, group[order], row[order], time[order], action[order], thing[order], world)
+        return cls(first, group[order], row[order], time[order], action[order], thing[order], world, names)
+
+    @cached_property
+    def often(self) -> Float[np.ndarray, "2 K"]:
+        """How the items, and the queries, of the log divide among the categories that the table decides for."""
+        category = self.world.value[LINKS.index("category"), self.object]
+        counts = [np.bincount(category[self.group == g], minlength=len(self.world.table)) for g in (0, 1)]
+        return np.stack([count / count.sum() for count in counts])
+
+    @cached_property
+    def latest(self) -> Int[np.ndarray, "2 T"]:
+        """Position of the user's latest item, and of the latest query, before each behavior; -1 where there is none."""
+        place = np.arange(len(self.object))
+        own = np.stack([np.where(self.group == GROUPS.index(name), place, -1) for name in ("item", "query")])
+        before = np.maximum.accumulate(own, axis=1)[:, place - 1]
+        return np.where((place > 0) & (before >= self.first[self.user]), before, -1)
 
     @cached_property
     def _purchases(self) -> tuple[Int[np.ndarray, " T"], Int[np.ndarray, " b"]]:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
 from atrank_lib.log import EventLog
-from data_scripts.marketplace import ACTIONS, DAY, GROUPS, LINKS, MarketplaceConfig, World
+from data_scripts.marketplace import DAY, GROUPS, LINKS, MarketplaceConfig
+from data_scripts.mixture import Mixture, Sight, code, sight_of
 from data_scripts.timeline import Timeline
+from data_scripts.world import World
 
 FOLDER = "truth"
 CHUNK = 4_000_000  # numbers in one array while scoring, so that memory stays bounded
@@ -29,8 +31,9 @@ CHUNK = 4_000_000  # numbers in one array while scoring, so that memory stays bo
 class Posterior:
     """For n events, who may have caused them: entries offsets[i] to offsets[i + 1] belong to event i.
 
-    The first entry of each event is the background (group and row -1); one entry per earlier behavior of the
-    user follows, oldest first. The probabilities of an event sum to one.
+    The first entry of each event is no behavior at all (group and row -1): the background, or the user's favorite.
+    One entry per earlier behavior of the user follows, oldest first. The probabilities of an event sum to one. What a
+    pair caused is its item's.
     """
 
     offsets: Int[np.ndarray, " n1"]
@@ -39,28 +42,22 @@ class Posterior:
     probability: Float[np.ndarray, " m"]
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """All that came before n events of one group, flat: event number, timeline position, weight as cause."""
-
-    event: Int[np.ndarray, " m"]
-    position: Int[np.ndarray, " m"]
-    weight: Float[np.ndarray, " m"]
-
-
 @dataclass
 class Truth:
     """What was planted in a simulated log.
 
-    causes:         per group, row by row with log.events[group]: cause_group and feature ("" = background),
-                    cause_row (row number in log.events[cause_group], -1 = background), probability (of the
-                    chosen object, given everything before)
+    causes:         per group, row by row with log.events[group]: cause_group and cause_row (row number in
+                    log.events[cause_group]; "" and -1 where no behavior was the cause), feature (that links the two;
+                    "" = background, "taste" = the favorite, "pair" = the item that is named and the latest query
+                    before), probability (of the chosen object, given everything before)
+    favorite:       object number of each user's favorite by user_id; None in a world without taste
     best_auc:       per group, see `auc`; the mean over `best_auc_users` users
     mean_decay:     per group, the mean of 2^(-age / half_life) over a sample of (behavior, later event) pairs
     """
 
     world: World
     causes: dict[str, pd.DataFrame]
+    favorite: pd.Series | None = None
     best_auc: dict[str, float] = field(default_factory=dict)
     best_auc_users: int = 0
     mean_decay: dict[str, float] = field(default_factory=dict)
@@ -69,6 +66,10 @@ class Truth:
     @property
     def config(self) -> MarketplaceConfig:
         return self.world.config
+
+    @property
+    def mixture(self) -> Mixture:
+        return Mixture(self.world, self.favorite, self.mean_decay)
 
     def scores(
         self,
@@ -79,17 +80,21 @@ class Truth:
         use_groups: Collection[str] | None = None,
         use_time: bool = True,
         use_quench: bool = True,
+        use_pairs: bool = True,
+        days: int | None = None,
     ) -> Float[np.ndarray, "n C"]:
         """True p(candidate | everything the user did before), for n events of `group`.
 
         rows:        row numbers in log.events[group]; only their user and time are used, not their object
         candidates:  row numbers in log.objects[group]; one row of candidates for each event, or the same for
                      all
-        use_groups:  let the scorer see only the history of these groups; none at all leaves popularity
+        use_groups:  let the scorer see only the history of these groups; none at all leaves popularity and taste
         use_time:    False replaces the decay of each behavior by its group's `mean_decay`
         use_quench:  False ignores that a buy weakens what came before it in its category
+        use_pairs:   False adds up what each behavior of a pair tells when the other one is unknown
+        days:        popularity not of the day, but as its mean over so many days before
         """
-        g = _code(group)
+        g, sight = code(group), sight_of(use_groups, use_time, use_quench, use_pairs, days)
         timeline = self.timeline(log)
         rows = np.asarray(rows)
         candidates = np.asarray(candidates)
@@ -103,8 +108,7 @@ class Truth:
         out = np.empty(candidates.shape)
         for part in self._chunks(timeline, timeline.positions[g][rows], candidates.shape[1]):
             positions = timeline.positions[g][rows[part]]
-            pairs = self._pairs(timeline, g, positions, use_groups, use_time, use_quench)
-            out[part] = self._probability(timeline, g, pairs, self.world.first[g] + candidates[part])
+            out[part] = self.mixture.probability(timeline, g, positions, self.world.first[g] + candidates[part], sight)
         return out
 
     def posterior(self, log: EventLog, group: str, rows: Int[np.ndarray, " n"]) -> Posterior:
@@ -112,23 +116,24 @@ class Truth:
 
         No method that sees only the log can find causes better than by this posterior.
         """
-        g = _code(group)
+        g = code(group)
         timeline = self.timeline(log)
         positions = timeline.positions[g][np.asarray(rows)]
-        pairs = self._pairs(timeline, g, positions)
-        chosen = timeline.object[positions]
-        n = len(positions)
-        weight = self._agreement(timeline, g, pairs, chosen) * pairs.weight
-        event = np.concatenate([np.arange(n), pairs.event])
-        weight = np.concatenate([np.full(n, self.config.background), weight])
-        order = np.argsort(event, kind="stable")  # the background of each event comes first
-        total = np.bincount(event, weight, minlength=n)
-        return Posterior(
-            offsets=np.concatenate([[0], np.cumsum(np.bincount(event, minlength=n))]),
-            group=np.concatenate([np.full(n, -1), timeline.group[pairs.position]])[order],
-            row=np.concatenate([np.full(n, -1), timeline.row[pairs.position]])[order],
-            probability=(weight / total[event])[order],
-        )
+        causes, chosen = self.mixture.causes(timeline, g, positions, Sight()), timeline.object[positions]
+        n, first = len(positions), timeline.first[timeline.user[positions]]
+        offsets = np.concatenate([[0], np.cumsum(1 + positions - first)])
+        # the place of each cause among the entries: its event's first one, or that of its behavior
+        place = offsets[causes.event] + np.where(causes.position < 0, 0, 1 + causes.position - first[causes.event])
+        weight = np.bincount(place, self.mixture.agreement(causes, g, chosen) * causes.weight, minlength=offsets[-1])
+        popular = self.mixture.popularity(timeline.time[positions], chosen[:, None], None)[:, 0]
+        weight[offsets[:-1]] += self.config.background * popular / self.world.popularity[chosen]
+        behavior = np.ones(len(weight), dtype=bool)
+        behavior[offsets[:-1]] = False
+        groups, rows = np.full((2, len(weight)), -1)
+        groups[behavior] = timeline.group[causes.position[: causes.behaviors]]
+        rows[behavior] = timeline.row[causes.position[: causes.behaviors]]
+        event = np.repeat(np.arange(n), np.diff(offsets))
+        return Posterior(offsets, groups, rows, weight / np.bincount(event, weight, minlength=n)[event])
 
     def auc(
         self,
@@ -137,6 +142,8 @@ class Truth:
         use_groups: Collection[str] | None = None,
         use_time: bool = True,
         use_quench: bool = True,
+        use_pairs: bool = True,
+        days: int | None = None,
         users: int | None = None,
     ) -> float:
         """Mean over users of P(the true scorer ranks the user's last object of `group` above a negative).
@@ -153,7 +160,8 @@ class Truth:
         over the same number: ranking by p is right most often, for every pair, hence also for their mean, the
         AUC.
         """
-        return self._auc(self.timeline(log), group, use_groups, use_time, use_quench, users)
+        sight = sight_of(use_groups, use_time, use_quench, use_pairs, days)
+        return self._auc(self.timeline(log), group, sight, users)
 
     def measure(self, timeline: Timeline, users: int) -> None:
         """Fill `mean_decay` and `best_auc` from (at most) that many users."""
@@ -164,7 +172,7 @@ class Truth:
         half_life = np.array([self.config.half_lives[name] for name in GROUPS])
         decay = np.bincount(group, np.exp2(-age / half_life[group])) / np.bincount(group)
         self.mean_decay = {name: float(decay[g]) for g, name in enumerate(GROUPS)}
-        self.best_auc = {name: self._auc(timeline, name, None, True, True, users) for name in GROUPS}
+        self.best_auc = {name: self._auc(timeline, name, Sight(), users) for name in GROUPS}
         self.best_auc_users = min(users, len(timeline.first) - 1)
 
     def timeline(self, log: EventLog) -> Timeline:
@@ -176,20 +184,33 @@ class Truth:
         return timeline
 
     def write(self, folder: str | Path) -> None:
-        """Write `truth/` into a log folder: truth.json, and per group the causes and the hidden objects."""
+        """Write `truth/` into a log folder: truth.json, and per group the causes and the hidden objects.
+
+        In worlds that have them also: the favorites of users, popularity in each period, the table of pairs.
+        """
         path = Path(folder) / FOLDER
         path.mkdir()
-        numbers = {
+        numbers: dict[str, Any] = {
             "best_auc": self.best_auc,
             "best_auc_users": self.best_auc_users,
             "mean_decay": self.mean_decay,
             "config": self.config.model_dump(),
         }
+        if self.config.conjunction:
+            numbers["table"] = self.world.table.tolist()
+        if self.favorite is not None:
+            names = [f"{GROUPS[0]}{number}" for number in self.favorite - self.world.first[0]]
+            users = pd.DataFrame({"user_id": self.favorite.index, "favorite": names})
+            users.to_parquet(path / "users.parquet")
         (path / "truth.json").write_text(json.dumps(numbers, indent=2) + "\n")
         for g, group in enumerate(GROUPS):
             members = slice(self.world.first[g], self.world.first[g + 1])
             hidden = pd.DataFrame(self.world.value[:, members].T, columns=list(LINKS))
             hidden["popularity"] = self.world.popularity[members]
+            if self.config.drift:
+                periods = [f"period{number}" for number in range(len(self.world.moment))]
+                drift = pd.DataFrame(self.world.moment[:, members].T, columns=periods)
+                drift.to_parquet(path / f"{group}.drift.parquet")
             hidden.to_parquet(path / f"{group}.objects.parquet")
             self.causes[group].to_parquet(path / f"{group}.causes.parquet")
 
@@ -208,9 +229,28 @@ class Truth:
         first = np.concatenate([[0], np.cumsum([len(table) for table in hidden])])
         objects = pd.concat(hidden, ignore_index=True)
         value = np.ascontiguousarray(objects[list(LINKS)].to_numpy().T)
-        world = World(MarketplaceConfig(**numbers.pop("config")), first, value, objects["popularity"].to_numpy())
+        # without drift, and in logs from before there was any, popularity has one period
+        drifts = [pd.read_parquet(f) if (f := path / f"{group}.drift.parquet").is_file() else None for group in GROUPS]
+        moments = [
+            table["popularity"].to_numpy()[None] if drift is None else drift.to_numpy().T
+            for table, drift in zip(hidden, drifts, strict=True)
+        ]
+        table = np.array(numbers.pop("table", []), dtype=np.int32)
+        world = World(
+            config=MarketplaceConfig(**numbers.pop("config")),
+            first=first,
+            value=value,
+            popularity=objects["popularity"].to_numpy(),
+            moment=np.concatenate(moments, axis=1),
+            table=table.reshape(len(table), -1) if len(table) else np.zeros((0, 0), dtype=np.int32),
+        )
+        favorite = None
+        if world.config.taste:
+            users = pd.read_parquet(path / "users.parquet")
+            number = users["favorite"].str.removeprefix(GROUPS[0]).astype(int) + first[0]
+            favorite = pd.Series(number.to_numpy(), pd.Index(users["user_id"]))
         causes = {group: pd.read_parquet(path / f"{group}.causes.parquet") for group in GROUPS}
-        truth = cls(world, causes, **numbers)
+        truth = cls(world, causes, favorite, **numbers)
         timeline = truth.timeline(log)
         for g, group in enumerate(GROUPS):
             rows = np.linspace(0, len(causes[group]) - 1, 100).astype(np.int64)
@@ -226,88 +266,21 @@ class Truth:
                 )
         return truth
 
-    # --- the generating process, in closed form -------------------------------------------------------------
-
-    def _pairs(
-        self,
-        timeline: Timeline,
-        g: int,
-        positions: Int[np.ndarray, " n"],
-        use_groups: Collection[str] | None = None,
-        use_time: bool = True,
-        use_quench: bool = True,
-    ) -> Pairs:
-        """All earlier behaviors of events of group g at these positions, and their weights w_j."""
-        config, world = self.config, self.world
-        use = GROUPS if use_groups is None else tuple(use_groups)
-        event, position = timeline.history(positions)
-        seen = np.isin(timeline.group[position], [_code(name) for name in use])
-        event, position = event[seen], position[seen]
-        group = timeline.group[position]
-        weight = self._action_weight[group, timeline.action[position]] * world.pull[timeline.object[position], g]
-        if use_time:
-            half_life = np.array([config.half_lives[name] for name in GROUPS])[group]
-            weight *= np.exp2((timeline.time[position] - timeline.time[positions][event]) / DAY / half_life)
-        elif use:
-            weight *= np.array([self.mean_decay[name] for name in GROUPS])[group]
-        if use_quench and "item" in use:
-            weight *= config.quench ** timeline.buys_between(position, positions[event])
-        return Pairs(event, position, weight)
-
-    @cached_property
-    def _action_weight(self) -> Float[np.ndarray, "G A"]:
-        table = np.zeros((len(GROUPS), max(map(len, ACTIONS.values()))))
-        for g, group in enumerate(GROUPS):
-            table[g, : len(ACTIONS[group])] = [self.config.action_weight[action] for action in ACTIONS[group]]
-        return table
-
-    def _agreement(
-        self, timeline: Timeline, g: int, pairs: Pairs, chosen: Int[np.ndarray, " n"]
-    ) -> Float[np.ndarray, " m"]:
-        """P(chosen object | the cause is behavior j) / popularity of the chosen object, for each pair."""
-        world = self.world
-        cause = timeline.object[pairs.position]
-        effect = chosen[pairs.event]
-        agreement = np.zeros(len(cause))
-        for f in range(len(LINKS)):
-            same = (world.value[f, cause] == world.value[f, effect]) & (world.value[f, effect] >= 0)
-            agreement += same * world.link[cause, g, f] * world.share[f, effect] / world.popularity[effect]
-        return agreement
-
-    def _probability(
-        self, timeline: Timeline, g: int, pairs: Pairs, objects: Int[np.ndarray, "n C"]
-    ) -> Float[np.ndarray, "n C"]:
-        """p(object | history), by adding up the weights of all causes that link to the same value."""
-        world, n = self.world, len(objects)
-        cause = timeline.object[pairs.position]
-        total = self.config.background + np.bincount(pairs.event, pairs.weight, minlength=n)
-        probability = self.config.background * world.popularity[objects]
-        for f in range(len(LINKS)):
-            through = pairs.weight * world.link[cause, g, f]
-            where = np.flatnonzero(through)  # only causes that have the feature
-            cell = pairs.event[where] * world.values + world.value[f, cause[where]]
-            mass = np.bincount(cell, through[where], minlength=n * world.values).reshape(n, world.values)
-            value = np.maximum(world.value[f, objects], 0)
-            probability += np.take_along_axis(mass, value, axis=1) * world.share[f, objects]  # share 0: no value
-        return probability / total[:, None]
-
     def _auc(
         self,
         timeline: Timeline,
         group: str,
-        use_groups: Collection[str] | None,
-        use_time: bool,
-        use_quench: bool,
+        sight: Sight,
         users: int | None,
     ) -> float:
-        g = _code(group)
+        g = code(group)
         last = timeline.last_events(g, users)
         objects = np.arange(self.world.first[g], self.world.first[g + 1])
         values = np.empty(len(last))
         for part in self._chunks(timeline, last, len(objects)):
             here = last[part]
-            pairs = self._pairs(timeline, g, here, use_groups, use_time, use_quench)
-            score = self._probability(timeline, g, pairs, np.broadcast_to(objects, (len(here), len(objects))))
+            every = np.broadcast_to(objects, (len(here), len(objects)))
+            score = self.mixture.probability(timeline, g, here, every, sight)
             touched = timeline.touched(g, here)
             chosen = timeline.object[here] - objects[0]
             every = np.arange(len(here))
@@ -328,9 +301,3 @@ class Truth:
         number = (np.cumsum(cost) - cost) // CHUNK
         edges = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(positions)]])
         return (slice(a, b) for a, b in pairwise(edges.tolist()) if b > a)
-
-
-def _code(group: str) -> int:
-    if group not in GROUPS:
-        raise ValueError(f"{group!r} is no group of the marketplace; its groups are {', '.join(GROUPS)}")
-    return GROUPS.index(group)
