@@ -65,7 +65,9 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
     log = some_users(original, FAST_USERS, 0) if cell.profile == "fast" else original
     log = log if cell.row.log is None else cell.row.log(log)
     told: Record = {"profile": cell.profile, "chosen_by": cell.chosen_by, **cell.of_log}
-    model, mode = cell.row.model, cell.mode
+    model, mode, best = cell.row.model, cell.mode, best_auc(data)
+    if mode is None and best:
+        told["best_auc"] = best
     if model in RULES:
         for target, file in cell.files.items():  # a rule of one mode has one target
             of = {} if mode is None else {"mode": mode.name, "row": cell.name, "target": target}
@@ -95,7 +97,6 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
     trained = load_run(run)
     histories = trained.histories_of(log)
     parts = split(histories, trained.config.protocol, trained.config.targets)
-    best = best_auc(data)
     for target, file in cell.files.items():
         more: Record = {}
         if mode is not None:

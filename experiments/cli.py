@@ -35,6 +35,10 @@ from experiments.records import (
     write_record,
 )
 from experiments.variations import some_users
+from experiments.worlds import predictions
+from experiments.worlds import worlds as side_by_side
+
+SHOWN = summary.SHOWN | {"worlds": lambda rows: side_by_side([rows])}
 
 
 def count(text: str) -> int:
@@ -143,7 +147,7 @@ def _make(
         failures = run_all(jobs, workers, "cells")
     rows, left_out = _records(cells[0].folder, log)
     if rows:
-        _show(summary.SHOWN[table](rows))
+        _show(SHOWN[table](rows))
     _fail(failures + left_out)
 
 
@@ -177,6 +181,16 @@ def table5(modes: str, targets: str, **how: Any) -> None:
     _make("table5", modes, targets=_names(targets), **how)
     paper = pd.DataFrame.from_dict(tables.PAPER_TABLE_5, orient="index").to_string(header=False)
     print(f"\nThe paper's Table 5 (item, query, coupon):\n{paper}")
+
+
+def worlds(names: str, data: Path, out: Path, **how: Any) -> None:
+    """Rules and models in a world of the simulator, beside the best AUC there, and what was said beforehand."""
+    _make("worlds", names, data=data, out=out, **how)
+    log = EventLog.read(data)
+    said = predictions([_records(place(out, "worlds", log, how["profile"]), log)[0]])
+    if not said.empty:
+        print("\nSaid beforehand (PROTOCOL.md):")
+        _show(said)
 
 
 def queue(out: Path, runs: Path, raw: Path | None, workers: int, device: str) -> None:
@@ -280,6 +294,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] 
     "factorial": (factorial, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "modes": (modes, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "table5": (table5, f"data modes targets recipe {MAKING}", {}),
+    "worlds": (worlds, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "table4": (table4, "data run out", {}),
     "detectors": (detectors, "data run samples negatives out", {}),
     "record": (record, "data run out", {"out": RECORD}),

@@ -220,6 +220,11 @@ CONVERGED = {
 }
 # one moment in time for everybody: what trains in an afternoon
 LATER = {name: replace(row, seeds=2) for name, row in CONVERGED.items() if name not in ("bi-lstm-attention", "bst")}
+# one log a world of the simulator; rules and models that each should win where its assumption holds
+WORLDS = {name: Row(name) for name in ("popularity", "recent-popularity", "counted-recent", "item-knn", "ials")}
+WORLDS |= {name: Row(name) for name in ("bpr-mf", "wide-deep", "cnn", "bi-lstm", "din", "bst", "atrank")}
+WORLDS |= {name: CONVERGED[name] for name in ("atrank-raw", "atrank-alone")}
+WORLDS = {name: replace(row, seeds=3, listed=0) for name, row in WORLDS.items()}
 TABLES = {
     "table3": Table(_models()),
     "table3-converged": Table(CONVERGED, recipe=TO_CONVERGENCE),
@@ -238,6 +243,7 @@ TABLES = {
     "table5": Table(MODES, of="atrank"),
     "modes": Table(EVERY_MODE, recipe=TO_CONVERGENCE, of="atrank", named="small"),
     "modes-steps": Table(EQUAL_STEPS, recipe=TO_CONVERGENCE, of="atrank", named="small"),
+    "worlds": Table(WORLDS, named="small"),  # as recorded for the marketplace's table 5
 }
 
 
@@ -297,9 +303,9 @@ def plan(
 ) -> list[Cell]:
     """The cells of a table: its rows of these ``names``, all by default, each with seeds counted from 0.
 
-    Settings are the best of a search on this log, or on ``settings_of``; without one, or with the name of a ``recipe``,
-    those of that recipe. Rows that the log or the model has no place for are left out, those that need a feature of the
-    log with a line on stderr; groups that cannot be predicted are history alone.
+    Settings are the best of a search on this log, or on ``settings_of``; without one, or with the name of a ``recipe``
+    (the caller's, or else the table's), those of that recipe. Rows that the log or the model has no place for are left
+    out, those that need a feature of the log with a line on stderr; groups that cannot be predicted are history alone.
 
     Raises:
         ExperimentError: an unknown row, a target that cannot be predicted, no row that has a place, or a search that

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ class AllLoops(Loops):
         behaviors = self.joint(group, row, use_groups)  # normalized over the background and the behaviors alone
         popularity = np.array([o["popularity"] for o in self.hidden[group]])
         total = config.background / behaviors[0][2].sum()
-        found = {(g, r): p * total for g, r, p in behaviors[1:]}
+        found: dict[Any, np.ndarray] = {(g, r): p * total for g, r, p in behaviors[1:]}
         found[""] = config.background * self.popularity(group, int(event["timestamp"]), days)
 
         users = pd.read_parquet(self.folder / "truth" / "users.parquet").set_index("user_id")["favorite"]

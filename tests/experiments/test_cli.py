@@ -17,7 +17,7 @@ from atrank_lib import ATRank, EventLog, Recipe, build_batch, evaluate, split
 from atrank_lib.interpret import explain
 from atrank_lib.runs import load_run, train_run
 from atrank_lib.variants import build, options_of
-from data_scripts.marketplace import MarketplaceConfig
+from data_scripts.marketplace import WORLDS, MarketplaceConfig
 from data_scripts.simulate import simulate
 from experiments import causes
 from experiments.cli import COMMANDS, main
@@ -45,7 +45,9 @@ def test_an_option_that_cannot_be_is_refused(capsys, arguments):
     assert arguments[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("table", ["table3", "switches", "original", "table5", "figure2", "lengths", "table1"])
+@pytest.mark.parametrize(
+    "table", ["table3", "switches", "original", "table5", "worlds", "figure2", "lengths", "table1"]
+)
 def test_a_missing_log_is_one_line(run, tmp_path, table):
     done = run(table, "--data", tmp_path / "no")
     assert done.code == 1
@@ -255,6 +257,24 @@ def test_a_run_is_recorded(data, log, trained, run, tmp_path):
     histories = model.histories_of(log)
     found = evaluate(model.model, histories, split(histories).test)
     assert unpack(record["per_user"]).tolist() == found.per_user.tolist()
+
+
+def test_a_world_is_shown_beside_its_best_and_what_was_said(run, tmp_path):
+    world = WORLDS["drift"].model_copy(update={"users": 40, "items": 60, "queries": 30, "coupons": 30})
+    simulate(world, log_name="simulated drift").write(tmp_path / "log")
+    options = ("--data", tmp_path / "log", *FAST, "--out", tmp_path, "--names")
+    done = run("worlds", *options, "popularity,recent-popularity,bpr-mf")
+    assert done.code == 0, done.err
+    best = json.loads((tmp_path / "log/truth/truth.json").read_text())["best_auc"]
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["best", f"{np.mean(list(best.values())):.4f}"] in lines
+    assert lines[-1][:4] == ["drift", "recent-popularity", "popularity", "better"]
+    for name in ("popularity", "recent-popularity", "bpr-mf"):
+        record = read_record(tmp_path / f"worlds/simulated_drift-fast/{name}-seed0.json")
+        assert record["best_auc"] == best
+        assert list(record["targets"]) == ["item", "query", "coupon"]
+    other = run("worlds", "--data", tmp_path / "log", *FAST, "--out", tmp_path / "b", "--names", "popularity")
+    assert "Said beforehand" not in other.out
 
 
 def test_table_4_is_the_mean_attention_of_each_bucket(data, log, trained, run, tmp_path):

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from atrank_lib.scale.devices import Execution
+from data_scripts.marketplace import WORLDS, MarketplaceConfig
+from data_scripts.simulate import simulate
 from experiments import tables
 from experiments.queue import LOGS, QUEUE, Source, Step, waiting
 from experiments.records import ExperimentError, read_record
@@ -60,6 +62,18 @@ def test_what_confirms_is_not_opened_before_the_rest_is_committed(tiny, tmp_path
     assert model["parameters"]["tables"] > 0
 
 
+def test_what_stands_behind_goes_on_while_what_confirms_waits(tiny, tmp_path, capsys):
+    git(tmp_path, "init", "-q")
+    for seed, name in enumerate(("market", "third")):
+        log = simulate(MarketplaceConfig(users=20, behaviors=12, seed=seed), log_name=name)
+        log.write(tmp_path / "runs" / "logs" / name)
+    steps, logs = [*STEPS, Step("tiny", "third")], LOGS_HERE | {"third": MARKET}
+    jobs = waiting(tmp_path / "results", tmp_path / "runs", None, Execution(), logs, steps)
+    labels = ("popularity-seed0", "bpr-mf-seed0", "bpr-mf-seed1")
+    assert [name for name, _ in jobs] == [f"{log} {label}" for log in ("market", "third") for label in labels]
+    assert "tiny on other waits" in capsys.readouterr().err
+
+
 def test_raw_tables_are_asked_for(tmp_path):
     with pytest.raises(ExperimentError, match="give their folder as --raw"):
         LOGS["sports"].make(None, tmp_path / "sports")
@@ -73,6 +87,8 @@ def test_the_queue_is_the_protocol():
     assert [step.log for step in QUEUE if step.confirms] == ["beauty"]
     steps = [(step.table, step.log) for step in QUEUE]
     assert steps.index(("table3-converged", "sports")) < steps.index(("table3-converged", "beauty"))
+    assert [log for table, log in steps if table == "worlds"] == list(WORLDS)
+    assert steps.index(("table3-converged", "beauty")) < steps.index(("worlds", "marketplace"))
     seeds = {name: row.seeds for name, row in CONVERGED.items()}
     assert {name for name, count in seeds.items() if count == 3} == {"bi-lstm", "cnn"}
     assert {name for name, count in seeds.items() if count == 2} == {"bi-lstm-attention", "bst"}

@@ -12,6 +12,7 @@ from atrank_lib.multitask import Mode
 from atrank_lib.runs import MODELS
 from atrank_lib.training import RecipeName
 from atrank_lib.variants import ORIGINAL
+from experiments.baselines import RULES
 from experiments.cells import is_finished
 from experiments.cost import parameters
 from experiments.models import COMPARED, config
@@ -71,6 +72,18 @@ def test_without_a_search_the_modern_recipe_is_used_and_said(log, tmp_path):
     (cell,) = plan("table5", log, tmp_path, ["all2all"], seeds=1, recipe="small", epochs=8)
     assert (cell.chosen_by, cell.recipe) == ("small recipe, no search", TaskRecipe(**RECIPES["small"].model_dump()))
     assert cell.options["hidden"] == 64
+
+
+def test_worlds_have_the_recipe_of_the_recorded_marketplace(log, tmp_path):
+    """What PROTOCOL.md promises: the marketplace's recipe, three seeds; all groups are read and predicted."""
+    recorded = read_record(RESULTS / "table5/simulated_marketplace/all2all-item-seed0.json")
+    cells = plan("worlds", log, tmp_path)
+    assert {cell.name: cell.seed for cell in cells} == {n: 0 if n in RULES else 2 for n in TABLES["worlds"].rows}
+    for cell in cells:
+        assert (cell.mode, cell.chosen_by) == (None, recorded["chosen_by"])
+        assert cell.recipe == TaskRecipe.model_validate(recorded["recipe"])
+    (plain,) = (cell for cell in cells if cell.label == "atrank-seed0")
+    assert config("atrank", plain.options) == config("atrank", recorded["options"])
 
 
 def test_a_floor_needs_one_seed(log, tmp_path):

@@ -1,0 +1,77 @@
+"""The simulator's worlds: who wins where, and what became of the predictions of PROTOCOL.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from experiments.crossed import crossed_difference, holm
+from experiments.records import Record
+from experiments.summary import Rows, mean, per_user
+
+READERS = ("cnn", "bi-lstm", "din", "bst", "atrank", "atrank-raw", "atrank-alone")
+ATTENTIVE = READERS[2:]  # by targets, or among behaviors
+ADDING = ("counted-recent", "item-knn", "wide-deep", "din", "atrank-alone")  # each behavior by itself, then their sum
+TOGETHER = ("bi-lstm", "bst", "atrank", "atrank-raw")  # recurrence or self-attention
+CLOSE = 0.02  # of AUC: PROTOCOL.md calls this near
+
+
+def _by_world(records: Iterable[Rows]) -> dict[str, Rows]:
+    """Records of worlds by the world's name, which their logs carry."""
+    return {next(iter(rows.values()))[0]["data_name"].removeprefix("simulated "): rows for rows in records if rows}
+
+
+def worlds(records: Iterable[Rows]) -> pd.DataFrame:
+    """Mean AUC over groups of every model in each world, below the best that any model can reach there.
+
+    Args:
+        records: what ``read_table`` finds in ``results/worlds/<log>``, for one world or several.
+    """
+    table = {}
+    for world, rows in _by_world(records).items():
+        best = next(iter(rows.values()))[0].get("best_auc", {})
+        table[world] = {"best": float(np.mean(list(best.values()))) if best else float("nan")}
+        table[world] |= {name: mean(runs)["AUC"] for name, runs in rows.items()}
+    return pd.DataFrame(table).rename_axis("model")
+
+
+def predictions(records: Iterable[Rows]) -> pd.DataFrame:
+    """What PROTOCOL.md says of the worlds, and what the records say.
+
+    Each row compares a model with another, or with the best of several by their mean AUC. ``verdict`` is that of the
+    difference; where ``said`` is *near* it is *near* or *below* if the interval lies on one side of -.02. ``holds``:
+    by Holm's steps over all rows. A user's result is the mean over groups, so that users are what varies.
+    """
+    said: list[tuple[str, str, Sequence[str], str]] = [("drift", "recent-popularity", ["popularity"], "better")]
+    said += [("lasting-taste", name, READERS, "near") for name in ("bpr-mf", "wide-deep", "ials")]
+    said += [("conjunction", name, ADDING, "better") for name in TOGETHER]
+    said += [("conjunction", "cnn", ADDING, "not better")]
+    lose = {name: "worse" if name in ATTENTIVE else "not better" for name in READERS}
+    said += [("no-history", name, ["recent-popularity"], how) for name, how in lose.items()]
+    found, rows, worlds = {}, [], _by_world(records)
+    for number, (world, name, others, predicted) in enumerate(said):
+        there = worlds.get(world, {})
+        against = max((other for other in others if other in there), key=lambda o: mean(there[o])["AUC"], default=None)
+        if name not in there or against is None:
+            continue
+        one = crossed_difference(*(_over_groups(there[which]) for which in (name, against)))
+        low, high = one.interval()
+        found[number] = replace(one, value=one.value + CLOSE) if predicted == "near" else one
+        verdict = found[number].verdict()
+        if predicted == "near":
+            verdict = {"better": "near", "worse": "below"}.get(verdict, "undecided")
+        row = {"world": world, "model": name, "against": against, "said": predicted, "difference": one.value}
+        rows.append(row | {"low": low, "high": high, "verdict": verdict, "number": number})
+    held = holm({str(number): one for number, one in found.items()})
+    columns = ["world", "model", "against", "said", "difference", "low", "high", "verdict", "holds"]
+    table = [row | {"holds": held[str(row["number"])]} for row in rows]
+    return pd.DataFrame(table, columns=columns).set_index(["world", "model"])
+
+
+def _over_groups(runs: Sequence[Record]) -> Float64[np.ndarray, "seeds users"]:
+    """The mean over groups of every user's AUC; all users of a world have targets in all groups."""
+    return per_user(runs).reshape(len(runs), len(runs[0]["targets"]), -1).mean(axis=1)
