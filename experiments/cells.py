@@ -25,8 +25,8 @@ from experiments.baselines import RULES, Scorer, choose
 from experiments.cost import cost
 from experiments.full_ranking import standing
 from experiments.models import config
+from experiments.plans import FAST_USERS, Cell
 from experiments.records import ExperimentError, Record, provenance, read_record, record_run, result, write_record
-from experiments.tables import FAST_USERS, Cell
 from experiments.tasks import TaskRecipe, TaskRunSteps
 from experiments.variations import some_users
 

@@ -23,6 +23,7 @@ from atrank_lib.scale.devices import Execution
 from experiments import by_age, causes, summary, tables
 from experiments import search as searching
 from experiments.cells import is_finished, run_all, run_cell
+from experiments.plans import FAST_USERS, plan
 from experiments.queue import run_queue
 from experiments.records import (
     ExperimentError,
@@ -139,7 +140,7 @@ def _make(
 ) -> None:
     """Run the cells of a table that are not finished, and show what its folder then holds of this log."""
     log = EventLog.read(data)
-    cells, fingerprint = tables.plan(table, log, out, _names(names), **how), log.fingerprint()
+    cells, fingerprint = plan(table, log, out, _names(names), **how), log.fingerprint()
     left = [cell for cell in cells if not is_finished(cell, fingerprint, force)]
     print(f"{len(cells)} cells, {len(cells) - len(left)} finished before", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
@@ -228,7 +229,7 @@ def lengths(data: Path, profile: Profile, out: Path) -> None:
     """Table 3 by the length of a user's history: where does a model win?"""
     log = EventLog.read(data)
     name, rows = _of_table3(log, out, profile)
-    table = summary.by_length(log if profile == "full" else some_users(log, tables.FAST_USERS, 0), rows)
+    table = summary.by_length(log if profile == "full" else some_users(log, FAST_USERS, 0), rows)
     write_record(out / "lengths" / f"{name}.json", {"rows": table.to_dict("records"), **provenance(log)})
     _show(table.pivot(index="behaviors", columns="model", values="AUC").loc[list(dict.fromkeys(table["behaviors"]))])
 

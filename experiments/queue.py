@@ -16,8 +16,8 @@ from pathlib import Path
 from atrank_lib import EventLog
 from atrank_lib.scale.devices import Execution
 from data_scripts.marketplace import WORLDS
-from experiments import tables
 from experiments.cells import is_finished, run_all, run_cell
+from experiments.plans import plan
 from experiments.records import ExperimentError
 
 Job = Callable[[], object]
@@ -92,7 +92,7 @@ def waiting(
         log = logs[step.log].make(raw, folder)
         settings = SETTINGS_OF.get(step.log)
         like = logs[settings].make(raw, runs / "logs" / settings) if settings else None
-        cells = tables.plan(step.table, log, out, settings_of=like)
+        cells = plan(step.table, log, out, settings_of=like)
         left = [cell for cell in cells if not is_finished(cell, log.fingerprint())]
         print(f"{step.table} on {step.log}: {len(cells)} cells, {len(cells) - len(left)} recorded", file=sys.stderr)
         for cell in sorted(left, key=lambda cell: cell.seed):  # stable: rows in their order

@@ -20,8 +20,8 @@ from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from experiments.cells import is_finished, pooled_auc, run_all, run_cell
 from experiments.models import build
+from experiments.plans import plan
 from experiments.records import ExperimentError, read_record, unpack
-from experiments.tables import plan
 from experiments.tasks import TaskRecipe
 from tests.random_logs import lists
 from tools.project import ROOT

@@ -13,9 +13,9 @@ from atrank_lib.runs import MODELS
 from atrank_lib.samples import prepare
 from experiments import search as searching
 from experiments.models import build, config
+from experiments.plans import plan
 from experiments.records import ExperimentError, place, read_record
 from experiments.search import as_settings, chosen, search
-from experiments.tables import plan
 from experiments.variations import some_users
 from tests.random_logs import random_log
 from tools.project import ROOT

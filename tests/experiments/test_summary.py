@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from experiments.cells import run_cell
+from experiments.models import COMPARED
+from experiments.plans import plan
 from experiments.records import ExperimentError, pack, pack_whole, read_record, unpack, write_record
 from experiments.summary import (
     by_length,
@@ -26,7 +28,7 @@ from experiments.summary import (
     table3,
     table5,
 )
-from experiments.tables import COMPARED, FACTORIAL, MODES, SWITCHES, plan
+from experiments.tables import FACTORIAL, MODES, SWITCHES
 from tools.project import ROOT
 
 RESULTS = ROOT / "results"

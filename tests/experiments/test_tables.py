@@ -16,19 +16,9 @@ from experiments.baselines import RULES
 from experiments.cells import is_finished
 from experiments.cost import parameters
 from experiments.models import COMPARED, config
+from experiments.plans import Cell, plan
 from experiments.records import ExperimentError, Profile, read_record
-from experiments.tables import (
-    DIFFERENCES,
-    EVERY_MODE,
-    FACTORIAL,
-    MODES,
-    PAPER_TO_CODE,
-    READERS,
-    SWITCHES,
-    TABLES,
-    Cell,
-    plan,
-)
+from experiments.tables import DIFFERENCES, EVERY_MODE, FACTORIAL, MODES, PAPER_TO_CODE, READERS, SWITCHES, TABLES
 from experiments.tasks import TaskRecipe
 from tests.random_logs import random_log
 from tools.project import ROOT
