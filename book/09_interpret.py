@@ -280,8 +280,16 @@ for k, (ax, matrix) in enumerate(zip(axes.flat, matrices, strict=True)):
         color=space_color(k),
     )
     ax.tick_params(labelsize=9)
-    color_ticks(ax.xaxis)
-    color_ticks(ax.yaxis)
+
+
+def color_names(figure):
+    for ax in figure.axes:
+        color_ticks(ax.xaxis)
+        color_ticks(ax.yaxis)
+
+
+color_names(fig)
+narrow(fig, tune=color_names)
 
 # %% [markdown]
 # Read a row of {numref}`fig-interpret-self`: this is where the behavior gets its new vector from. The paper saw two

@@ -488,7 +488,7 @@ for name, runs in recorded.items():
             "sd over seeds": np.std(aucs, ddof=1),
             "users, ±": width,
         }
-pd.DataFrame(rows).T.round(4)
+pd.DataFrame.from_dict(rows, orient="index").round(4)
 
 # %% tags=["remove-cell"]
 wins = {
