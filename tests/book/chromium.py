@@ -13,6 +13,8 @@ SILENT = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    # The address bar's menu is a page with a process of its own, made anew for each context; no test looks at it.
+    "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,MediaRouter,OptimizationHints",
 ]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
