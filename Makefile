@@ -8,7 +8,7 @@
 # make course          the course for a class: student and solution notebooks, assignments, in _build/course  (executes
 #             the chapters first, for the numbers in their texts)
 # make check-course    nbgrader grades the course: the solutions get full marks, the stubs none
-# make check-site   the built site with axe, html-validate and a slowed browser; the files of the whole book
+# make check-site   the built site with axe, html-validate and a phone's browser; the files of the whole book
 # make check-notebooks   every downloaded notebook runs where only the wheel is installed
 # make check-rebuild   two builds from nothing are byte-identical
 # make check-machines  tests and chapters with other instructions of the processor, without a compiler, with one thread
