@@ -476,28 +476,30 @@ def test_a_chapter_s_play(chapter, project: Project, name: str):
 
 
 @needs_chromium
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("name", PAGES)
-def test_a_play_fits_and_can_be_read(chapter, name: str, viewport: dict[str, int], scheme: str):
-    page, troubles = chapter(name, viewport, color_scheme=scheme)
-    stage = page.locator(".play-stage")
-    stage.scroll_into_view_if_needed()
-    edge = stage.bounding_box()
-    texts = stage.locator("svg text").evaluate_all(
-        """nodes => nodes.filter(n => n.textContent).map(n => {
-            const box = n.getBoundingClientRect();
-            return [n.textContent, box.left, box.right, parseFloat(getComputedStyle(n).fontSize)];
-        })"""
-    )
-    assert texts
-    for text, left, right, size in texts:
-        assert left >= edge["x"] - 1, text
-        assert right <= edge["x"] + edge["width"] + 1, text
-        assert size >= SMALLEST, text
-    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
-    for paint, background in stage.evaluate(PAINTS):
-        assert ratio(paint, background) >= 4.5, (paint, background)
+def test_a_play_fits_and_can_be_read(chapter, name: str, viewport: dict[str, int]):
+    page, troubles = chapter(name, viewport)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'", timeout=10_000)
+        stage = page.locator(".play-stage")
+        stage.scroll_into_view_if_needed()
+        edge = stage.bounding_box()
+        texts = stage.locator("svg text").evaluate_all(
+            """nodes => nodes.filter(n => n.textContent).map(n => {
+                const box = n.getBoundingClientRect();
+                return [n.textContent, box.left, box.right, parseFloat(getComputedStyle(n).fontSize)];
+            })"""
+        )
+        assert texts
+        for text, left, right, size in texts:
+            assert left >= edge["x"] - 1, text
+            assert right <= edge["x"] + edge["width"] + 1, text
+            assert size >= SMALLEST, text
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        for paint, background in stage.evaluate(PAINTS):
+            assert ratio(paint, background) >= 4.5, (scheme, paint, background)
     assert not troubles
 
 
