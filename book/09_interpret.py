@@ -799,10 +799,10 @@ _ = ax.set(xlabel="factor on the behavior's vector", ylabel="fall of the lead")
 # first-order answer to a question about removal can be that wrong.
 #
 # The *integrated gradients* of {cite:t}`sundararajan2017axiomatic` ask all along the way. All behaviors grow together,
-# from zero vectors to $S$. With $s_j$ for row $j$ of $S$, $f$ for the lead and $m = 32$ steps,
+# from zero vectors to $S$. With $s_j$ for row $j$ of $S$, $f$ for the lead and $r = 32$ steps,
 #
 # $$
-# \mathrm{IG}_j = s_j \cdot \frac{1}{m} \sum_{i=1}^{m} \nabla_{s_j} f\Bigl(\frac{i - 1/2}{m} \, S\Bigr),
+# \mathrm{IG}_j = s_j \cdot \frac{1}{r} \sum_{i=1}^{r} \nabla_{s_j} f\Bigl(\frac{i - 1/2}{r} \, S\Bigr),
 # \qquad \sum_j \mathrm{IG}_j \approx f(S) - f(0)
 # $$ (eq-integrated)
 #

@@ -421,7 +421,8 @@ claim(
 # that all things tried (epochs, configurations, tricks) are *equally good*: each wins a test user with that user's own
 # probability, and only luck differs. Whoever reports the best of them reports luck. How much there is of it, the recorded
 # seeds of ATRank on Amazon Sports tell: all tries meet the same users and the same negatives, and agree on most of them.
-# If they differ on a share $v$ of $U$ users, their means spread by $\sqrt{v / 2U}$.
+# If two differ on a share $v$ of the users, the means of tries spread by $\sqrt{v / 2}$ over the root of how many users
+# there are.
 
 # %%
 seeds = np.stack(
