@@ -111,7 +111,7 @@ print(f"score {f:.3f}")
 with torch.no_grad():
     kept = [[i for i in range(3) if i != j] for j in range(3)]
     fall = torch.stack([f - score(C[rest]) for rest in kept])  # [n]
-(slope,) = torch.autograd.grad(f, C)
+(slope,) = torch.autograd.grad(score(C), C)
 gradient = (slope * C).sum(dim=1)  # [n]
 pd.DataFrame(
     torch.stack([alpha, worth, fall, gradient], dim=1).detach().numpy(),
