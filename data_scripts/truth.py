@@ -266,21 +266,15 @@ class Truth:
                 )
         return truth
 
-    def _auc(
-        self,
-        timeline: Timeline,
-        group: str,
-        sight: Sight,
-        users: int | None,
-    ) -> float:
+    def _auc(self, timeline: Timeline, group: str, sight: Sight, users: int | None) -> float:
         g = code(group)
         last = timeline.last_events(g, users)
         objects = np.arange(self.world.first[g], self.world.first[g + 1])
         values = np.empty(len(last))
         for part in self._chunks(timeline, last, len(objects)):
             here = last[part]
-            every = np.broadcast_to(objects, (len(here), len(objects)))
-            score = self.mixture.probability(timeline, g, here, every, sight)
+            candidates = np.broadcast_to(objects, (len(here), len(objects)))
+            score = self.mixture.probability(timeline, g, here, candidates, sight)
             touched = timeline.touched(g, here)
             chosen = timeline.object[here] - objects[0]
             every = np.arange(len(here))

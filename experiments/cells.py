@@ -75,6 +75,9 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
             content = {"model": model, "seed": cell.seed, **found, **told, "protocol": cell.protocol, **of}
             write_record(file, {**content, **provenance(original)})
         return
+    most = steps_allowed(cell)
+    if most is not None:
+        told["max_steps"] = most
     run = runs / cell.folder.parent.name / cell.folder.name / cell.label
     train_run(
         log,
@@ -86,14 +89,12 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
         protocol=cell.protocol,
         recipe=cell.recipe,
         seed=cell.seed,
-        max_steps=steps_allowed(cell),
+        max_steps=most,
         resume=True,
         progress=False,
         on=on,
         steps=TaskRunSteps,
     )
-    if (most := steps_allowed(cell)) is not None:
-        told["max_steps"] = most
     trained = load_run(run)
     histories = trained.histories_of(log)
     parts = split(histories, trained.config.protocol, trained.config.targets)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
+K = TypeVar("K")
 MARGIN = 0.002  # differences of AUC below it are none in practice: fixed in PROTOCOL.md
 
 
@@ -117,14 +119,14 @@ def pigeonhole(
     return float(low), float(high)
 
 
-def holm(found: Mapping[str, Crossed], level: float = 0.95) -> dict[str, bool]:
+def holm(found: Mapping[K, Crossed], level: float = 0.95) -> dict[K, bool]:
     """Which of a family of differences hold together, by Holm's steps: chances of one false claim are 5 % in all.
 
     >>> strong, weak = Crossed(0.01, 0.002, 50.0), Crossed(0.004, 0.0019, 50.0)  # p below .0001, and .04
     >>> holm({"a": strong, "b": weak, "c": weak})
     {'a': True, 'b': False, 'c': False}
     """
-    order: Sequence[str] = sorted(found, key=lambda name: found[name].p)
+    order = sorted(found, key=lambda name: found[name].p)
     held, going = dict.fromkeys(found, False), True
     for number, name in enumerate(order):
         going = going and found[name].p <= (1 - level) / (len(order) - number)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float64
+from torch import Tensor
 
 from atrank_lib import EventLog
 from atrank_lib.samples import history_lengths, prepare
@@ -139,10 +140,8 @@ def converged(records: Rows, base: str = "atrank") -> pd.DataFrame:
             row |= {"verdict": found[name].verdict(), "holds": "primary" if name in PRIMARY else held[name]}
         if name in found and name in PRIMARY:
             row["bootstrap"] = "{:+.4f} to {:+.4f}".format(*pigeonhole(per_user(records[base]), per_user(runs)))
-        lists = [places(one) for run in runs for one in run.get("whole_list", {}).values()]
-        if lists:
-            above, level = (torch.cat(part) for part in zip(*lists, strict=True))
-            row["NDCG@10"], row["recall@10"] = (float(of(above, level, 10).mean()) for of in (ndcg_of, recall_of))
+        if there := _places(runs):
+            row["NDCG@10"], row["recall@10"] = (float(of(*there, 10).mean()) for of in (ndcg_of, recall_of))
         row |= {"parameters": runs[0].get("parameters", {}).get("rest"), "multiply-adds": runs[0].get("multiply_adds")}
         rows.append(row)
     return pd.DataFrame(rows).set_index("model")
@@ -158,18 +157,25 @@ def protocols(records: Rows, later: Rows, objects: int) -> pd.DataFrame:
     """
     rows = {}
     for name, runs in records.items():
-        lists = [places(one) for run in runs for one in run.get("whole_list", {}).values()]
-        if name not in later or not lists:
+        if name not in later or not (there := _places(runs)):
             continue
-        above, level = (torch.cat(part) for part in zip(*lists, strict=True))
         rows[name] = {
-            "uniform": float(np.mean([run["average_user_auc"] for run in runs])),
-            "popular": float(np.mean([run["popular"]["average_user_auc"] for run in runs])),
-            "first of 101": float(sampled(above, level, 1, 100, objects).mean()),
-            "NDCG@10": float(ndcg_of(above, level, 10).mean()),
-            "one moment": float(np.mean([run["average_user_auc"] for run in later[name]])),
+            "uniform": mean(runs)["AUC"],
+            "popular": mean([run["popular"] for run in runs])["AUC"],
+            "first of 101": float(sampled(*there, 1, 100, objects).mean()),
+            "NDCG@10": float(ndcg_of(*there, 10).mean()),
+            "one moment": mean(later[name])["AUC"],
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _places(runs: Sequence[Record]) -> tuple[Tensor, Tensor] | None:
+    """``full_ranking.places`` of all runs and groups; None where nothing was ranked among all objects."""
+    lists = [places(one) for run in runs for one in run.get("whole_list", {}).values()]
+    if not lists:
+        return None
+    above, level = (torch.cat(part) for part in zip(*lists, strict=True))
+    return above, level
 
 
 def switch_table(records: Rows, base: str = "base") -> pd.DataFrame:

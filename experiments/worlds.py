@@ -13,8 +13,8 @@ from experiments.crossed import crossed_difference, holm
 from experiments.records import Record
 from experiments.summary import Rows, mean, per_user
 
-READERS = ("cnn", "bi-lstm", "din", "bst", "atrank", "atrank-raw", "atrank-alone")
-ATTENTIVE = READERS[2:]  # by targets, or among behaviors
+ATTENTIVE = ("din", "bst", "atrank", "atrank-raw", "atrank-alone")  # by targets, or among behaviors
+READING = ("cnn", "bi-lstm", *ATTENTIVE)  # histories
 ADDING = ("counted-recent", "item-knn", "wide-deep", "din", "atrank-alone")  # each behavior by itself, then their sum
 TOGETHER = ("bi-lstm", "bst", "atrank", "atrank-raw")  # recurrence or self-attention
 CLOSE = 0.02  # of AUC: PROTOCOL.md calls this near
@@ -47,29 +47,28 @@ def predictions(records: Iterable[Rows]) -> pd.DataFrame:
     by Holm's steps over all rows. A user's result is the mean over groups, so that users are what varies.
     """
     said: list[tuple[str, str, Sequence[str], str]] = [("drift", "recent-popularity", ["popularity"], "better")]
-    said += [("lasting-taste", name, READERS, "near") for name in ("bpr-mf", "wide-deep", "ials")]
+    said += [("lasting-taste", name, READING, "near") for name in ("bpr-mf", "wide-deep", "ials")]
     said += [("conjunction", name, ADDING, "better") for name in TOGETHER]
     said += [("conjunction", "cnn", ADDING, "not better")]
-    lose = {name: "worse" if name in ATTENTIVE else "not better" for name in READERS}
+    lose = {name: "worse" if name in ATTENTIVE else "not better" for name in READING}
     said += [("no-history", name, ["recent-popularity"], how) for name, how in lose.items()]
     found, rows, worlds = {}, [], _by_world(records)
-    for number, (world, name, others, predicted) in enumerate(said):
+    for world, name, others, predicted in said:
         there = worlds.get(world, {})
         against = max((other for other in others if other in there), key=lambda o: mean(there[o])["AUC"], default=None)
         if name not in there or against is None:
             continue
         one = crossed_difference(*(_over_groups(there[which]) for which in (name, against)))
         low, high = one.interval()
-        found[number] = replace(one, value=one.value + CLOSE) if predicted == "near" else one
-        verdict = found[number].verdict()
+        found[world, name] = replace(one, value=one.value + CLOSE) if predicted == "near" else one
+        verdict = found[world, name].verdict()
         if predicted == "near":
             verdict = {"better": "near", "worse": "below"}.get(verdict, "undecided")
         row = {"world": world, "model": name, "against": against, "said": predicted, "difference": one.value}
-        rows.append(row | {"low": low, "high": high, "verdict": verdict, "number": number})
-    held = holm({str(number): one for number, one in found.items()})
-    columns = ["world", "model", "against", "said", "difference", "low", "high", "verdict", "holds"]
-    table = [row | {"holds": held[str(row["number"])]} for row in rows]
-    return pd.DataFrame(table, columns=columns).set_index(["world", "model"])
+        rows.append(row | {"low": low, "high": high, "verdict": verdict})
+    columns = ["world", "model", "against", "said", "difference", "low", "high", "verdict"]
+    table = pd.DataFrame(rows, columns=columns).set_index(["world", "model"])
+    return table.assign(holds=list(holm(found).values()))  # rows are in the order of what was found
 
 
 def _over_groups(runs: Sequence[Record]) -> Float64[np.ndarray, "seeds users"]:

@@ -479,8 +479,8 @@ def test_a_chapter_s_play(chapter, project: Project, name: str):
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_play_fits_and_can_be_read(chapter, name: str, viewport: dict[str, int]):
-    page, troubles = chapter(name, viewport)
-    for scheme in ("light", "dark"):
+    page, troubles = chapter(name, viewport, color_scheme="dark")
+    for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'", timeout=10_000)
         stage = page.locator(".play-stage")
