@@ -19,6 +19,7 @@ from data_scripts.marketplace import WORLDS
 from experiments.cells import is_finished, run_all, run_cell
 from experiments.plans import plan
 from experiments.records import ExperimentError
+from experiments.tables import EQUAL_STEPS, EVERY_MODE, EVERY_WORLD, PAPER_TO_CODE
 
 Job = Callable[[], object]
 
@@ -49,11 +50,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Step:
-    """A table on a log. One that ``confirms`` waits for the records of all steps before it, committed."""
+    """Rows of a table, all by default, on a log. One that ``confirms`` waits for the records of all steps before it,
+    committed."""
 
     table: str
     log: str
     confirms: bool = False
+    rows: tuple[str, ...] | None = None
 
 
 def _amazon(category: str, table: str) -> Source:
@@ -65,19 +68,36 @@ LOGS = {
     "beauty": _amazon("Beauty", "amazon_beauty_5core"),
     "marketplace": Source("simulate", ("--users", "2000", "--seed", "0")),
 }
-QUEUE = [Step("table3-converged", "sports"), Step("table3-converged", "beauty", confirms=True)]
-QUEUE += [Step(table, "sports") for table in ("factorial", "table3-original-code", "original", "table3-global-time")]
-QUEUE += [Step(table, "marketplace") for table in ("modes", "modes-steps")]
 # worlds were tuned by the truth of logs of seed 0: these are others
 LOGS |= {world: Source("simulate", ("--world", world, "--seed", "1")) for world in WORLDS if world not in LOGS}
-QUEUE += [Step("worlds", world) for world in WORLDS]
+_FROM_PAPER = tuple(name for name in PAPER_TO_CODE if not name.startswith("code-without"))
+_LONGEST = ("cnn", "bst")  # with the recurrent ones; these answer the least
+_WORLD = tuple(name for name in EVERY_WORLD if name not in _LONGEST)
+_MODES = tuple(name for name in EVERY_MODE if not name.startswith(_LONGEST))
+_STEPS = tuple(name for name in EQUAL_STEPS if not name.startswith(_LONGEST))
+# what answers a question of its own comes first; what completes a table comes last
+QUEUE = [
+    Step("table3-converged", "sports"),
+    Step("table3-converged", "beauty", confirms=True),
+    Step("factorial", "sports"),
+    Step("original", "sports", rows=_FROM_PAPER),
+    Step("table3-original-code", "sports"),
+    *(Step("worlds", world, rows=_WORLD) for world in WORLDS),
+    Step("modes", "marketplace", rows=_MODES),
+    Step("modes-steps", "marketplace", rows=_STEPS),
+    Step("table3-global-time", "sports"),
+    Step("modes", "marketplace"),
+    Step("modes-steps", "marketplace"),
+    *(Step("worlds", world) for world in WORLDS),
+    Step("original", "sports"),
+]
 SETTINGS_OF = {"beauty": "sports"}  # nothing is searched on a log that confirms
 
 
 def waiting(
     out: Path, runs: Path, raw: Path | None, on: Execution, logs: dict[str, Source] = LOGS, queue: list[Step] = QUEUE
 ) -> Iterator[tuple[str, Job]]:
-    """The cells that are not recorded yet, in order: seed by seed, and all rows of a table for each.
+    """The cells that are not recorded yet, each by its own name, in order: seed by seed, all rows of a step for each.
 
     Raises:
         ExperimentError: a log cannot be made, or records were made in another way.
@@ -92,11 +112,11 @@ def waiting(
         log = logs[step.log].make(raw, folder)
         settings = SETTINGS_OF.get(step.log)
         like = logs[settings].make(raw, runs / "logs" / settings) if settings else None
-        cells = plan(step.table, log, out, settings_of=like)
+        cells = plan(step.table, log, out, step.rows, settings_of=like)
         left = [cell for cell in cells if not is_finished(cell, log.fingerprint())]
         print(f"{step.table} on {step.log}: {len(cells)} cells, {len(cells) - len(left)} recorded", file=sys.stderr)
         for cell in sorted(left, key=lambda cell: cell.seed):  # stable: rows in their order
-            yield f"{step.log} {cell.label}", partial(run_cell, folder, cell, runs, on)
+            yield f"{step.table} {step.log} {cell.label}", partial(run_cell, folder, cell, runs, on)
         behind.append(cells[0].folder)
         if left:
             unfinished.append(cells[0].folder)

@@ -40,7 +40,7 @@ def test_what_confirms_is_not_opened_before_the_rest_is_committed(tiny, tmp_path
         return dict(waiting(out, runs, None, Execution(), LOGS_HERE, STEPS))
 
     jobs = left()
-    assert list(jobs) == ["market popularity-seed0", "market bpr-mf-seed0", "market bpr-mf-seed1"]
+    assert list(jobs) == ["tiny market popularity-seed0", "tiny market bpr-mf-seed0", "tiny market bpr-mf-seed1"]
     assert "tiny on other waits: not all of" in capsys.readouterr().err
     assert not (runs / "logs/other").exists()
     for job in jobs.values():
@@ -50,7 +50,7 @@ def test_what_confirms_is_not_opened_before_the_rest_is_committed(tiny, tmp_path
     assert not (runs / "logs/other").exists()
     git(tmp_path, "add", "results")
     git(tmp_path, "commit", "-qm", "records")
-    assert list(left()) == ["other popularity-seed0", "other bpr-mf-seed0", "other bpr-mf-seed1"]
+    assert list(left()) == ["tiny other popularity-seed0", "tiny other bpr-mf-seed0", "tiny other bpr-mf-seed1"]
 
     rule, model = (
         read_record(out / f"tiny/simulated_marketplace/{name}-seed0.json") for name in ("popularity", "bpr-mf")
@@ -70,8 +70,18 @@ def test_what_stands_behind_goes_on_while_what_confirms_waits(tiny, tmp_path, ca
     steps, logs = [*STEPS, Step("tiny", "third")], LOGS_HERE | {"third": MARKET}
     jobs = waiting(tmp_path / "results", tmp_path / "runs", None, Execution(), logs, steps)
     labels = ("popularity-seed0", "bpr-mf-seed0", "bpr-mf-seed1")
-    assert [name for name, _ in jobs] == [f"{log} {label}" for log in ("market", "third") for label in labels]
+    assert [name for name, _ in jobs] == [f"tiny {log} {label}" for log in ("market", "third") for label in labels]
     assert "tiny on other waits" in capsys.readouterr().err
+
+
+def test_tables_of_the_same_rows_do_not_take_each_others_place(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(tables.TABLES, "twin", tables.TABLES["tiny"])
+    git(tmp_path, "init", "-q")
+    steps = [Step("tiny", "market", rows=("popularity",)), Step("twin", "market"), Step("tiny", "market")]
+    jobs = dict(waiting(tmp_path / "results", tmp_path / "runs", None, Execution(), LOGS_HERE, steps))
+    own = [f"{table} market {name}-seed0" for table in ("twin", "tiny") for name in ("popularity", "bpr-mf")]
+    assert next(iter(jobs)) == "tiny market popularity-seed0"
+    assert set(jobs) == {*own, "twin market bpr-mf-seed1", "tiny market bpr-mf-seed1"}
 
 
 def test_raw_tables_are_asked_for(tmp_path):
@@ -87,7 +97,10 @@ def test_the_queue_is_the_protocol():
     assert [step.log for step in QUEUE if step.confirms] == ["beauty"]
     steps = [(step.table, step.log) for step in QUEUE]
     assert steps.index(("table3-converged", "sports")) < steps.index(("table3-converged", "beauty"))
-    assert [log for table, log in steps if table == "worlds"] == list(WORLDS)
+    assert {table for table, _ in steps} >= {"factorial", "original", "modes", "modes-steps", "table3-global-time"}
+    whole = {(step.table, step.log) for step in QUEUE if step.rows is None}
+    assert whole == set(steps)  # what a step leaves out, a later one has
+    assert [log for table, log in steps if table == "worlds"] == 2 * list(WORLDS)
     assert steps.index(("table3-converged", "beauty")) < steps.index(("worlds", "marketplace"))
     seeds = {name: row.seeds for name, row in CONVERGED.items()}
     assert {name for name, count in seeds.items() if count == 3} == {"bi-lstm", "cnn"}
