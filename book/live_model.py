@@ -73,9 +73,9 @@ import torch
 from atrank_book.figures import group_color, heatmap, space_color
 from atrank_book.live import SIZES, batch_of, caused_examples, planted, train
 from atrank_book.names import with_names
+from atrank_book.page import browser_document, document_text
 from atrank_lib import build_batch, evaluate
 from atrank_lib.interpret import explain
-from atrank_lib.serve.browser import browser_document, document_text
 from data_scripts.simulate import MarketplaceConfig, simulate
 
 # %% [markdown]

@@ -38,8 +38,8 @@ from matplotlib.patches import Rectangle
 from atrank_book.figures import FAINT, INK, group_color, heatmap, space_color
 from atrank_book.live import LATEST, NORA, SIZES, batch_of, planted, rank, train
 from atrank_book.names import word
+from atrank_book.page import examples_of
 from atrank_lib.interpret import explain
-from atrank_lib.serve.browser import examples_of
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments.records import recorded
 from experiments.summary import difference, read_table, switch_table, table3, table5

@@ -12,6 +12,7 @@ import torch
 import typer
 from rich.table import Table
 
+from atrank_book.page import browser_document, document_text, examples_of, some_samples
 from atrank_lib.cli.output import print_rows, shown
 from atrank_lib.log import EventLog, EventLogError, ShardedLog, check_moment, read_log
 from atrank_lib.log.writing import write_text
@@ -22,7 +23,6 @@ from atrank_lib.runs.run import load_run, train_run
 from atrank_lib.samples import Protocol, split
 from atrank_lib.scale.devices import Device, Execution, Precision
 from atrank_lib.scale.processes import joined
-from atrank_lib.serve.browser import browser_document, document_text, examples_of, some_samples
 from atrank_lib.serve.onnx_graph import export_onnx
 from atrank_lib.serve.pairs import check_suffix, read_pairs
 from atrank_lib.serve.ranker import Ranker

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from atrank_book.page import examples_of
 from atrank_lib.batches import Batch, Candidates, Features, GroupBatch, Packing, Ragged, Samples, TaskSamples
 from atrank_lib.fast import plain, speed_up
 from atrank_lib.grouping import Catalog, GroupedHistories
@@ -19,7 +20,6 @@ from atrank_lib.log import EventLog
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.model import ATRank
 from atrank_lib.samples import Split, build_batch, prepare
-from atrank_lib.serve.browser import examples_of
 from atrank_lib.training import Recipe, fit
 from atrank_lib.variants import ATRankOptions, build
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from atrank_book.page import document_text
 from atrank_book.tables import typeset
-from atrank_lib.serve.browser import document_text
 
 MOST_BYTES = 5_500  # of numbers; with the script and its styles, which all plays share, a play stays below 40 KB
 

@@ -15,11 +15,11 @@ from playwright.sync_api import Page
 
 from atrank_book.colors import LIGHT
 from atrank_book.live import batch_of, rounded
+from atrank_book.page import browser_document, document_text
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.interpret import explain
 from atrank_lib.model import ATRank
 from atrank_lib.samples import prepare
-from atrank_lib.serve.browser import browser_document, document_text
 from tests.book.chromium import CHROMIUM, PHONE
 from tests.book.contrast import contrast, luminance
 from tests.models import VARIANTS, a_log, fitting

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from atrank_book.names import BRANDS, CATEGORIES, COUPONS, FILLERS, SHOPS, with_names, word
+from atrank_book.page import browser_document
 from atrank_lib.samples import prepare
-from atrank_lib.serve.browser import browser_document
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 

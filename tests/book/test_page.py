@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from atrank_book.live import batch_of, rounded
-from atrank_lib.grouping import GroupedHistories
-from atrank_lib.samples import Split, build_batch, history_lengths, prepare
-from atrank_lib.serve.browser import (
+from atrank_book.page import (
     browser_document,
     document_text,
     examples_of,
     pack_weights,
     some_samples,
 )
+from atrank_lib.grouping import GroupedHistories
+from atrank_lib.samples import Split, build_batch, history_lengths, prepare
 from tests.models import VARIANTS, a_log
 from tests.serve.pages import a_model
 

@@ -1,7 +1,7 @@
 """A trained model for a web page: one JSON document with everything that computes its scores and attention.
 
 The document holds weights (16 bits each, which is what a page needs), vocabularies, time buckets, the objects of the
-log and some histories to start from. ``book/_static/live_model.js`` reads it; nothing else is needed, no server either.
+log and some histories to start from. ``live_model.js`` reads it; nothing else is needed, no server either.
 """
 
 import base64
