@@ -52,11 +52,14 @@ class GroupBatch:
 
 @dataclass(frozen=True)
 class Candidates:
-    """``c`` objects to score for each of ``b`` samples; features hold them row by row."""
+    """``c`` objects to score for each of ``b`` samples; features hold them row by row, and so does what is known of
+    them as they are shown (``context``). Where rows differ in length, ``real`` says which places hold an object."""
 
     group: str
     features: Features
     shape: tuple[int, int]
+    context: Features | None = None
+    real: Bool[Tensor, "b c"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
+from atrank_lib.negatives import Popularity, draw_candidates, sampler_of
 from atrank_lib.ranking import Model
 from atrank_lib.samples import batches
 
@@ -99,12 +100,12 @@ class Evaluation:
     ci95: tuple[float, float]
     users: int
     skipped_users: int
-    negatives: int
+    negatives: int | None  # of each positive; None: all impressions
     targets: dict[str, float]  # average user AUC of each target group
     per_user: np.ndarray = field(repr=False, compare=False)  # AUC of every user, one target group after the other
 
     @classmethod
-    def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int, seed: int) -> "Evaluation":
+    def of(cls, parts: Mapping[str, AverageUserAUC], negatives: int | None, seed: int) -> "Evaluation":
         """The AUCs of all target groups as one result; with several groups, a user counts once in each."""
         total, targets = AverageUserAUC.over(list(parts.values())), {name: float(auc) for name, auc in parts.items()}
         interval = total.interval(seed=seed)
@@ -118,7 +119,7 @@ class Evaluation:
 def fixed_candidates(
     histories: GroupedHistories,
     tasks: Mapping[str, Samples],
-    negatives: int = 1,
+    negatives: int | None = 1,
     seed: int = 0,
     kind: Popularity = "uniform",
     training: Mapping[str, Samples] | None = None,
@@ -130,7 +131,7 @@ def fixed_candidates(
     """
     drawn = {}
     for name, samples in tasks.items():
-        sampler = NegativeSampler(histories, name, kind, None if training is None else training[name])
+        sampler = sampler_of(histories, name, kind, None if training is None else training[name])
         drawn[name] = draw_candidates(samples, sampler, negatives, torch.Generator().manual_seed(seed))
     return drawn
 
@@ -189,7 +190,8 @@ def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     0.75
     """
     labels = (torch.arange(scores.shape[1]) == 0).expand_as(scores)
-    return average_user_auc(samples.users[:, None].expand_as(scores), scores, labels)
+    real = scores > -math.inf  # the rest are empty places
+    return average_user_auc(*(x[real] for x in (samples.users[:, None].expand_as(scores), scores, labels)))
 
 
 def evaluate(
@@ -197,7 +199,7 @@ def evaluate(
     histories: GroupedHistories,
     tasks: Mapping[str, Samples],
     *,
-    negatives: int = 1,
+    negatives: int | None = 1,
     seed: int = 0,
     kind: Popularity = "uniform",
     training: Mapping[str, Samples] | None = None,

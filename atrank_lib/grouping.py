@@ -8,15 +8,15 @@ user (compressed sparse rows): the behaviors of user ``u`` are ``[offsets[u], of
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.batches import Features, Ragged
+from atrank_lib.batches import Candidates, Features, Ragged, Samples
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
 
@@ -42,31 +42,31 @@ class Catalog:
     object_ids: tuple[str, ...]
     features: Features
 
+    @classmethod
+    def of(cls, schema: Schema, group: str, table: pd.DataFrame, vocabularies: Vocabularies) -> "Catalog":
+        features: Features = {}
+        for name, spec in schema.groups[group].features.items():
+            column = table[name]
+            if spec.kind == "continuous":
+                mean, deviation = vocabularies.scales[f"{group}.{name}"]
+                value = torch.tensor((column.to_numpy(float) - mean) / deviation, dtype=torch.float32)
+                missing = value.isnan()
+                features[name] = torch.stack([value.masked_fill(missing, 0.0), missing.float()], dim=1)
+            elif spec.kind == "tokens":
+                lengths = torch.tensor(column.str.len().fillna(0).to_numpy(np.int64))
+                words = column[lengths.numpy() > 0].explode()
+                indices = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), words))
+                features[name] = Ragged(indices, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+            else:
+                features[name] = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), column))
+        return cls(tuple(table["object_id"]), features)
+
     def __len__(self) -> int:
         return len(self.object_ids)
 
     def take(self, rows: Int[Tensor, " n"]) -> Features:
         """Features of the objects ``rows``; each has first dimension ``n``."""
         return {name: f.take(rows) if isinstance(f, Ragged) else f[rows] for name, f in self.features.items()}
-
-
-def _catalog(schema: Schema, group: str, table: pd.DataFrame, vocabularies: Vocabularies) -> Catalog:
-    features: Features = {}
-    for name, spec in schema.groups[group].features.items():
-        column = table[name]
-        if spec.kind == "continuous":
-            mean, deviation = vocabularies.scales[f"{group}.{name}"]
-            value = torch.tensor((column.to_numpy(float) - mean) / deviation, dtype=torch.float32)
-            missing = value.isnan()
-            features[name] = torch.stack([value.masked_fill(missing, 0.0), missing.float()], dim=1)
-        elif spec.kind == "tokens":
-            lengths = torch.tensor(column.map(len).to_numpy(np.int64))
-            words = column[lengths.numpy() > 0].explode()
-            indices = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), words))
-            features[name] = Ragged(indices, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
-        else:
-            features[name] = torch.from_numpy(vocabularies.index(schema.vocabulary(group, name), column))
-    return Catalog(tuple(table["object_id"]), features)
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,26 @@ class GroupedHistories:
     @cached_property
     def catalogs(self) -> dict[str, Catalog]:
         """The objects of every group, in the indices of the vocabularies."""
-        return {g: _catalog(self.schema, g, self.tables[g], self.vocabularies) for g in self.groups}
+        return {g: Catalog.of(self.schema, g, self.tables[g], self.vocabularies) for g in self.groups}
 
     @cached_property
     def users(self) -> Int[Tensor, " users"]:
         """Index of every user in the vocabularies' users."""
         known = pd.Index(self.vocabularies.users, dtype="str")
         return torch.from_numpy(known.get_indexer(self.user_ids).astype(np.int64) + 1)
+
+    def candidates(self, samples: Samples, rows: Int[Tensor, "b c"]) -> Candidates:
+        """These objects, for each sample its own, as a model reads them."""
+        group = samples.target_group
+        return Candidates(group, self.catalogs[group].take(rows.flatten()), (rows.shape[0], rows.shape[1]))
+
+    def eligible(self, group: str) -> Bool[Tensor, " n"]:
+        """Which behaviors of a group may be targets."""
+        return torch.ones(len(self.groups[group].timestamps), dtype=torch.bool)
+
+    def lists(self, group: str) -> Any:
+        """What was shown beside targets, where that is known (``impressions.Lists``)."""
+        return None
 
     def __len__(self) -> int:
         """Number of users."""

@@ -64,7 +64,7 @@ class Parts:
     attention: Callable[[int, Sequence[int]], SpaceAttention] = SpaceAttention
     self_attention: Callable[..., SelfAttention] = SelfAttention
     target_attention: Callable[[int, SpaceAttention], TargetAttention] = TargetAttention
-    rank: Callable[[], nn.Module] = DotProduct
+    rank: Callable[[Schema, Vocabularies], nn.Module] = lambda *_: DotProduct()
 
 
 PAPER = Parts()
@@ -106,7 +106,7 @@ class BehaviorModel(Model[Read]):
         widths = {g: self.embedding(g).size for g in schema.groups}
         self.projection = parts.projection(widths, config.hidden)
         self.dropout = nn.Dropout(config.embedding_dropout)
-        self.rank = parts.rank()
+        self.rank = parts.rank(schema, vocabularies)
 
     def embedding(self, group: str) -> BehaviorEmbedding:
         return cast(BehaviorEmbedding, self.embeddings[key(group)])
@@ -122,7 +122,7 @@ class BehaviorModel(Model[Read]):
         ids = cast(Tensor | None, candidates.features.get("object_id"))
         rows = candidates.shape
         ids = None if ids is None else ids.view(rows)
-        return Targets(candidates.group, h.unflatten(0, rows), q.unflatten(0, rows), ids)
+        return Targets(candidates.group, h.unflatten(0, rows), q.unflatten(0, rows), ids, context=candidates.context)
 
 
 class ATRank(BehaviorModel[Encoding]):

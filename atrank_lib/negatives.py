@@ -1,6 +1,6 @@
 """Negatives: objects that a user never touched, drawn beside every target, to train and to judge against."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -9,7 +9,7 @@ from torch import Tensor
 from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 
-Popularity = Literal["uniform", "popularity"]
+Popularity = Literal["uniform", "popularity", "impressions"]
 
 
 class NegativeSampler:
@@ -66,9 +66,21 @@ class NegativeSampler:
         place = place + self.removed[before] - self.removed[self.starts[owner]]
         return torch.searchsorted(self.line, place, right=True) - 1
 
+    def beside(self, samples: Samples, count: int | None, generator: torch.Generator) -> Int[Tensor, "s count"]:
+        """``count`` object rows for the user of each sample, one by default."""
+        return self.draw(samples.users, count or 1, generator)
+
+
+def sampler_of(
+    histories: GroupedHistories, group: str, kind: Popularity = "uniform", training: Any = None
+) -> NegativeSampler | Any:
+    """What draws negatives; ``impressions`` are what was shown beside a target, or ``uniform`` where nobody knows."""
+    shown = histories.lists(group) if kind == "impressions" else None
+    return shown or NegativeSampler(histories, group, "uniform" if kind == "impressions" else kind, training)
+
 
 def draw_candidates(
-    samples: Samples, sampler: NegativeSampler, negatives: int, generator: torch.Generator
+    samples: Samples, sampler: NegativeSampler | Any, negatives: int | None, generator: torch.Generator
 ) -> Int[Tensor, "s c"]:
     """The target of every sample in column 0, then ``negatives`` objects that its user never touched.
 
@@ -77,6 +89,6 @@ def draw_candidates(
     >>> drawn.shape, bool((drawn[:, 0] == samples.objects).all())
     (torch.Size([40, 5]), True)
     """
-    if negatives < 1:
+    if negatives is not None and negatives < 1:
         raise ValueError(f"negatives={negatives}; a positive needs at least one negative beside it")
-    return torch.cat([samples.objects[:, None], sampler.draw(samples.users, negatives, generator)], dim=1)
+    return torch.cat([samples.objects[:, None], sampler.beside(samples, negatives, generator)], dim=1)

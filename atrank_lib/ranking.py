@@ -1,15 +1,16 @@
 """Ranking a target: ``f`` of eq. 8, the losses, what a model is asked (paper: *Downstream Application Network*)."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.batches import Batch, Candidates
+from atrank_lib.batches import Batch, Candidates, Features
 from atrank_lib.log.schema import Schema
 
 
@@ -22,6 +23,7 @@ class Targets:
     q: Float[Tensor, "*c _"]  # q_t
     ids: Int[Tensor, "*c"] | None  # index of each object_id, where it is a feature
     queries: Float[Tensor, "*c d"] | None = None  # relu(P_k h_t), for models that attend
+    context: Features | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class Model(nn.Module, Generic[Read]):
         """Score candidates against encoded histories, row by row; one encoding serves any number of calls."""
 
     def forward(self, batch: Batch) -> Scores:
-        return self.score(self.encode(batch), batch.candidates)
+        found, real = self.score(self.encode(batch), batch.candidates), batch.candidates.real
+        return found if real is None else replace(found, scores=found.scores.masked_fill(~real, -math.inf))
 
 
 class DotProduct(nn.Module):
@@ -73,7 +76,8 @@ def pointwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     """
     labels = torch.zeros_like(scores)
     labels[:, 0] = 1.0
-    return nn.functional.binary_cross_entropy_with_logits(scores, labels)
+    real = scores > -math.inf  # the rest are empty places
+    return nn.functional.binary_cross_entropy_with_logits(scores[real], labels[real])
 
 
 def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
@@ -82,7 +86,8 @@ def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     >>> round(pairwise_loss(torch.tensor([[2.0, -2.0]])).item(), 4)
     0.0181
     """
-    return -nn.functional.logsigmoid(scores[:, :1] - scores[:, 1:]).mean()
+    pairs = scores[:, :1] - scores[:, 1:]
+    return -nn.functional.logsigmoid(pairs[pairs < math.inf]).mean()
 
 
 Loss = Literal["pointwise", "pairwise"]

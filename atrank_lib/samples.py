@@ -6,7 +6,7 @@ before the target: earlier timestamps in any group and, inside the target's own 
 of *another* group with the target's timestamp is not history.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from atrank_lib.batches import Batch, Candidates, GroupBatch, Packing, Samples, TaskSamples, ranges
+from atrank_lib.batches import Batch, GroupBatch, Packing, Samples, TaskSamples, ranges
 from atrank_lib.grouping import GroupedHistories, Log
 from atrank_lib.log.vocabularies import Vocabularies
 
@@ -82,14 +82,16 @@ def split(
         users, times, positions = own.users(), own.timestamps, torch.arange(len(own.timestamps))
         ends = [positions if g == group else ends_before(histories, g, users, times) for g in histories.groups]
         everything = Samples(group, users, times, torch.stack(ends, dim=1), own.objects.long(), positions)
-        from_end = own.offsets[users + 1] - 1 - positions  # 0 for a user's last behavior
+        eligible = histories.eligible(group)
+        number = eligible.cumsum(0)
+        from_end = number[own.offsets[users + 1] - 1] - number  # 0 for a user's last one
         if protocol == "global_time":
             part = (times >= first).long() + (times >= second).long()
         else:
             part = 2 - (from_end.clamp(max=2) if protocol == "validated" else 2 * from_end.clamp(max=1))
-        part[positions == own.offsets[users]] = -1  # nothing of its own group before it
-        for number, samples in enumerate(parts):
-            samples[group] = everything[part == number]
+        part[~eligible | (positions == own.offsets[users])] = -1  # the first has nothing of its own group before it
+        for turn, samples in enumerate(parts):
+            samples[group] = everything[part == turn]
     if cuts is None:
         longest = {name: int(histories.groups[name].offsets.diff().max()) for name in targets}
         sizes = {g: (len(parts[0][g]), len(parts[2][g])) for g in targets}
@@ -142,13 +144,18 @@ def seen_objects(histories: GroupedHistories, samples: TaskSamples) -> dict[str,
     return seen
 
 
-def prepare(log: Log, protocol: Protocol, targets: Sequence[str] | None = None) -> tuple[GroupedHistories, Split]:
+def prepare(
+    log: Log,
+    protocol: Protocol,
+    targets: Sequence[str] | None = None,
+    grouped: Callable[[Log, Vocabularies], GroupedHistories] = GroupedHistories.from_log,
+) -> tuple[GroupedHistories, Split]:
     """Group a log and cut it into samples; the vocabularies hold only what training shows.
 
     >>> prepare(log, "validated", ["item"])[0].vocabularies.size("item.object_id") < 1 + 1_000
     True
     """
-    histories = GroupedHistories.from_log(log, Vocabularies({}, {}))
+    histories = grouped(log, Vocabularies({}, {}))
     parts = split(histories, protocol, targets)
     seen, users = seen_objects(histories, parts.train), torch.cat([samples.users for samples in parts.train.values()])
     tables = {g: table[seen[g].numpy()] for g, table in histories.tables.items()}
@@ -190,12 +197,12 @@ def build_batch(
         owners.append(owner)
         places.append(positions + (filled - starts)[owner])
         filled = filled + ends - starts
-    target, longest = samples.target_group, max(int(filled.max()), 1) if len(samples) else 1
+    longest = max(int(filled.max()), 1) if len(samples) else 1
     return Batch(
         parts,
         Packing(torch.cat(owners), torch.cat(places), filled, longest),
         histories.users[samples.users],
-        Candidates(target, histories.catalogs[target].take(candidates.flatten()), (len(samples), candidates.shape[1])),
+        histories.candidates(samples, candidates),
     )
 
 

@@ -17,7 +17,7 @@ from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import Settings
-from atrank_lib.negatives import NegativeSampler, Popularity, draw_candidates
+from atrank_lib.negatives import Popularity, draw_candidates, sampler_of
 from atrank_lib.ranking import LOSSES, Loss, Model, Scores
 from atrank_lib.samples import Split, batches
 
@@ -38,7 +38,7 @@ class Recipe(Settings):
     average: float = Field(0.0, ge=0, lt=1, description="evaluate weights averaged over steps with this decay; 0: off")
     gradient_clip: float | None = Field(5.0, gt=0, description="largest global norm of the gradient")
     batch_size: int = Field(512, ge=1)
-    negatives: int = Field(1, ge=1)
+    negatives: int | None = Field(1, ge=1, description="of each target; None: all impressions")
     negative_kind: Popularity = "uniform"
     redraw_negatives: bool = Field(True, description="draw negatives anew in every epoch")
     loss: Loss = "pointwise"
@@ -82,7 +82,7 @@ class Part:
         """``draw_candidates`` for every task, ``[s, 1 + negatives]``."""
         weights, drawn = self.popularity or self.split.train, {}
         for name, samples in tasks.items():
-            sampler = NegativeSampler(self.histories, name, recipe.negative_kind, weights[name])
+            sampler = sampler_of(self.histories, name, recipe.negative_kind, weights[name])
             drawn[name] = draw_candidates(samples, sampler, recipe.negatives, generator)
         return drawn
 
@@ -283,9 +283,11 @@ class Training:
     def validate(self) -> dict[str, float]:
         """Average user AUC of every target group that has validation samples, on negatives that never change."""
         found: dict[str, list[AverageUserAUC]] = {}
+        kind: Popularity = "impressions" if self.recipe.negative_kind == "impressions" else "uniform"
         for part in self.parts:
             tasks = {name: samples for name, samples in part.split.validation.items() if len(samples)}
-            scores = self.steps.scores(part, tasks, fixed_candidates(part.histories, tasks, seed=part.number))
+            candidates = fixed_candidates(part.histories, tasks, None, part.number, kind)
+            scores = self.steps.scores(part, tasks, candidates)
             for name, samples in tasks.items():
                 found.setdefault(name, []).append(user_auc(samples, scores[name]))
         return {name: float(AverageUserAUC.over(aucs)) for name, aucs in found.items()}

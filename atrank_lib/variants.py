@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention, join_spaces, split_spaces
 from atrank_lib.batches import Features, Packing
 from atrank_lib.embedding import BehaviorEmbedding, Table
+from atrank_lib.impressions import Context
 from atrank_lib.log.schema import SECONDS, TICKS, Schema, TimeScale, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
@@ -166,14 +167,16 @@ class SummedAttention(SpaceAttention):
 
 
 class MLP(nn.Module):
-    """``f`` as a network with one hidden layer that reads target, user and their product."""
+    """``f`` as a network with one hidden layer that reads target, user and their product, and context where there is
+    some: no other part of a model knows it."""
 
-    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(self, hidden: int, dropout: float = 0.0, context: Context | None = None) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
+        self.context = context or Context(hidden)
 
     def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return self.layers(torch.cat([targets.h, user, targets.h * user], dim=-1)).squeeze(-1)
+        return self.context(self.layers, torch.cat([targets.h, user, targets.h * user], dim=-1), targets)
 
 
 class RankRaw(nn.Module):
@@ -277,7 +280,8 @@ def parts_of(options: BehaviorOptions) -> Parts:
             kinds.setdefault(name, []).append(kind)
     chosen: dict[str, Any] = {name: _all_of(*some) for name, some in kinds.items()}
     if options.ranking == "mlp":
-        chosen["rank"] = partial(MLP, options.hidden, options.dropout)
+        d, dropout = options.hidden, options.dropout
+        chosen["rank"] = lambda schema, known: MLP(d, dropout, Context(d, schema, known))
     if isinstance(options, ATRankOptions) and options.target_residual:
         chosen["target_attention"] = partial(chosen["target_attention"], dropout=options.dropout)
     return Parts(**chosen)

@@ -114,6 +114,8 @@ def write(
     """
     refuse_existing(out, overwrite)
     schema = Schema.read(data / SCHEMA_FILE)
+    if seen := sorted(path.name for name in schema.groups for path in data.glob(f"{name}.impressions.*")):
+        raise PreparationError(f"{data / seen[0]}: a sharded log has no impressions; train on the log as it is")
     with published(out, overwrite) as fresh:
         shutil.copy(data / SCHEMA_FILE, fresh)
         with connect(engine, spark) as con:

@@ -36,7 +36,9 @@ def unshared(log: EventLog) -> EventLog:
         )
         for name, group in log.schema.groups.items()
     }
-    return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects)
+    return EventLog.from_tables(
+        log.schema.model_copy(update={"groups": groups}), log.events, log.objects, log.impressions
+    )
 
 
 def one_time_scale(log: EventLog) -> EventLog:
@@ -48,7 +50,9 @@ def one_time_scale(log: EventLog) -> EventLog:
     """
     first = next(iter(log.schema.groups.values())).time
     groups = {name: group.model_copy(update={"time": first}) for name, group in log.schema.groups.items()}
-    return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects)
+    return EventLog.from_tables(
+        log.schema.model_copy(update={"groups": groups}), log.events, log.objects, log.impressions
+    )
 
 
 def some_users(log: EventLog, users: int, seed: int) -> EventLog:
@@ -58,8 +62,13 @@ def some_users(log: EventLog, users: int, seed: int) -> EventLog:
         return log
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:users]
     chosen = {names[i] for i in order.tolist()}
-    events = {g: e[e["user_id"].isin(chosen)].reset_index(drop=True) for g, e in log.events.items()}
-    return EventLog.from_tables(log.schema, events, log.objects)
+    kept = {g: e["user_id"].isin(chosen).to_numpy() for g, e in log.events.items()}
+    events = {g: e[kept[g]].reset_index(drop=True) for g, e in log.events.items()}
+    shown = {
+        g: s[kept[g][s["event"]]].assign(event=lambda s, g=g: kept[g].cumsum()[s["event"]] - 1)
+        for g, s in log.impressions.items()
+    }
+    return EventLog.from_tables(log.schema, events, log.objects, shown)
 
 
 def third(log: EventLog) -> EventLog:
@@ -70,3 +79,13 @@ def third(log: EventLog) -> EventLog:
     """
     users = set().union(*(events["user_id"].unique() for events in log.events.values()))
     return some_users(log, len(users) // 3, 0)
+
+
+def without_place(log: EventLog) -> EventLog:
+    """The log in which nobody knows where in a list an object stood."""
+    groups = {
+        name: group.model_copy(update={"context": {n: spec for n, spec in group.context.items() if n != "place"}})
+        for name, group in log.schema.groups.items()
+    }
+    shown = {name: table.drop(columns="place", errors="ignore") for name, table in log.impressions.items()}
+    return EventLog.from_tables(log.schema.model_copy(update={"groups": groups}), log.events, log.objects, shown)

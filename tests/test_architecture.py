@@ -20,7 +20,10 @@ PACKAGES = {"atrank_lib": ROOT, "data_scripts": ROOT, "experiments": ROOT, "tool
 MODULES = {package: sorted((parent / package).rglob("*.py")) for package, parent in PACKAGES.items()}
 LIBRARY = MODULES["atrank_lib"]
 # The core lies open in atrank_lib/, rooms are folders, but for the modules beside it that go beyond the paper.
-AROUND = {ROOT / "atrank_lib" / f"{name}.py" for name in ("__init__", "__main__", "variants", "original", "interpret")}
+AROUND = {
+    ROOT / "atrank_lib" / f"{name}.py"
+    for name in ("__init__", "__main__", "variants", "original", "impressions", "interpret")
+}
 CORE = sorted(set((ROOT / "atrank_lib").glob("*.py")) - AROUND)
 
 # How something is made fast, spread out, kept or served is said in the rooms that do it.

@@ -1,6 +1,7 @@
 """The commands of the program `atrank`; `init`, which drafts a log, is `data_scripts.drafting.command`."""
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,9 +15,12 @@ from rich.table import Table
 
 from atrank_book.page import browser_document, document_text, examples_of, some_samples
 from atrank_lib.cli.output import print_rows, shown
+from atrank_lib.impressions import Context
 from atrank_lib.log import EventLog, EventLogError, ShardedLog, check_moment, read_log
+from atrank_lib.log.schema import key
 from atrank_lib.log.writing import write_text
 from atrank_lib.model import ATRank
+from atrank_lib.negatives import Popularity
 from atrank_lib.runs.config import MODELS, options_of
 from atrank_lib.runs.folder import RunError
 from atrank_lib.runs.run import load_run, train_run
@@ -24,13 +28,20 @@ from atrank_lib.samples import Protocol, split
 from atrank_lib.scale.devices import Device, Execution, Precision
 from atrank_lib.scale.processes import joined
 from atrank_lib.serve.onnx_graph import export_onnx
-from atrank_lib.serve.pairs import check_suffix, read_pairs
+from atrank_lib.serve.pairs import check_suffix, read_pairs, read_shown
 from atrank_lib.serve.ranker import Ranker
 from atrank_lib.training import RECIPES, RecipeName
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of an event log.")]
 RunOption = Annotated[Path, typer.Option("--run", metavar="RUN", help="Folder that `atrank train` wrote.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+NegativesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|impressions[:N]", help="Objects beside each target: drawn from all, or what was shown then."
+    ),
+]
+Ranking = Literal["dot", "mlp"]
 AtOption = Annotated[int | None, typer.Option(help="Moment of ranking (timestamp); after the log by default.")]
 
 
@@ -74,6 +85,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
+    negatives: NegativesOption = None,
+    ranking: Annotated[
+        Ranking, typer.Option(help="f: inner product, or a network, which alone reads context.")
+    ] = "dot",
     seed: Annotated[int, typer.Option(min=0, help="All randomness follows from it.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in RUN.")] = False,
     threads: Annotated[
@@ -87,7 +102,10 @@ def train(
 
     Under `torchrun --nproc_per_node N -m atrank_lib train ...` N processes share every batch.
     """
-    changes = {"epochs": epochs, "batch_size": batch_size}
+    changes: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if negatives is not None:
+        changes["negative_kind"], changes["negatives"] = _beside(negatives)
     on = Execution(device=device, precision=precision, compiled=compiled)
     with ExitStack() as undo:
         undo.callback(torch.set_num_threads, torch.get_num_threads())
@@ -97,11 +115,11 @@ def train(
             read_log(data),
             out,
             model=model,
-            options=options_of(model, recipe),
+            options=options_of(model, recipe) | ({"ranking": ranking} if ranking != "dot" else {}),
             targets=_names(targets),
             histories=_names(histories),
             protocol=protocol,
-            recipe=RECIPES[recipe].model_copy(update={k: v for k, v in changes.items() if v is not None}),
+            recipe=RECIPES[recipe].model_copy(update=changes),
             seed=seed,
             max_steps=max_steps,
             resume=resume,
@@ -120,6 +138,14 @@ def train(
     typer.echo(f"best epoch {result.best_epoch}; the run is in {out}")
 
 
+def _beside(text: str) -> tuple[Popularity, int | None]:
+    """Kind and number of negatives, from the text of an option."""
+    found = re.fullmatch(r"impressions|(?:impressions:)?([1-9][0-9]*)", text)
+    if found is None:
+        raise ValueError(f"--negatives {text}: write a number of at least 1, impressions, or impressions:5")
+    return "impressions" if text[0] == "i" else "uniform", int(found[1]) if found[1] else None
+
+
 def _names(text: str | None) -> list[str] | None:
     """`item,query` as a list; None stays None (all groups)."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
@@ -128,18 +154,20 @@ def _names(text: str | None) -> list[str] | None:
 def evaluate(
     run: RunOption,
     data: DataOption,
-    negatives: Annotated[int, typer.Option(min=1, help="Negatives drawn for each test behavior.")] = 1,
+    negatives: NegativesOption = "1",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the negatives.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Average user AUC of a run on the test samples of a log, with a 95 % bootstrap interval over users."""
-    result = load_run(run).evaluate(read_log(data), negatives=negatives, seed=seed)
+    kind, count = _beside(negatives or "1")
+    result = load_run(run).evaluate(read_log(data), negatives=count, seed=seed, kind=kind)
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
         return
     low, high = result.ci95
     typer.echo(f"average user AUC {result.average_user_auc:.4f} (95 % interval {low:.4f} to {high:.4f})")
-    typer.echo(f"{result.users:,} users, {result.skipped_users:,} skipped, {negatives} negatives each")
+    beside = "against all that was shown beside" if count is None else f"{count} negatives each"
+    typer.echo(f"{result.users:,} users, {result.skipped_users:,} skipped, {beside}")
     for name, auc in result.targets.items():
         typer.echo(f"  {name}: {auc:.4f}")
 
@@ -152,6 +180,10 @@ def rank(
     top: Annotated[int, typer.Option(min=1, help="How many objects.")] = 10,
     at: AtOption = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also objects the user touched.")] = False,
+    as_shown: Annotated[
+        Path | None,
+        typer.Option("--shown", metavar="FILE", help="Rank this list: object_id and context, Parquet or CSV."),
+    ] = None,
     timing: Annotated[bool, typer.Option("--timing", help="Say below the table how long ranking took.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,7 +197,13 @@ def rank(
     began = time.perf_counter()
     ranker = Ranker(trained.model, histories, group)
     ready = time.perf_counter()
-    best = ranker.top(user, top, at=at, include_seen=include_seen)
+    if as_shown is None:
+        best = ranker.top(user, top, at=at, include_seen=include_seen)
+        if any(isinstance(part, Context) and key(group) in part.groups for part in trained.model.modules()):
+            missing = ", ".join(log.schema.groups[group].context)
+            typer.echo(f"ranked without {missing}, which --shown FILE would tell", err=True)
+    else:
+        best = ranker.shown(user, read_shown(as_shown, histories, group), at=at).head(top)
     done = time.perf_counter()
     if as_json:
         typer.echo(best.to_json(orient="records"))

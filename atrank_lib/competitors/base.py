@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Candidates, Packing
+from atrank_lib.impressions import Context
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import BehaviorModel
@@ -30,6 +31,7 @@ class Competitor(BehaviorModel[Any]):
     """
 
     Config: type[BehaviorOptions] = BehaviorOptions
+    ranks_in = 0  # width of the first layer of a network that ranks, which then is told the context too
 
     def __init__(
         self,
@@ -41,6 +43,8 @@ class Competitor(BehaviorModel[Any]):
         config = config or self.Config()
         super().__init__(schema, vocabularies, config, histories, parts_of(config))
         self.add_layers()
+        if self.ranks_in:
+            self.context = Context(self.ranks_in, schema, vocabularies)
 
     def add_layers(self) -> None:
         """Make the layers that this model has of its own."""

@@ -174,12 +174,14 @@ class DIN(Competitor):
         self.top = nn.Sequential(
             nn.Linear(3 * d, 80), nn.PReLU(), nn.Dropout(dropout), nn.Linear(80, 40), nn.PReLU(), nn.Linear(40, 1)
         )
+        self.ranks_in = 80
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "n d"], Packing]:
         return self.project(batch), batch.packing
 
     def score(self, encoding: tuple[Float[Tensor, "n d"], Packing], candidates: Candidates) -> Scores:
-        (s, packing), h = encoding, self.targets(candidates).h
+        (s, packing), targets = encoding, self.targets(candidates)
+        h = targets.h
         first, *rest = self.activation
         own, target, less, times = cast(nn.Linear, first).weight.chunk(4, dim=1)  # linear: what one side needs alone
         of_s, of_h = s @ (own + less).T + cast(nn.Linear, first).bias, h @ (target - less).T
@@ -190,7 +192,7 @@ class DIN(Competitor):
             padded = packing.pad(weight.squeeze(-1)).masked_fill(~packing.visible[:, :, None], float("-inf"))
             weight = packing.pack(padded.softmax(dim=1))[:, :, None]
         e = torch.zeros_like(h).index_add(0, packing.owner, weight * s)
-        return Scores(self.top(torch.cat([h, e, h * e], dim=-1)).squeeze(-1), h, e)
+        return Scores(self.context(self.top, torch.cat([h, e, h * e], dim=-1), targets), h, e)
 
 
 class BST(Competitor):
@@ -210,6 +212,7 @@ class BST(Competitor):
             d, HEADS, dim_feedforward=d, dropout=dropout, activation=nn.functional.leaky_relu, batch_first=True
         )
         self.top = nn.Sequential(nn.Linear(3 * d, d), nn.LeakyReLU(), nn.Dropout(dropout), nn.Linear(d, 1))
+        self.ranks_in = d
 
     def encode(self, batch: Batch) -> tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]]:
         """Projected behaviors, padded, and which places hold one."""
@@ -223,15 +226,16 @@ class BST(Competitor):
         return self.projection.one(candidates.group, self.dropout(q)).view_as(h)
 
     def score(self, encoding: tuple[Float[Tensor, "b t d"], Bool[Tensor, "b t"]], candidates: Candidates) -> Scores:
-        (table, mask), h = encoding, self.targets(candidates).h
-        (b, t, d), c = table.shape, h.shape[1]
+        (table, mask), targets = encoding, self.targets(candidates)
+        h, (b, t, d) = targets.h, table.shape
+        c = h.shape[1]
         target = self.position(candidates, h)
         x = torch.cat([target[:, :, None], table[:, None].expand(b, c, t, d)], dim=2).flatten(0, 1)  # [b c, 1+t, d]
         empty = nn.functional.pad(~mask, (1, 0))[:, None].expand(b, c, 1 + t).flatten(0, 1)  # never the target
         x = self.layer(x, src_key_padding_mask=empty).unflatten(0, (b, c))
         seen = mask.to(x.dtype)[:, None, :, None]
         others = (x[:, :, 1:] * seen).sum(dim=2) / seen.sum(dim=2).clamp(min=1)
-        return Scores(self.top(torch.cat([x[:, :, 0], others, h], dim=-1)).squeeze(-1), h, others)
+        return Scores(self.context(self.top, torch.cat([x[:, :, 0], others, h], dim=-1), targets), h, others)
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,7 @@ class RowSteps(Steps):
 def _replaced(batch: Batch, schema: Schema, change: Callable[[str, Tensor], Tensor]) -> Batch:
     """A batch that has ``change(vocabulary, indices)`` in the place of all its indices."""
 
-    def of(group: str, features: Features) -> Features:
+    def of(group: str, features: Features, schema: Schema = schema) -> Features:
         found = dict(features)
         for name, value in features.items():
             if schema.groups[group].features[name].kind == "continuous":
@@ -291,9 +291,10 @@ def _replaced(batch: Batch, schema: Schema, change: Callable[[str, Tensor], Tens
                 found[name] = change(vocabulary, value)
         return found
 
-    c = batch.candidates
+    c, contexts = batch.candidates, schema.contexts
+    context = c.context if c.context is None or contexts is None else of(c.group, c.context, contexts)
     return replace(
         batch,
         histories={g: replace(b, features=of(g, b.features)) for g, b in batch.histories.items()},
-        candidates=replace(c, features=of(c.group, c.features)),
+        candidates=replace(c, features=of(c.group, c.features), context=context),
     )

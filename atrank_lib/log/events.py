@@ -5,6 +5,11 @@ A log is a folder with `schema.yaml` and, for every group of behaviors, two tabl
     <group>.events.parquet     user_id, timestamp, action, object_id: one row a behavior
     <group>.objects.parquet    object_id and one column for every feature: one row an object
 
+and, where it is known, a third one of what the user saw when choosing:
+
+    <group>.impressions.parquet    event (row of the events table, from 0), object_id, and one column for every context:
+                                   one row for each object that was shown, the chosen one among them
+
 Everything is checked on the way in, and every problem is reported at once. Nothing is dropped or repaired.
 """
 
@@ -12,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +30,24 @@ import pyarrow.parquet
 from atrank_lib.log.columns import CheckedTable, mask
 from atrank_lib.log.extent import Extent, summarize
 from atrank_lib.log.files import read_table, table_from_frame
-from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE, EventLogError, Group, Problem, Schema, sound_part, suggest
+from atrank_lib.log.schema import (
+    EVENT,
+    OBJECT_ID,
+    SCHEMA_FILE,
+    EventLogError,
+    Feature,
+    Group,
+    Problem,
+    Schema,
+    sound_part,
+    suggest,
+)
 from atrank_lib.log.writing import write_text, writing_folder
 
 __all__ = ["EventLog", "EventLogError", "Problem"]
 
 TABLES = ("events", "objects")  # of every group
+SHOWN = "impressions"  # of some
 EVENT_COLUMNS = ("user_id", "timestamp", "action", "object_id")
 STORED = {"categorical": pa.large_string(), "tokens": pa.list_(pa.large_string()), "continuous": pa.float64()}
 FIRST_SHARD = "shard-0000"  # the folder that a sharded log has (see ``sharded``)
@@ -47,6 +64,7 @@ class EventLog:
             object_id (str).
         objects: for each group one row an object: object_id (str, unique) and the features of the schema:
             categorical as str (missing = unknown), tokens as lists of str, continuous as float64 (NaN = missing).
+        impressions: for groups that have some: event (int64, row of events), object_id (str) and the context.
 
     >>> log.summary()["behaviors"].to_dict()
     {'item': 870, 'query': 431, 'coupon': 327, 'all groups': 1628}
@@ -57,6 +75,7 @@ class EventLog:
     schema: Schema
     events: dict[str, pd.DataFrame]
     objects: dict[str, pd.DataFrame]
+    impressions: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> "EventLog":
@@ -74,13 +93,18 @@ class EventLog:
         tables = {
             (name, kind): read_table(folder, f"{name}.{kind}", columns_of(kind, group), problems)
             for name, group in schema.groups.items()
-            for kind in TABLES
+            for kind in (*TABLES, SHOWN)
+            if kind in TABLES or group.context or any(folder.glob(f"{name}.{kind}.[cp]*"))
         }
         return cls._check(schema, tables, problems)
 
     @classmethod
     def from_tables(
-        cls, schema: Schema, events: Mapping[str, pd.DataFrame], objects: Mapping[str, pd.DataFrame]
+        cls,
+        schema: Schema,
+        events: Mapping[str, pd.DataFrame],
+        objects: Mapping[str, pd.DataFrame],
+        impressions: Mapping[str, pd.DataFrame] | None = None,
     ) -> "EventLog":
         """Check frames in memory, one of events and one of objects a group, and make them a log.
 
@@ -88,12 +112,14 @@ class EventLog:
         """
         problems = []
         tables = {}
-        for kind, given in zip(TABLES, (events, objects), strict=True):
+        for kind, given in zip((*TABLES, SHOWN), (events, objects, impressions or {}), strict=True):
             for name in given:
                 if name not in schema.groups:
                     message = f"the schema has no such group; {suggest(name, schema.groups)}"
                     problems.append(Problem(f"{name}.{kind}", None, None, None, message))
             for name, group in schema.groups.items():
+                if kind == SHOWN and name not in given and not group.context:
+                    continue
                 tables[name, kind] = table_from_frame(f"{name}.{kind}", given.get(name), columns_of(kind, group))
         return cls._check(schema, tables, problems)
 
@@ -102,7 +128,7 @@ class EventLog:
         cls, schema: Schema, tables: Mapping[tuple[str, str], CheckedTable], problems: list[Problem]
     ) -> "EventLog":
         """Check the tables against the schema and each other."""
-        events, objects = {}, {}
+        events, objects, shown = {}, {}, {}
         for name, group in schema.groups.items():
             behaviors, things = (tables[name, kind] for kind in TABLES)
             objects[name] = checked_objects(things, group)
@@ -111,9 +137,12 @@ class EventLog:
                 message = "the group is empty; write at least one behavior, or take the group out of the schema"
                 behaviors.note(None, message)
             problems += behaviors.problems + things.problems
+            if seen := tables.get((name, SHOWN)):
+                shown[name] = checked_impressions(seen, group, events[name][OBJECT_ID], objects[name][OBJECT_ID])
+                problems += seen.problems
         if problems:
             raise EventLogError(problems)
-        return cls(schema, frames(events), frames(objects))
+        return cls(schema, frames(events), frames(objects), frames(shown))
 
     def write(self, folder: str | Path, overwrite: bool = False) -> None:
         """Write the log as a folder with Parquet tables.
@@ -131,17 +160,23 @@ class EventLog:
         """Write schema and tables, of some groups or of all, into a folder that is there, one after the other."""
         write_text(folder / SCHEMA_FILE, self.schema.text())
         for name in self.schema.groups if groups is None else groups:
-            for kind in TABLES:
+            for kind in self._kinds(name):
                 pa.parquet.write_table(self._arrow(name, kind), folder / f"{name}.{kind}.parquet")
 
     def summary(self) -> pd.DataFrame:
         """Count the log as the paper's Tables 1 and 2 do: one row a group, and one for all groups.
 
         Columns: users, behaviors, objects, average length (behaviors per user), distinct values of every
-        categorical and tokens feature, first and last day (UTC). For all groups, users are counted once, and
-        so is a value that several groups know in one shared vocabulary.
+        categorical and tokens feature, first and last day (UTC), and, if there are impressions, for how many behaviors
+        (choices) and how many in all (shown). For all groups, users are counted once, and so is a value that several
+        groups know in one shared vocabulary.
         """
-        return summarize(self.schema, self.objects, [self.extents()])
+        table = summarize(self.schema, self.objects, [self.extents()])
+        for column, count in {"choices": lambda seen: seen[EVENT].nunique(), "shown": len}.items():
+            counts = pd.Series({name: count(seen) for name, seen in self.impressions.items()}, dtype="Int64")
+            if len(counts):
+                table[column] = pd.concat([counts, pd.Series({"all groups": counts.sum()}, dtype="Int64")])
+        return table
 
     def extents(self) -> dict[str | None, Extent]:
         """Users, behaviors and time of every group and, under None, of all groups; without the empty ones."""
@@ -165,7 +200,7 @@ class EventLog:
         """
         digest = hashlib.sha256(json.dumps(self.schema.model_dump(mode="json"), sort_keys=True).encode())
         for name in sorted(self.schema.groups):
-            for kind in TABLES:
+            for kind in self._kinds(name):
                 table = self._arrow(name, kind)
                 for column in sorted(table.column_names):
                     digest.update(f"{name}.{kind}.{column}:{len(table)}".encode())
@@ -173,20 +208,30 @@ class EventLog:
                         digest.update(piece)
         return digest.hexdigest()[:12]
 
+    def _kinds(self, name: str) -> tuple[str, ...]:
+        """The tables that a group has."""
+        return (*TABLES, SHOWN) if name in self.impressions else TABLES
+
     def _arrow(self, name: str, kind: str) -> pa.Table:
         """A group's table with the column types in which it is stored and hashed."""
         if kind == "events":
             frame, types = self.events[name].astype({"action": "str"}), {"timestamp": pa.int64()}
         else:
-            features = self.schema.groups[name].features
-            frame, types = self.objects[name], {feature: STORED[spec.kind] for feature, spec in features.items()}
+            group = self.schema.groups[name]
+            features, tables = (
+                (group.features, self.objects) if kind == "objects" else (group.context, self.impressions)
+            )
+            types = {EVENT: pa.int64()} | {feature: STORED[spec.kind] for feature, spec in features.items()}
+            frame = tables[name]
         schema = pa.schema({column: types.get(column, pa.large_string()) for column in frame.columns})
         return pa.Table.from_pandas(frame, schema, preserve_index=False).replace_schema_metadata()
 
 
 def columns_of(kind: str, group: Group) -> list[str]:
-    """The columns that a group's table of events, or of objects, needs."""
-    return list(EVENT_COLUMNS) if kind == "events" else list(dict.fromkeys([OBJECT_ID, *group.features]))
+    """The columns that a group's table of events, of objects, or of impressions needs."""
+    if kind == "events":
+        return list(EVENT_COLUMNS)
+    return [EVENT, OBJECT_ID, *group.context] if kind == SHOWN else list(dict.fromkeys([OBJECT_ID, *group.features]))
 
 
 def checked_objects(table: CheckedTable, group: Group) -> dict[str, Any]:
@@ -195,8 +240,12 @@ def checked_objects(table: CheckedTable, group: Group) -> dict[str, Any]:
     if ids is not None:
         twice = ids.to_pandas().duplicated().to_numpy() & mask(ids.is_valid())
         table.report(OBJECT_ID, twice, ids, "the object is listed before; keep one row for every object")
-    columns: dict[str, Any] = {OBJECT_ID: _str(ids)}
-    for feature, spec in group.features.items():
+    return {OBJECT_ID: _str(ids)} | checked_features(table, group.features)
+
+
+def checked_features(table: CheckedTable, features: Mapping[str, Feature]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for feature, spec in features.items():
         if spec.kind == "continuous":
             columns[feature] = table.numbers(feature)
         elif spec.kind == "tokens":
@@ -223,10 +272,38 @@ def checked_events(table: CheckedTable, group: Group, unit: str, known: pd.Serie
         table.report("action", wrong, actions, lambda value: message + suggest(value, group.actions))
         codes = places.fill_null(-1).to_numpy(zero_copy_only=False)
         done = pd.Categorical.from_codes(codes, categories=pd.Index(group.actions, dtype="str"))
-    if about is not None and known is not None:
-        wrong = mask(about.is_valid()) & ~mask(pc.is_in(about, pa.array(known)))
-        table.report(OBJECT_ID, wrong, about, "the object is not in the objects table; add it there, or correct the id")
+    _check_known(table, about, known)
     return {"user_id": _str(users), "timestamp": times, "action": done, "object_id": _str(about)}
+
+
+def checked_impressions(
+    table: CheckedTable, group: Group, about: pd.Series | None, known: pd.Series | None
+) -> dict[str, Any]:
+    """The columns of a group's impressions, as ``checked_objects``. ``about``: the object of each of its behaviors."""
+    given, ids = table.text(EVENT, required=True), table.text(OBJECT_ID, required=True)
+    _check_known(table, ids, known)
+    columns: dict[str, Any] = {EVENT: None, OBJECT_ID: _str(ids)} | checked_features(table, group.context)
+    if given is None or ids is None or about is None:
+        return columns
+    number = pd.to_numeric(_str(given), errors="coerce").to_numpy(dtype=float)
+    there = (number >= 0) & (number < len(about)) & (number == np.trunc(number))
+    message = f"no row of the events table, whose rows count from 0 to {len(about) - 1}; correct the number"
+    table.report(EVENT, ~there & mask(given.is_valid()), given, message)
+    event = columns[EVENT] = np.where(there, number, -1).astype(np.int64)
+    pairs = pd.DataFrame({EVENT: event, OBJECT_ID: columns[OBJECT_ID]})
+    message = "the object was shown before for the same event; keep one row for every object"
+    table.report(OBJECT_ID, there & pairs.duplicated().to_numpy(), ids, message)
+    chosen = pd.unique(event[there & (columns[OBJECT_ID].to_numpy() == about.to_numpy()[event])])
+    first = there & ~pairs[EVENT].duplicated().to_numpy()
+    message = "the object that was chosen then is not among those that were shown; add its row"
+    table.report(EVENT, first & ~np.isin(event, chosen), given, message)
+    return columns
+
+
+def _check_known(table: CheckedTable, ids: pa.Array | None, known: pd.Series | None) -> None:
+    if ids is not None and known is not None:
+        wrong = mask(ids.is_valid()) & ~mask(pc.is_in(ids, pa.array(known)))
+        table.report(OBJECT_ID, wrong, ids, "the object is not in the objects table; add it there, or correct the id")
 
 
 def frames(groups: Mapping[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:

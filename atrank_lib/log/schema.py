@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
 SCHEMA_FILE = "schema.yaml"
 OBJECT_ID = "object_id"
+EVENT = "event"  # of an impression: the row of the behavior
 SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}  # in a unit of elapsed time
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # of a timestamp_unit in a second
 
@@ -136,6 +137,8 @@ class TimeScale(Settings):
 class Group(Settings):
     """A group of behaviors that share actions, features and time scale (the paper's behavior group).
 
+    context: what is known of an object as it was shown, such as its place and its price: columns of impressions.
+
     >>> group = Group(actions=("browse", "buy"), features={"object_id": Feature(kind="categorical")})
     >>> group.actions, list(group.features), group.time.unit
     (('browse', 'buy'), ['object_id'], 'day')
@@ -144,6 +147,11 @@ class Group(Settings):
     actions: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
     features: dict[Annotated[str, Field(min_length=1)], Feature] = Field(min_length=1)
     time: TimeScale = TimeScale()
+    context: dict[Annotated[str, Field(min_length=1)], Feature] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty_context(self, write: Callable[["Group"], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in write(self).items() if value or name != "context"}
 
     @field_validator("actions")
     @classmethod
@@ -159,6 +167,15 @@ class Group(Settings):
         if OBJECT_ID in features and features[OBJECT_ID].kind != "categorical":
             raise ValueError(f"{OBJECT_ID} is an id; its kind must be categorical")
         return features
+
+    @model_validator(mode="after")
+    def _context_stands_apart(self) -> "Group":
+        for name, spec in self.context.items():
+            if name in (EVENT, OBJECT_ID, *self.features):
+                raise ValueError(f"the context {name!r} is a column or a feature already; give it a name of its own")
+            if spec.vocabulary is not None:
+                raise ValueError(f"the context {name!r} has a vocabulary of its own; leave {spec.vocabulary!r} out")
+        return self
 
 
 class Schema(Settings):
@@ -205,6 +222,13 @@ class Schema(Settings):
         # PyYAML would write U+0085 as it is, and read it as a line break
         allow_unicode = "\x85" not in self.model_dump_json()
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None)
+
+    @property
+    def contexts(self) -> "Schema | None":
+        """The groups that have context, with it as their features; None where no group has."""
+        groups = {n: g.model_copy(update={"features": g.context, "context": {}}) for n, g in self.groups.items()}
+        groups = {name: group for name, group in groups.items() if group.features}
+        return self.model_copy(update={"groups": groups}) if groups else None
 
     def vocabulary(self, group: str, feature: str) -> str:
         """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""

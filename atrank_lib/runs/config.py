@@ -89,6 +89,7 @@ class RunConfig(Settings):
     histories: tuple[str, ...]
     targets: tuple[str, ...]
     protocol: Protocol = "validated"
+    choices: bool = False  # targets are behaviors beside which something else was shown, in groups that have some
     recipe: KeptRecipe
     seed: int = 0
     data_name: str

@@ -14,14 +14,16 @@ from atrank_lib.evaluation import Evaluation, evaluate
 from atrank_lib.fast.layers import speed_up
 from atrank_lib.fast.row_updates import RowSteps
 from atrank_lib.grouping import GroupedHistories
+from atrank_lib.impressions import ShownHistories, prepare_shown
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.log.writing import write_text
+from atrank_lib.negatives import Popularity
 from atrank_lib.ranking import Model
 from atrank_lib.runs.config import MODELS, RunConfig, check_same, first_problem, read_config
 from atrank_lib.runs.folder import Checkpoints, RunError, load_weights, opened, save_weights
-from atrank_lib.samples import Protocol, prepare, split
+from atrank_lib.samples import Protocol, split
 from atrank_lib.scale.devices import Execution, plain_layers
 from atrank_lib.scale.processes import ALONE, Processes, ScaledSteps
 from atrank_lib.scale.shards import Shards
@@ -43,17 +45,24 @@ class Run:
             RunError: the log's groups, actions or features are not those the model was trained on.
         """
         self._check_schema(log)
-        return GroupedHistories.from_log(log, self.vocabularies)
+        return ShownHistories.from_log(log, self.vocabularies, self.config.choices)
 
-    def evaluate(self, log: EventLog | ShardedLog, negatives: int = 1, seed: int = 0) -> Evaluation:
+    def evaluate(
+        self, log: EventLog | ShardedLog, negatives: int | None = 1, seed: int = 0, kind: Popularity = "uniform"
+    ) -> Evaluation:
         """Average user AUC on the test samples of a log; see ``evaluation.evaluate``. Raises as ``histories_of``."""
         protocol, targets = self.config.protocol, self.config.targets
+        if kind == "impressions":
+            _require_impressions(log)
+            if not self.config.choices:
+                raise RunError("the run was not trained to predict choices: train it with --negatives impressions")
         if isinstance(log, ShardedLog):
             self._check_schema(log)
             shards = replace(Shards.survey(log, protocol, targets), vocabularies=self.vocabularies)
-            return shards.evaluate(self.model, negatives=negatives, seed=seed)
+            return shards.evaluate(self.model, negatives=negatives or 1, seed=seed)
         histories = self.histories_of(log)
-        return evaluate(self.model, histories, split(histories, protocol, targets).test, negatives=negatives, seed=seed)
+        tests = split(histories, protocol, targets).test
+        return evaluate(self.model, histories, tests, negatives=negatives, seed=seed, kind=kind)
 
     def _check_schema(self, log: EventLog | ShardedLog) -> None:
         ours, theirs = self.config.log_schema, log.schema
@@ -64,6 +73,11 @@ class Run:
                 f"{'groups ' + str(names) if names else 'timestamp_unit'} differ; use a log with the same groups, "
                 "actions, features and time scales"
             )
+
+
+def _require_impressions(log: EventLog | ShardedLog) -> None:
+    if isinstance(log, ShardedLog) or not log.impressions:
+        raise RunError(f"the log {log.schema.name!r} has no impressions; take negatives of another kind")
 
 
 def _build(config: RunConfig, vocabularies: Vocabularies) -> Model:
@@ -86,6 +100,7 @@ def train_run(
     targets: Sequence[str] | None = None,
     histories: Sequence[str] | None = None,
     protocol: Protocol = "validated",
+    choices: bool = False,
     recipe: Recipe,
     seed: int = 0,
     max_steps: int | None = None,
@@ -100,7 +115,8 @@ def train_run(
     Where it is trained, ``on`` what device and by how many ``processes``, is no setting of the run: one that began on a
     laptop may be resumed on GPUs. A failure before the first epoch is complete leaves nothing behind; later, and
     wherever the process is killed, the run can be resumed, and ends as if nothing had happened. ``steps`` of another
-    kind may have a recipe with more settings, which the run keeps.
+    kind may have a recipe with more settings, which the run keeps. ``choices``: only those are targets
+    (``impressions``), as always where impressions are the negatives.
 
     Raises:
         RunError: another process trains in ``out``; it is not empty and ``resume`` is False; a resumed run was made
@@ -112,7 +128,11 @@ def train_run(
     2
     """
     with opened(out, resume) if processes.first else nullcontext(True) as fresh:
-        config = RunConfig.of(log, model, recipe, options, histories, targets, protocol=protocol, seed=seed)
+        choices = choices or recipe.negative_kind == "impressions"
+        settings = {"protocol": protocol, "seed": seed, "choices": choices}
+        config = RunConfig.of(log, model, recipe, options, histories, targets, **settings)
+        if choices:
+            _require_impressions(log)
         chosen, known = config.settings(), steps.settings.model_fields
         if more := [x for x in config.recipe.model_extra or () if f"recipe.{x}" in chosen and x not in known]:
             raise RunError(f"{steps.__name__} know no {', '.join(more)}; hand in steps that do, or another recipe")
@@ -123,7 +143,7 @@ def train_run(
             parts: Sequence[Part] = shards
             vocabularies, sizes = shards.vocabularies, shards.sizes
         else:
-            histories_, split_ = prepare(log, protocol, targets)
+            histories_, split_ = prepare_shown(log, protocol, targets, choices)
             parts, sizes, vocabularies = [Part(histories_, split_)], None, histories_.vocabularies
         network = _build(config, vocabularies)
         processes.agree(config.model_dump_json())

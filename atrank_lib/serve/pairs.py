@@ -14,9 +14,10 @@ from torch import Tensor
 
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.columns import CheckedTable, mask
-from atrank_lib.log.events import EventLogError
+from atrank_lib.log.events import EventLogError, checked_features
 from atrank_lib.log.extent import Extent, far_off, near
 from atrank_lib.log.files import table_from_file
+from atrank_lib.log.schema import OBJECT_ID
 from atrank_lib.log.writing import writing_file
 
 SCORE = "score"
@@ -74,15 +75,32 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
     header = table.header or []
     if SCORE in header:
         table.note(SCORE, "the column is there already; rename it, or leave it out")
-    known_objects = pd.Index(histories.catalogs[group].object_ids, dtype="str")
     users = _find(table, "user_id", histories.user_ids, "the log has no behavior of this user; leave the row out")
-    objects = _find(table, "object_id", known_objects, f"no object of group {group!r}; correct the id")
+    objects = _objects(table, histories, group)
     times = _moments(table, histories) if "timestamp" in header else None
     if table.is_empty():
         table.note(None, "there is no pair; write one row for each")
     if table.problems:
         raise EventLogError(table.problems)
     return Pairs(pa.table(table.columns), users, objects, None if times is None else torch.from_numpy(times))
+
+
+def read_shown(file: Path, histories: GroupedHistories, group: str) -> pd.DataFrame:
+    """Read a list of objects as it is to be shown: ``object_id`` and the group's context. Raises as ``read_pairs``."""
+    check_suffix(file)
+    context = histories.schema.groups[group].context
+    table = table_from_file(file, [OBJECT_ID, *context])
+    objects, features = _objects(table, histories, group), checked_features(table, context)
+    if table.is_empty():
+        table.note(None, "there is no object; write one row for each")
+    if table.problems:
+        raise EventLogError(table.problems)
+    return pd.DataFrame({OBJECT_ID: histories.tables[group][OBJECT_ID].to_numpy()[objects.numpy()]} | features)
+
+
+def _objects(table: CheckedTable, histories: GroupedHistories, group: str) -> Int[Tensor, " p"]:
+    known = pd.Index(histories.catalogs[group].object_ids, dtype="str")
+    return _find(table, OBJECT_ID, known, f"no object of group {group!r}; correct the id")
 
 
 def _moments(table: CheckedTable, histories: GroupedHistories) -> Int64[np.ndarray, " p"] | None:

@@ -6,6 +6,7 @@ left for each pair is eq. 7 and 8. Work is done ``chunk`` pairs at a time, so me
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pandas as pd
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from atrank_lib.batches import Candidates, Samples
 from atrank_lib.evaluation import evaluating
-from atrank_lib.grouping import GroupedHistories
+from atrank_lib.grouping import Catalog, GroupedHistories
 from atrank_lib.model import ATRank
 from atrank_lib.ranking import Model, Targets
 from atrank_lib.samples import build_batch, ends_before, history_lengths
@@ -84,23 +85,39 @@ class Ranker:
         """
         if top < 1:
             raise ValueError(f"top={top}; ask for at least one object")
-        user = self.histories.user(user_id)
-        moment = torch.tensor([self.now if at is None else at])
-        samples = moments(self.histories, self.group, torch.tensor([user]), moment)
+        samples = self._moment(user_id, at)
         scores, left = self.all_scores(samples)[0], len(self.objects)
         if not include_seen:
             own = self.histories.groups[self.group]
             end = int(samples.ends[0, list(self.histories.groups).index(self.group)])
-            seen = torch.isin(self.objects, own.objects[int(own.offsets[user]) : end].long())
+            seen = torch.isin(self.objects, own.objects[int(own.offsets[samples.users[0]]) : end].long())
             scores, left = scores.masked_fill(seen, float("-inf")), left - int(seen.sum())
-        best = best_first(scores, min(top, left))
-        return pd.DataFrame(
-            {
-                "rank": range(1, len(best) + 1),
-                "object_id": [self.catalog.object_ids[row] for row in self.objects[best].tolist()],
-                "score": scores[best].tolist(),
-            }
-        )
+        return self._best(self.objects, scores, min(top, left))
+
+    def shown(self, user_id: str, table: pd.DataFrame, *, at: int | None = None) -> pd.DataFrame:
+        """A list as it is to be shown, best first; columns as of ``top``.
+
+        Args:
+            table: ``object_id`` and the context of the group, as in a log's impressions (``serve.read_shown``).
+            at: as for ``top``.
+        """
+        known, contexts = pd.Index(self.catalog.object_ids), self.histories.schema.contexts
+        rows, context = torch.from_numpy(known.get_indexer(pd.Index(table["object_id"]))), None
+        if contexts and self.group in contexts.groups:
+            context = Catalog.of(contexts, self.group, table, self.histories.vocabularies).features
+        with evaluating(self.model):
+            candidates = replace(self._candidates(rows[None]), context=moved(context, self.device))
+            scores = self.model.score(self._encode(self._moment(user_id, at)), candidates).scores[0].cpu()
+        return self._best(rows, scores, len(rows))
+
+    def _moment(self, user_id: str, at: int | None) -> Samples:
+        user, moment = torch.tensor([self.histories.user(user_id)]), torch.tensor([self.now if at is None else at])
+        return moments(self.histories, self.group, user, moment)
+
+    def _best(self, objects: Int[Tensor, " n"], scores: Float[Tensor, " n"], count: int) -> pd.DataFrame:
+        best = best_first(scores, count)
+        ids = [self.catalog.object_ids[row] for row in objects[best].tolist()]
+        return pd.DataFrame({"rank": range(1, len(best) + 1), "object_id": ids, "score": scores[best].tolist()})
 
     def all_scores(self, samples: Samples) -> Float[Tensor, "s n"]:
         """Scores of all objects for each sample, the histories encoded once."""

@@ -17,6 +17,7 @@ from data_scripts.marketplace import MarketplaceConfig
 from data_scripts.simulate import simulate
 from tests.random_logs import random_log
 from tests.sharded import write
+from tests.shown import shop_window
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:fetch_arrow_table\(\) is deprecated:DeprecationWarning")
 app = typer.Typer()
@@ -109,6 +110,14 @@ def test_broken_logs_leave_nothing_behind(case: str, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.split())
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_impressions_are_not_sharded(tmp_path: Path) -> None:
+    shop_window(users=5).write(tmp_path / "log")
+    result = prepare("--data", tmp_path / "log", "--out", tmp_path / "out", "--shards", 2)
+    assert result.exit_code == 1
+    assert "item.impressions.parquet: a sharded log has no impressions" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_shards_than_users(tmp_path: Path) -> None:

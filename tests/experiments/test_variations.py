@@ -5,8 +5,9 @@ from __future__ import annotations
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.events import EventLog
 from atrank_lib.samples import split
-from experiments.variations import one_time_scale, predictable, unshared
+from experiments.variations import one_time_scale, predictable, some_users, unshared
 from tests.random_logs import random_log
+from tests.shown import shop_window
 
 
 def test_groups_that_nobody_has_four_behaviors_of_are_history_alone(tiny_log: EventLog):
@@ -41,3 +42,19 @@ def test_one_time_scale_is_the_first_group_s():
     first, *others = (group.time for group in log.schema.groups.values())
     assert others
     assert all(other == first for other in others)
+
+
+def test_some_users_keep_what_they_were_shown():
+    log = shop_window(users=9, behaviors=5)
+    some = some_users(log, 4, seed=1)
+    users = set(some.events["item"]["user_id"])
+    assert len(users) == 4
+
+    def lists(whole: EventLog) -> dict[tuple[str, int], set[str]]:
+        events = whole.events["item"]
+        seen = whole.impressions["item"].groupby("event")["object_id"].agg(set)
+        return {(events["user_id"][row], int(events["timestamp"][row])): ids for row, ids in seen.items()}
+
+    assert lists(some) == {(user, time): ids for (user, time), ids in lists(log).items() if user in users}
+    for other in (unshared(log), one_time_scale(log)):
+        assert lists(other) == lists(log)
