@@ -23,6 +23,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import SECONDS, TICKS
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.samples import Split
+from experiments.choices import LISTS
 from experiments.floors import FLOORS, acted
 
 Scorer = Callable[[Samples, Int[Tensor, "s c"]], Float[Tensor, "s c"]]
@@ -42,8 +43,8 @@ def _day(histories: GroupedHistories) -> int:
 
 
 def floor(histories: GroupedHistories, training: Samples, *, name: str) -> Scorer:
-    """One of the floors."""
-    return lambda samples, candidates: FLOORS[name](histories, samples, candidates, training)
+    """One of the floors, or of the rules for lists."""
+    return lambda samples, candidates: (FLOORS | LISTS)[name](histories, samples, candidates, training)
 
 
 def lately(histories: GroupedHistories, training: Samples, *, days: int = 90) -> Scorer:
@@ -222,7 +223,7 @@ def ials(
 
 
 RULES: dict[str, Rule] = {
-    **{name: Rule(partial(floor, name=name)) for name in FLOORS},
+    **{name: Rule(partial(floor, name=name)) for name in FLOORS | LISTS},
     "popular-lately": Rule(lately),
     "category-recency": Rule(partial(shared, latest=True)),
     "counted": Rule(shared),

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +16,11 @@ from tqdm import tqdm
 from atrank_lib import Evaluation, EventLog, GroupedHistories, Split, evaluate, split
 from atrank_lib.batches import Samples, TaskSamples
 from atrank_lib.evaluation import average_user_auc, fixed_candidates, score_candidates, user_auc
+from atrank_lib.impressions import prepare_shown
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.ranking import Model
 from atrank_lib.runs import load_run, train_run
-from atrank_lib.samples import Protocol, prepare
+from atrank_lib.samples import Protocol
 from atrank_lib.scale.devices import Execution
 from atrank_lib.serve.ranker import Ranker
 from experiments.baselines import RULES, Scorer, choose
@@ -71,7 +73,8 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
     if model in RULES:
         for target, file in cell.files.items():  # a rule of one mode has one target
             of = {} if mode is None else {"mode": mode.name, "row": cell.name, "target": target}
-            found = judge_rule(log, model, None if mode is None else mode.targets, cell.row.listed, cell.protocol)
+            targets = None if mode is None else mode.targets
+            found = judge_rule(log, model, targets, cell.row.listed, cell.protocol, cell.row.choices)
             content = {"model": model, "seed": cell.seed, **found, **told, "protocol": cell.protocol, **of}
             write_record(file, {**content, **provenance(original)})
         return
@@ -87,6 +90,7 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
         targets=None if mode is None else mode.targets,
         histories=None if mode is None else mode.histories,
         protocol=cell.protocol,
+        choices=cell.row.choices,
         recipe=cell.recipe,
         seed=cell.seed,
         max_steps=most,
@@ -104,12 +108,16 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
             known = {"best_auc": best[target]} if target in best else {}
             more = {"mode": mode.name, "row": cell.name, "target": target, **known, **novelty(histories, parts, target)}
             more["pooled_auc"] = pooled_auc(trained.model, histories, parts.test[target])
+            if cell.row.choices and histories.lists(target):
+                more["random"] = result(evaluate(trained.model, histories, {target: parts.test[target]}))
         elif cell.row.listed:
             popular = evaluate(trained.model, histories, parts.test, kind="popularity", training=parts.train)
             more = {"popular": result(popular), **cost(trained.model, histories)}
             more |= listed(trained.model, histories, parts.test, cell.row.listed)
         tests = {target: parts.test[target]} if mode else parts.test
-        record_run(run, trained.config, original, evaluate(trained.model, histories, tests), file, **told, **more)
+        how: dict[str, Any] = {"kind": "impressions", "negatives": None} if cell.row.choices else {}
+        judged = evaluate(trained.model, histories, tests, **how)
+        record_run(run, trained.config, original, judged, file, **told, **more)
 
 
 def steps_allowed(cell: Cell) -> int | None:
@@ -135,20 +143,30 @@ def pooled_auc(model: Model, histories: GroupedHistories, samples: Samples) -> f
 
 
 def judge_rule(
-    log: EventLog, name: str, targets: Sequence[str] | None, users: int = 0, protocol: Protocol = "validated"
+    log: EventLog,
+    name: str,
+    targets: Sequence[str] | None,
+    users: int = 0,
+    protocol: Protocol = "validated",
+    choices: bool = False,
 ) -> Record:
     """A rule on the same test users and negatives as the models, its setting chosen on validation.
 
     For these groups, or all (None); with ``users``, for so many of them also among all objects.
     """
-    histories, parts = prepare(log, protocol, targets)
+    histories, parts = prepare_shown(log, protocol, targets, choices)
     chosen = {target: choose(name, histories, parts, target) for target in parts.test}
 
     def against(candidates: Mapping[str, Tensor]) -> Record:
-        found = {t: user_auc(s, chosen[t].scorer(s, candidates[t])) for t, s in parts.test.items()}
-        return result(Evaluation.of(found, negatives=1, seed=0))
+        def scores(target: str) -> Tensor:
+            rows = candidates[target]
+            return chosen[target].scorer(parts.test[target], rows.clamp(min=0)).masked_fill(rows < 0, float("-inf"))
 
-    said = against(fixed_candidates(histories, parts.test))
+        found = {target: user_auc(samples, scores(target)) for target, samples in parts.test.items()}
+        return result(Evaluation.of(found, negatives=None if choices else 1, seed=0))
+
+    how: dict[str, Any] = {"kind": "impressions", "negatives": None} if choices else {}
+    said = against(fixed_candidates(histories, parts.test, **how))
     settings = {target: one.setting for target, one in chosen.items() if one.setting}
     if settings:
         said |= {"setting": settings, "validation_auc": {t: chosen[t].validation_auc for t in settings}}

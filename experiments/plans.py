@@ -118,7 +118,7 @@ def plan(
         if foreign := [group for group in training.task_rates or () if group not in predictable(log)]:
             print(f"{name}: left out, {', '.join(foreign)} cannot be predicted", file=sys.stderr)
             continue
-        for mode in _modes(log, row.kind, targets) if row.kind else [None]:
+        for mode in _modes(log, row.kind, row.targets or targets) if row.kind else [None]:
             judged = mode.targets if mode else ()
             for some in [(target,) for target in judged] if row.steps_of else [judged]:
                 for seed in range(1 if row.model in RULES else min(seeds, row.seeds or seeds)):

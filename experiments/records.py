@@ -74,8 +74,8 @@ def provenance(log: EventLog | ShardedLog) -> Record:
 
 
 def result(evaluation: Evaluation) -> Record:
-    """An evaluation as a record holds it; with one negative, also who was won and who was lost."""
-    won = {"per_user": pack(evaluation.per_user)} if evaluation.negatives == 1 else {}
+    """An evaluation as a record holds it; with one negative, or all that was shown, also every user's AUC."""
+    won = {"per_user": pack(evaluation.per_user)} if evaluation.negatives in (1, None) else {}
     return {**evaluation.as_dict(), **won}
 
 

@@ -36,23 +36,23 @@ def prepare(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def some_rows(users: int = 12, seed: int = 0) -> list[list[str]]:
+def some_rows(users: int = 12, seed: int = 0, longest: int = 13, hotels: int = 12) -> list[list[str]]:
     """Rows in the order of users, as in the challenge, a few of them about nothing."""
     rng, rows = np.random.default_rng(seed), []
     kinds = list(trivago.ACTIONS)
     for user in range(users):
         time = 1_541_000_000 + int(rng.integers(1_000))
-        for step in range(int(rng.integers(3, 14))):
+        for step in range(int(rng.integers(3, longest + 1))):
             time += int(rng.integers(0, 40)) * int(rng.integers(0, 2))  # equal times are common
             kind = kinds[rng.integers(len(kinds))] if rng.random() < 0.6 else trivago.CLICKOUT
-            city, hotel = f"City {rng.integers(3)}, Land", str(rng.integers(100, 112))
+            city, hotel = f"City {rng.integers(3)}, Land", str(rng.integers(100, 100 + hotels))
             reference, shown, prices = hotel, "", ""
             if trivago.ACTIONS[kind][0] == "search":
                 reference = f"Old Town {rng.integers(9)} - {rng.choice(['Köln', 'Zürich', 'São Paulo'])}, Bar/Café"
             elif trivago.ACTIONS[kind][0] == "filter":
                 reference = f"{rng.integers(30)} Star"
             elif kind == trivago.CLICKOUT:
-                listed = [str(h) for h in rng.integers(100, 112, rng.integers(1, 9))]  # with repeats
+                listed = [str(h) for h in rng.integers(100, 100 + hotels, rng.integers(1, 9))]  # with repeats
                 if rng.random() < 0.9:
                     listed[rng.integers(len(listed))] = hotel
                 shown, prices = "|".join(listed), "|".join(str(p) for p in rng.integers(30, 90, len(listed)))
