@@ -57,10 +57,10 @@ def table_from_frame(name: str, frame: pd.DataFrame | None, wanted: Sequence[str
     return table
 
 
-def table_from_file(path: Path, wanted: Sequence[str] | None) -> CheckedTable:
-    """Read the wanted columns of a `.parquet` or `.csv` file; None for all of them."""
+def table_from_file(path: Path, wanted: Sequence[str] | None, mark: str = ",") -> CheckedTable:
+    """Read the wanted columns of a `.parquet` file, or of one with a mark between values; None for all of them."""
     try:
-        return (_read_csv if path.suffix.lower() == ".csv" else _read_parquet)(path, wanted)
+        return _read_parquet(path, wanted) if path.suffix.lower() == ".parquet" else _read_csv(path, wanted, mark)
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text (byte {error.start}); save the file as UTF-8"
     except (pa.ArrowException, OSError, csv.Error) as error:
@@ -82,9 +82,9 @@ def _read_parquet(path: Path, wanted: Sequence[str] | None) -> CheckedTable:
     return table
 
 
-def _read_csv(path: Path, wanted: Sequence[str] | None) -> CheckedTable:
+def _read_csv(path: Path, wanted: Sequence[str] | None, mark: str) -> CheckedTable:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        header = next(csv.reader(lines), None)
+        header = next(csv.reader(lines, delimiter=mark), None)
     table = CheckedTable(path.name, header)
     if header is None:
         table.note(None, "the file is empty; write a line of column names and a line for every row")
@@ -92,7 +92,7 @@ def _read_csv(path: Path, wanted: Sequence[str] | None) -> CheckedTable:
     names = _once(table, header, wanted)
     malformed = []
 
-    def leave_out(row: pyarrow.csv.InvalidRow) -> str:
+    def skip(row: pyarrow.csv.InvalidRow) -> str:
         malformed.append(row)
         return "skip"
 
@@ -101,7 +101,7 @@ def _read_csv(path: Path, wanted: Sequence[str] | None) -> CheckedTable:
             _WholeLineBreaks(file),
             # one thread, because only then a malformed row knows its number
             read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=leave_out),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=mark, newlines_in_values=True, invalid_row_handler=skip),
             # everything as text, so that 007 keeps its zeros; only an empty value without quotes is missing
             convert_options=pyarrow.csv.ConvertOptions(
                 include_columns=names or header[:1],

@@ -89,7 +89,8 @@ def draft(
 
     Args:
         folder: holds the raw tables, CSV or Parquet: tables called `<group>.events` and `<group>.objects`, for any
-            number of groups; or one pair of any names, given by `hints` or found by what is in them.
+            number of groups; or one pair of any names, given by `hints` or found by what is in them. RecBole's atomic
+            files, `<group>.inter` and `<group>.item`, are such tables too.
         add_to: an event log to which the groups are added.
         say: is given, line by line, what was guessed, and why.
 
@@ -115,6 +116,9 @@ def draft(
     unused = [
         name for name in found.unused if Path(name).stem not in {f"{g}.{kind}" for g in others for kind in TABLES}
     ]
+    if users := [name for name in unused if name.endswith(".user")]:
+        say(f"not used: {', '.join(users)}: an event log describes objects, and users by what they do")
+        unused = [name for name in unused if name not in users]
     if unused:
         more = f" and {len(unused) - UNUSED:,} more" if len(unused) > UNUSED else ""
         say(f"not used: {', '.join(unused[:UNUSED])}{more}")

@@ -12,7 +12,7 @@ from data_scripts.drafting import Hints, draft
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the raw tables, CSV or Parquet.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of raw tables: CSV, Parquet or RecBole's.")],
     events: Annotated[str | None, typer.Option(metavar="FILE", help="Table of events, in DIR.")] = None,
     objects: Annotated[str | None, typer.Option(metavar="FILE", help="Table of what they are about, in DIR.")] = None,
     group: Annotated[str | None, typer.Option(help="Name of the group of behaviors; item by default.")] = None,

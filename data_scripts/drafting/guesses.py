@@ -163,6 +163,8 @@ def split(text: Sequence[str] | pd.Series, separator: str | None) -> list[list[s
     """Texts as lists of tokens; brackets and quotes around them, as of a list that was printed, go away."""
     if separator is None:
         return [value.split() for value in text]
+    if separator == " ":  # never guessed: a file that declares it has it exactly so
+        return [[token for token in value.split(" ") if token] for value in text]
     strip = "[]'\" \t\r\n"
     return [[token for piece in value.split(separator) if (token := piece.strip(strip))] for value in text]
 

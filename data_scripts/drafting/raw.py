@@ -15,6 +15,7 @@ from atrank_lib.log import Problem
 from atrank_lib.log.columns import CheckedTable, mask
 from atrank_lib.log.events import TABLES
 from atrank_lib.log.schema import OBJECT_ID
+from data_scripts.drafting.atomic import FIELDS, AtomicTable, whole_times
 from data_scripts.drafting.folder import Reader
 from data_scripts.drafting.guesses import (
     CONTRACT,
@@ -44,7 +45,8 @@ class RawGroup:
         self.name, self.hints, self.paths = name, hints, paths
         self.events = read(paths[0])
         self.objects = None if paths[1] is None else read(paths[1])
-        self.why: dict[str, str] = {}
+        self.one_action = hints.one_action
+        self.why: dict[str, str] = {"action": "as you say"}
         self.columns: dict[str, str] = {}
         self.key: str | None = None
         self.times: RawTimes | None = None
@@ -55,8 +57,8 @@ class RawGroup:
         self._find_roles()
         if self.objects is not None and "object" in self.columns:
             self._find_key()
-        if len(self.columns) + (hints.one_action is not None) == len(CONTRACT) and (self.key or self.objects is None):
-            self.times = read_times(self.events, self.columns["time"], hints.time_format, hints.time_zone)
+        if len(self.columns) + (self.one_action is not None) == len(CONTRACT) and (self.key or self.objects is None):
+            self._find_times()
             self._find_kinds()
             self.ready = self.times is not None
 
@@ -69,7 +71,7 @@ class RawGroup:
     def actions(self) -> list[str]:
         """The actions, the most frequent first."""
         if "action" not in self.columns:
-            return [str(self.hints.one_action)]
+            return [str(self.one_action)]
         counts = self._said("action").value_counts()
         return sorted(counts.index, key=lambda action: (-int(counts[action]), action))
 
@@ -95,6 +97,30 @@ class RawGroup:
             self.events.note(self.columns["action"], f"the action is missing in every row; {remedy}")
 
     def _guess(self, role: str) -> None:
+        name = FIELDS[role].partition(":")[0]
+        if not isinstance(self.events, AtomicTable):
+            best, why = self._best(role)
+        else:  # there is nothing to guess
+            best, why = [name] if name in self.events.columns else [], "RecBole's name for it"
+            if role == "action" and not best:
+                self.one_action, self.why[role] = "interact", "no column is called action (--action names another)"
+                return
+        if len(best) == 1:
+            self.columns[role], self.why[role] = best[0], why
+            return
+        option = f"--{role}" + (", or give all rows one with --one-action, such as buy" if role == "action" else "")
+        what = {"user": "who it was", "time": "when it was", "object": "what it was about", "action": "what was done"}
+        known = f"name the column with {option} (the table has: {', '.join(self.events.header or [])})"
+        if best:
+            message = f"more than one column may say {what[role]}: {', '.join(best)}; {known}"
+        elif isinstance(self.events, AtomicTable):
+            message = f"no column {name} says {what[role]}; add {FIELDS[role]}, or {known}"
+        else:
+            message = f"no column seems to say {what[role]}; {known}"
+        self.events.note(None, message)
+
+    def _best(self, role: str) -> tuple[list[str], str]:
+        """The columns that may play a role, and why; several are a tie."""
         best = candidates(role, self.events, self.columns.values())
         why = "by its name" if best != [CONTRACT[role]] else "the name it should have"
         free = [
@@ -107,17 +133,13 @@ class RawGroup:
         if role == "object" and len(best) != 1 and self.objects is not None:
             keys = [column for column in best or free if key_of(self.events.columns[column], self.objects)]
             best, why = keys or best, f"its values are in {self.objects.name}"
-        if len(best) == 1:
-            self.columns[role], self.why[role] = best[0], why
-            return
-        option = f"--{role}" + (", or give all rows one with --one-action, such as buy" if role == "action" else "")
-        what = {"user": "who it was", "time": "when it was", "object": "what it was about", "action": "what was done"}
-        known = f"name the column with {option} (the table has: {', '.join(self.events.header or [])})"
-        if best:
-            message = f"more than one column may say {what[role]}: {', '.join(best)}; {known}"
-        else:
-            message = f"no column seems to say {what[role]}; {known}"
-        self.events.note(None, message)
+        return best, why
+
+    def _find_times(self) -> None:
+        column, form = self.columns["time"], self.hints.time_format
+        if isinstance(self.events, AtomicTable) and self.events.kinds[column].kind == "continuous" and form is None:
+            self.events.columns[column] = whole_times(self.events.columns[column])
+        self.times = read_times(self.events, column, form, self.hints.time_zone)
 
     def _find_key(self) -> None:
         assert self.objects is not None
@@ -137,11 +159,15 @@ class RawGroup:
     def _find_kinds(self) -> None:
         if self.objects is None:
             self._describe_by_events()
+        source = self.objects or self.events
+        declared = source.kinds if isinstance(source, AtomicTable) else {}
         for column, table in self.describers().items():
             hinted = self.hints.kinds.get(column)
             array = table.columns[column]
             if not column or column == OBJECT_ID:
                 self.kinds[column] = Kind(None, "it has no name" if not column else f"{OBJECT_ID} is the key's name")
+            elif column in declared and hinted in (None, declared[column].kind):
+                self.kinds[column] = declared[column]
             elif hinted is None:
                 self.kinds[column] = kind = guess_kind(column, array)
                 if kind.doubt is not None:
@@ -222,7 +248,7 @@ class RawGroup:
                 f"some times are no whole numbers of {unit}, the log's unit, or too far from 1970 for it; round them"
             )
             self.events.note(self.columns["time"], f"{message}, or draft all groups anew")
-        action: Any = self.hints.one_action
+        action: Any = self.one_action
         columns = {
             "user_id": _text(self.events, self.columns["user"]),
             "timestamp": times,
@@ -286,7 +312,7 @@ class RawGroup:
                 more = f"; {', '.join(self.actions)}" if role == "action" else more
                 say(f"  {column:<9} <- {self.columns[role]}: {self.why[role]}{more}")
             else:
-                say(f"  {column:<9} <- {self.hints.one_action} in all rows, as you say")
+                say(f"  {column:<9} <- {self.one_action} in all rows: {self.why[role]}")
         if self.key is not None and objects is not None:
             say(f"  {OBJECT_ID:<9} <- {self.key} in {objects.name}")
         for column, kind in self.kinds.items():

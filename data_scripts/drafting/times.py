@@ -19,7 +19,7 @@ from atrank_lib.log.schema import TICKS
 # numbers since 1970 are told by their size: in one of the units they lie in the years 1973 to 2096
 YEARS = (100_000_000, 4_000_000_000)  # seconds
 
-_NUMBER = r"^\s*-?[0-9]+(\.[0-9]*)?\s*$"
+_NUMBER = r"^\s*-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?\s*$"
 _ISO = (
     r"^\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?\s*(Z|[+-][0-9]{2}:?[0-9]{2})?)?\s*$"
