@@ -76,6 +76,17 @@ def test_examples_give_what_they_show(name: str, tmp_path: Path) -> None:
     assert tried, "there are examples, but in no docstring of a function, class or module"
 
 
+@pytest.mark.parametrize("page", [p for p in sorted((ROOT / "book").glob("api*.md")) if ">>> " in p.read_text()])
+def test_examples_between_them_give_what_they_show(page: Path) -> None:
+    shown = "\n".join(re.findall(r"^```python\n(>>> .*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+    test = doctest.DocTest(
+        doctest.DocTestParser().get_examples(shown), dict(shared()), page.name, str(page), None, shown
+    )
+    said: list[str] = []
+    assert doctest.DocTestRunner(verbose=False).run(test, out=said.append).attempted
+    assert not said, "".join(said)
+
+
 def on_the_pages() -> dict[str, list[str]]:
     """The modules of the API pages, and of each the names that are shown; all public ones if none is given."""
     pages = "".join(page.read_text() for page in sorted((ROOT / "book").glob("api*.md")))

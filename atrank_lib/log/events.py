@@ -108,7 +108,7 @@ class EventLog:
     ) -> "EventLog":
         """Check frames in memory, one of events and one of objects a group, and make them a log.
 
-        The frames are copied. Raises EventLogError with every problem.
+        The frames are copied, without columns that the schema does not name. Raises EventLogError with every problem.
         """
         problems = []
         tables = {}
