@@ -1,4 +1,4 @@
-"""Gzipped files of one record a line, parsed by a process pool with bounded memory.
+"""Files of one record a line, plain or gzipped, parsed by a process pool with bounded memory.
 
 One process decompresses and cuts the text into chunks of whole lines; the others parse them. Few chunks are
 under way at once, results are taken in file order, and the first bad line ends it all.
@@ -12,6 +12,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +24,8 @@ from data_scripts._errors import PreparationError
 CHUNK = 4 << 20  # bytes of decompressed text parsed at once
 LONGEST_LINE = 64 << 20  # bytes; a longer "line" is another kind of file
 
-Parser = Callable[[bytes], tuple]  # one line -> one row; raises ValueError with the reason
+# one line -> one row, or None for a line that is no record; raises ValueError with the reason
+Parser = Callable[[bytes], tuple | None]
 
 
 def parsing_pool(workers: int) -> Executor:
@@ -34,16 +36,19 @@ def parsing_pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, pool: Executor, ahead: int) -> int:
-    """Parse every line of a gzipped file to a parquet file, one row a non-blank line, in file order.
+def parse_lines(
+    path: Path, parser: Parser, schema: pa.Schema, target: Path, pool: Executor, ahead: int, end: bytes = b""
+) -> int:
+    """Parse every line of a file to a parquet file, one row a record, in file order; blank lines are none.
 
     Args:
-        path: the gzipped file.
+        path: the file, gzipped where its name ends in .gz.
         parser: a top-level function from one line to a tuple of values in the order of ``schema``.
         schema: columns of the result.
         target: the parquet file to write.
         pool: the parsing processes.
         ahead: how many chunks may be under way, waiting ones included.
+        end: what the last line must end with, in a format that says so.
 
     Returns:
         The number of rows.
@@ -51,11 +56,12 @@ def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, poo
     Raises:
         PreparationError: not gzip, truncated, damaged, empty, or a line the parser refuses (named by number).
     """
-    rows = 0
+    rows, tail = 0, b""
     with pq.ParquetWriter(target, schema) as writer:
         pending: deque[Future[pa.RecordBatch]] = deque()
         try:
             for first_line, chunk in _chunks(path):
+                tail = (chunk.rstrip() or tail)[-len(end) :]
                 pending.append(pool.submit(_parse_chunk, str(path), first_line, chunk, parser, schema))
                 if len(pending) > ahead:
                     rows += _write(writer, pending.popleft())
@@ -64,8 +70,10 @@ def parse_lines(path: Path, parser: Parser, schema: pa.Schema, target: Path, poo
         finally:
             for waiting in pending:
                 waiting.cancel()
+    if not tail.endswith(end):
+        raise PreparationError(f"{path}: does not end with {end.decode()}, so it is truncated; fetch it again")
     if rows == 0:
-        raise PreparationError(f"{path}: empty, not a single line; fetch it again")
+        raise PreparationError(f"{path}: empty, not a single record; fetch it again")
     return rows
 
 
@@ -81,7 +89,7 @@ def _chunks(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with (
             path.open("rb") as raw,
-            gzip.GzipFile(fileobj=raw) as text,
+            gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else nullcontext(raw) as text,
             tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, disable=None) as bar,
         ):
             while block := text.read(CHUNK):
@@ -119,10 +127,12 @@ def _parse_chunk(path: str, first_line: int, chunk: bytes, parser: Parser, schem
         if not line or line.isspace():
             continue
         try:
-            rows.append(parser(line))
+            row = parser(line)
         except ValueError as error:
             start = line[:80].decode("utf-8", "replace")
             raise PreparationError(f"{path}, line {number}: {error}. The line begins {start!r}") from None
+        if row is not None:
+            rows.append(row)
     columns = zip(*rows, strict=True) if rows else [()] * len(schema)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.record_batch(arrays, schema=schema)

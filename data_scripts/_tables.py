@@ -88,7 +88,7 @@ def require_unique(table: ir.Table, key: str, path: Path) -> None:
     twice = to_frame(counts.filter(counts.n > 1).order_by(key).limit(1))
     if len(twice):
         raise PreparationError(
-            f"{path}: {key} {twice[key][0]!r} is on {twice['n'][0]} rows; keep one row for each {key}"
+            f"{path}: {key} {twice[key].tolist()[0]!r} is on {twice['n'][0]} rows; keep one row for each {key}"
         )
 
 

@@ -202,7 +202,7 @@ BROKEN: dict[str, tuple[int, Callable[[Path], object], str]] = {
         "not a sound .* fetch it again",
     ),
     "damaged": (0, lambda p: p.write_bytes(p.read_bytes()[:10] + b"\xff" * 90), "damaged gzip data"),
-    "empty": (0, lambda p: p.write_bytes(gzip.compress(b"")), "empty, not a single line"),
+    "empty": (0, lambda p: p.write_bytes(gzip.compress(b"")), "empty, not a single record"),
     "bad line": (0, lambda p: line_of(p, 3, '{"reviewerID": "u'), "line 3: not JSON"),
     "bad literal": (1, lambda p: line_of(p, 2, "{'asin': 'i1', "), "line 2: not a Python literal"),
     "no time": (
