@@ -24,7 +24,7 @@ def shop_window(users: int = 30, behaviors: int = 8, objects: int = 40, seed: in
     shown: list[tuple[int, str, str, float | None, list[str]]] = []
     for user in range(users):
         for turn in range(behaviors):
-            time, listed = 1_000 * turn, rng.choice(objects, rng.integers(1, 9), replace=False)
+            time, listed = 1_500_000_000 + 1_000 * turn, rng.choice(objects, rng.integers(1, 9), replace=False)
             weight = np.exp(-np.arange(len(listed)))
             chosen = listed[rng.choice(len(listed), p=weight / weight.sum())]
             clicked = rng.random() < 0.7

@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from atrank_lib.log import EventLog, EventLogError, Problem, Schema, TimeScale
-from atrank_lib.log.events import TABLES
+from atrank_lib.log.events import SHOWN, TABLES
 from atrank_lib.log.schema import OBJECT_ID, SCHEMA_FILE, SECONDS, TICKS
 from data_scripts.drafting.folder import find_tables
 from data_scripts.drafting.guesses import words
 from data_scripts.drafting.hints import Hints
 from data_scripts.drafting.raw import RawGroup
+from data_scripts.drafting.shown import RawShown
 from data_scripts.drafting.text import Whys, schema_text
 from data_scripts.drafting.writing import writing_files
 
@@ -39,7 +40,7 @@ class Draft:
 
     log: EventLog
     text: str
-    sources: Mapping[str, tuple[Path, Path | None]]
+    sources: Mapping[str, tuple[Path | None, ...]]
     kept: frozenset[Path]
 
     def write(self, folder: str | Path, overwrite: bool = False) -> None:
@@ -55,7 +56,9 @@ class Draft:
         folder = Path(folder)
         names = [SCHEMA_FILE]
         for group, sources in self.sources.items():
-            for kind, source in zip(TABLES, sources, strict=True):
+            for kind, source in zip((*TABLES, SHOWN), sources, strict=True):
+                if kind == SHOWN and source is None:
+                    continue
                 if source is None or source.resolve() not in self.kept or source.resolve().parent != folder.resolve():
                     names.append(f"{group}.{kind}.parquet")
         self._refuse(folder, names, overwrite)
@@ -103,15 +106,26 @@ def draft(
     before = EventLog.read(add_to) if add_to is not None else None
     found = find_tables(folder, hints)
     groups = [RawGroup(name, paths, hints, found.read) for name, paths in found.pairs.items()]
-    misfits = found.problems + _misfits(groups, hints, before)
-    if misfits or not all(raw.ready for raw in groups):
-        raise EventLogError(_once(problem for raw in groups for problem in raw.problems) + misfits)
+    lists = {raw.name: RawShown(raw, found.shown[raw.name], found.read) for raw in groups if raw.name in found.shown}
+    misfits = found.problems + _misfits(groups, lists, hints, before)
+    ready = all(raw.ready for raw in groups) and all(len(seen.columns) == 2 for seen in lists.values())
+
+    def noted() -> list[Problem]:
+        """What is wrong in the raw tables; several groups may share a table of objects."""
+        of_lists = [problem for seen in lists.values() for problem in seen.table.problems]
+        return _once([problem for raw in groups for problem in raw.problems] + of_lists)
+
+    if misfits or not ready:
+        raise EventLogError(noted() + misfits)
     units = [raw.times.unit for raw in groups if raw.times is not None]
     unit = before.schema.timestamp_unit if before is not None else max(units, key=lambda name: TICKS[name])
     events = {raw.name: frame for raw in groups if (frame := raw.event_frame(unit)) is not None}
     objects = {raw.name: frame for raw in groups if (frame := raw.object_frame()) is not None}
+    shown = {name: frame for name, seen in lists.items() if (frame := seen.frame()) is not None}
     for raw in groups:
         raw.tell(say)
+        if raw.name in lists:
+            lists[raw.name].tell(say)
     others = {} if before is None else before.schema.groups  # whose tables may lie here
     unused = [
         name for name in found.unused if Path(name).stem not in {f"{g}.{kind}" for g in others for kind in TABLES}
@@ -122,23 +136,27 @@ def draft(
     if unused:
         more = f" and {len(unused) - UNUSED:,} more" if len(unused) > UNUSED else ""
         say(f"not used: {', '.join(unused[:UNUSED])}{more}")
-    problems = _once(problem for raw in groups for problem in raw.problems)
-    if len(events) + len(objects) < 2 * len(groups):  # a column that cannot be used at all, which was noted
+    problems = noted()
+    if len(events) + len(objects) + len(shown) < 2 * len(groups) + len(lists):  # a column is of no use, which was noted
         raise EventLogError(problems)
     if before is not None:
         events, objects = {**before.events, **events}, {**before.objects, **objects}
+        shown = {**before.impressions, **shown}
     name = hints.name or (before.schema.name if before else folder.resolve().name) or "my log"
-    schema, whys = _schema(groups, before, unit, name, events, objects)
+    schema, whys = _schema(groups, lists, before, unit, name, events, objects)
     try:
-        log = EventLog.from_tables(schema, events, objects)
+        log = EventLog.from_tables(schema, events, objects, shown)
     except EventLogError as error:
-        by_name = {f"{raw.name}.{kind}": raw for raw in groups for kind in TABLES}
+        by_name: dict[str, RawGroup | RawShown] = {f"{raw.name}.{kind}": raw for raw in groups for kind in TABLES}
+        by_name |= {f"{name}.{SHOWN}": seen for name, seen in lists.items()}
         problems += [by_name[p.table].in_raw_words(p) if p.table in by_name else p for p in error.problems]
     if problems:
         raise EventLogError(problems)
     files = ", ".join(path.name for raw in groups for path in raw.paths if path is not None)
     kept = frozenset(path.resolve() for raw in groups for path in raw.kept(unit))
-    return Draft(log, schema_text(schema, whys, files), {raw.name: raw.paths for raw in groups}, kept)
+    kept |= {seen.path.resolve() for seen in lists.values() if seen.is_fit()}
+    sources = {raw.name: (*raw.paths, found.shown.get(raw.name)) for raw in groups}
+    return Draft(log, schema_text(schema, whys, files), sources, kept)
 
 
 def _once(problems: Iterable[Problem]) -> list[Problem]:
@@ -146,11 +164,14 @@ def _once(problems: Iterable[Problem]) -> list[Problem]:
     return list({str(problem): problem for problem in problems}.values())
 
 
-def _misfits(groups: Sequence[RawGroup], hints: Hints, before: EventLog | None) -> list[Problem]:
+def _misfits(
+    groups: Sequence[RawGroup], lists: Mapping[str, RawShown], hints: Hints, before: EventLog | None
+) -> list[Problem]:
     """Hints about columns that no table has, and groups that are there already."""
     problems = []
     if all(raw.ready for raw in groups):
-        columns = list(dict.fromkeys(column for raw in groups for column in raw.kinds))
+        kinds = [*(raw.kinds for raw in groups), *(seen.kinds for seen in lists.values())]
+        columns = list(dict.fromkeys(column for some in kinds for column in some))
         for column in hints.kinds:
             if column not in columns:
                 near = difflib.get_close_matches(column, columns, n=1)
@@ -166,6 +187,7 @@ def _misfits(groups: Sequence[RawGroup], hints: Hints, before: EventLog | None) 
 
 def _schema(
     groups: Sequence[RawGroup],
+    lists: Mapping[str, RawShown],
     before: EventLog | None,
     unit: str,
     name: str,
@@ -182,6 +204,9 @@ def _schema(
         whys[raw.name, "time"] = why
         features = {feature: {"kind": kind} for feature, kind in raw.features().items()}
         content["groups"][raw.name] = {"actions": raw.actions, "features": features, "time": scale.model_dump()}
+        if raw.name in lists:
+            content["groups"][raw.name]["context"] = lists[raw.name].context()
+            whys |= {(raw.name, column): kind.why for column, kind in lists[raw.name].kinds.items()}
     for (group, feature), vocabulary in _shared(content["groups"], objects).items():
         content["groups"][group]["features"][feature]["vocabulary"] = vocabulary
     return Schema.checked(content), whys

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from atrank_lib.log import EventLogError, Problem
 from atrank_lib.log.columns import CheckedTable
+from atrank_lib.log.events import SHOWN
 from atrank_lib.log.files import table_from_file
 from atrank_lib.log.schema import SCHEMA_FILE
 from data_scripts.drafting.atomic import INTER, ITEM, read_atomic
@@ -28,10 +29,11 @@ class Found:
 
     pairs: the files of events and of objects of every group, None where there is no table of objects.
     problems: of tables that could not be read when these were looked for; unused: the names of all other files.
-    read: gives the content of a table, read once.
+    read: gives the content of a table, read once. shown: tables of impressions, of groups that have one.
     """
 
     pairs: dict[str, tuple[Path, Path | None]]
+    shown: dict[str, Path]
     problems: list[Problem]
     unused: list[str]
     read: Reader
@@ -82,7 +84,9 @@ def find_tables(folder: Path, hints: Hints) -> Found:
 
     there = list(_files(folder))
     pairs = _pairs(folder, there, hints, look)
-    used = {path.resolve() for pair in pairs.values() for path in pair if path is not None}
+    named = {path.stem: path for path in there if path.suffix.lower() in SUFFIXES}
+    shown = {group: named[f"{group}.{SHOWN}"] for group in pairs if f"{group}.{SHOWN}" in named}
+    used = {path.resolve() for pair in [*pairs.values(), shown.values()] for path in pair if path is not None}
     others = [path for path in there if path.resolve() not in used]
     remedy = "; or, if the log does not need it, move it out of the folder"
     problems = [
@@ -91,7 +95,7 @@ def find_tables(folder: Path, hints: Hints) -> Found:
         if path in looked_at
         for problem in read(path).problems
     ]
-    return Found(pairs, problems, [path.name for path in others], read)
+    return Found(pairs, shown, problems, [path.name for path in others], read)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -107,7 +111,7 @@ def _pairs(folder: Path, there: Sequence[Path], hints: Hints, look: Reader) -> d
     files = [path for path in there if path.suffix.lower() in SUFFIXES]
     atomic = [path for path in there if path.suffix == INTER]
     named = _named(files, atomic, hints.group) if hints.events is None else {}
-    free = [path for path in files if not path.stem.endswith((".events", ".objects"))]
+    free = [path for path in files if not path.stem.endswith((".events", ".objects", f".{SHOWN}"))]
     if named:
         also = [path.name for path in free if hints.group is None and candidates("time", look(path), ())]
         if also:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,27 +160,7 @@ class RawGroup:
         if self.objects is None:
             self._describe_by_events()
         source = self.objects or self.events
-        declared = source.kinds if isinstance(source, AtomicTable) else {}
-        for column, table in self.describers().items():
-            hinted = self.hints.kinds.get(column)
-            array = table.columns[column]
-            if not column or column == OBJECT_ID:
-                self.kinds[column] = Kind(None, "it has no name" if not column else f"{OBJECT_ID} is the key's name")
-            elif column in declared and hinted in (None, declared[column].kind):
-                self.kinds[column] = declared[column]
-            elif hinted is None:
-                self.kinds[column] = kind = guess_kind(column, array)
-                if kind.doubt is not None:
-                    row = int(np.argmax(mask(array.is_valid())))
-                    table.note(column, kind.doubt.format(column=column), row=row, value=array[row].as_py())
-            elif hinted in FEATURE_KINDS:
-                text = hinted == "tokens" and pa.types.is_large_string(array.type)
-                separator = separator_of(array) if text else None
-                self.kinds[column] = Kind(None if hinted == "none" else hinted, "as you say", separator)
-            else:
-                self.kinds[column] = Kind(None, "a kind that is none")
-                message = f"not a kind; use --kind {column}=KIND with one of {', '.join(FEATURE_KINDS)}"
-                table.problems.append(Problem(table.name, column, None, hinted, message))
+        self.kinds = kinds_of(self.describers(), self.hints, source.kinds if isinstance(source, AtomicTable) else {})
 
     def describers(self) -> dict[str, CheckedTable]:
         """The columns that describe objects, each with its table."""
@@ -266,13 +246,8 @@ class RawGroup:
         else:
             columns[OBJECT_ID] = pd.Series(self.object_ids(), dtype="str")
         for column, table in self.describers().items():
-            kind = self.kinds[column]
-            if kind.kind == "categorical":
-                columns[column] = _text(table, column)
-            elif kind.kind == "continuous":
-                columns[column] = table.numbers(column)
-            elif kind.kind == "tokens":
-                columns[column] = _tokens(table, column, kind.separator)
+            if self.kinds[column].kind is not None:
+                columns[column] = frame_column(table, column, self.kinds[column])
         return None if any(column is None for column in columns.values()) else pd.DataFrame(columns)
 
     def kept(self, unit: str) -> list[Path]:
@@ -323,6 +298,41 @@ class RawGroup:
             say(f"  not read: {', '.join(rest)} (an event is who, when, what was done, to what)")
         if self.objects is None and rest:
             say("  what of these describes the object, and not the event, may come along with --feature COLUMN")
+
+
+def kinds_of(
+    columns: Mapping[str, CheckedTable], hints: Hints, declared: Mapping[str, Kind] | None = None
+) -> dict[str, Kind]:
+    """The kinds of columns, each of a table: as hints say, as they are declared, or guessed; what is wrong is noted."""
+    found, declared = {}, declared or {}
+    for column, table in columns.items():
+        hinted = hints.kinds.get(column)
+        array = table.columns[column]
+        if not column or column == OBJECT_ID:
+            found[column] = Kind(None, "it has no name" if not column else f"{OBJECT_ID} is the key's name")
+        elif column in declared and hinted in (None, declared[column].kind):
+            found[column] = declared[column]
+        elif hinted is None:
+            found[column] = kind = guess_kind(column, array)
+            if kind.doubt is not None:
+                row = int(np.argmax(mask(array.is_valid())))
+                table.note(column, kind.doubt.format(column=column), row=row, value=array[row].as_py())
+        elif hinted in FEATURE_KINDS:
+            text = hinted == "tokens" and pa.types.is_large_string(array.type)
+            separator = separator_of(array) if text else None
+            found[column] = Kind(None if hinted == "none" else hinted, "as you say", separator)
+        else:
+            found[column] = Kind(None, "a kind that is none")
+            message = f"not a kind; use --kind {column}=KIND with one of {', '.join(FEATURE_KINDS)}"
+            table.problems.append(Problem(table.name, column, None, hinted, message))
+    return found
+
+
+def frame_column(table: CheckedTable, column: str, kind: Kind) -> Any:
+    """A column as an event log has it; None if it cannot be used, which is noted."""
+    if kind.kind == "continuous":
+        return table.numbers(column)
+    return _tokens(table, column, kind.separator) if kind.kind == "tokens" else _text(table, column)
 
 
 def _text(table: CheckedTable, column: str) -> pd.Series | None:

@@ -37,6 +37,10 @@ def schema_text(schema: Schema, whys: Whys, sources: str) -> str:
         lines.append(
             (f"    time: {_time(group.time)}", whys.get((name, "time"), "how elapsed time falls into buckets"))
         )
+        if group.context:
+            lines.append(("    context:", f"the columns of {name}.impressions that a ranking network reads"))
+        for column, spec in group.context.items():
+            lines.append((f"      {_scalar(column)}: {_feature(spec)}", _why(column, spec, whys.get((name, column)))))
     width = min(60, max(len(line) for line, why in lines if why))
     return "".join(f"{line:<{width}}  # {_printable(why)}\n" if why else f"{line}\n" for line, why in lines)
 
