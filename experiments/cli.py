@@ -33,6 +33,7 @@ from experiments.records import (
     provenance,
     read_record,
     record_run,
+    slug,
     write_record,
 )
 from experiments.variations import some_users
@@ -108,9 +109,13 @@ def record(run: Path, data: Path, out: Path) -> None:
     print(f"{out}: recorded")
 
 
-def table1(data: Path) -> None:
-    """Users, items, categories and samples of a log, beside the paper's Table 1."""
-    _show(EventLog.read(data).summary())
+def table1(data: Path, out: Path) -> None:
+    """Users, items, categories and samples of a log, beside the paper's Table 1; recorded for the page of all logs."""
+    log = EventLog.read(data)
+    summary = log.summary()
+    _show(summary)
+    rows = summary.astype(object).where(summary.notna(), None).to_dict(orient="index")
+    write_record(out / "logs" / f"{slug(log.schema.name)}.json", {"summary": rows, **provenance(log)})
     columns = ["# Users", "# Items", "# Cates", "# Samples"]
     paper = pd.DataFrame.from_dict(tables.PAPER_TABLE_1, orient="index", columns=columns)
     print(f"\nThe paper's Table 1:\n{paper.to_string()}")
@@ -284,7 +289,7 @@ RECORD = {"metavar": "FILE", "default": None, "required": True, "help": "record 
 MAKING = "seeds epochs profile out runs workers force"
 # what a command does, its options, and what it wants otherwise than OPTIONS
 COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] = {
-    "table1": (table1, "data", {}),
+    "table1": (table1, "data out", {}),
     "table2": (table2, "data", {}),
     "search": (search, "data models trials users finalists epochs seed out workers", {}),
     "table3": (table3, f"data models variant {MAKING}", {}),

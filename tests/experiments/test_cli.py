@@ -189,14 +189,19 @@ def test_switches_are_compared_with_the_base(data, run, tmp_path):
     assert float(other[4]) == pytest.approx(float(other[2]) - float(base[2]), abs=2e-4)
 
 
-def test_tables_1_and_2_count(data, log, run):
-    for table in ("table1", "table2"):
-        done = run(table, "--data", data)
+def test_tables_1_and_2_count(data, log, run, tmp_path):
+    for table, options in (("table1", ["--out", tmp_path]), ("table2", [])):
+        done = run(table, "--data", data, *options)
         assert done.code == 0, done.err
         assert "The paper's Table" in done.out
         for group, events in log.events.items():
             line = next(line for line in done.out.splitlines() if line.startswith(group + " "))
             assert str(len(events)) in line.split()
+    (file,) = (tmp_path / "logs").iterdir()
+    record = read_record(file)
+    assert record["data_fingerprint"] == log.fingerprint()
+    for group, events in log.events.items():
+        assert record["summary"][group]["behaviors"] == len(events)
 
 
 def test_figure_2_shows_the_runs_of_table_3(data, run, tmp_path):
