@@ -1,7 +1,7 @@
 """Time and peak memory of ``data_scripts.trivago`` on a table as large as the challenge's.
 
-The table is generated: 16 million rows of 900,000 users, a tenth of them clickouts with 25 hotels each, shares of actions
-as in the challenge, hotels and searches with long tails::
+The table is generated: 16 million rows of 900,000 users, one in seven a clickout with 25 hotels, shares of actions as
+in the challenge, hotels and searches with long tails::
 
     python benchmarks/prepare_trivago.py --folder FOLDER --rows 16000000
 
