@@ -1,7 +1,6 @@
 """Attention in several semantic spaces: behaviors to behaviors (eq. 3-6), and a target to behaviors (eq. 7).
 
 What concerns one behavior runs on packed tensors; only scores need each sample's behaviors side by side, padded.
-
 Shapes: ``b`` samples, ``t`` places, ``n`` behaviors, ``c`` targets, ``d`` hidden size, ``k`` spaces of size ``s``.
 """
 
@@ -13,6 +12,8 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Packing
 from atrank_lib.projection import Perceptron, SemanticProjection
+
+Queries = Float[Tensor, "b c d"] | Float[Tensor, "n d"]  # of the targets of each sample, or of all behaviors
 
 
 def split_spaces(x: Float[Tensor, "b q d"], sizes: Sequence[int]) -> Float[Tensor, "b k q s"]:
@@ -41,11 +42,9 @@ def join_spaces(x: Float[Tensor, "b k q s"], sizes: Sequence[int]) -> Float[Tens
 
 
 class SpaceAttention(nn.Module):
-    """The parameters of eq. 2-5: ``P_k`` makes queries, ``W_k`` keys, ``Q_k`` values.
-
-    The paper's score is bilinear. Since ``S_k W_k S^T = S_k (S W_k^T)^T``, keys are projected to ``s_k`` dimensions
-    first: the numbers of multi-head attention with scale 1, K times cheaper than comparing in all ``d`` dimensions.
-    """
+    """The parameters of eq. 2-5: ``P_k`` makes queries, ``W_k`` keys, ``Q_k`` values. The paper's score is bilinear.
+    Since ``S_k W_k S^T = S_k (S W_k^T)^T``, keys are projected to ``s_k`` dimensions first: the numbers of multi-head
+    attention with scale 1, K times cheaper than comparing in all ``d`` dimensions."""
 
     scale = 1.0
     dropout = 0.0  # of the weights A_k, in training
@@ -66,12 +65,8 @@ class SpaceAttention(nn.Module):
         return self.keys(s), self.values(s)
 
     def attend(
-        self,
-        queries: Float[Tensor, "b c d"] | Float[Tensor, "n d"],
-        keys: Float[Tensor, "n d"],
-        values: Float[Tensor, "n d"],
-        packing: Packing,
-    ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
+        self, queries: Queries, keys: Float[Tensor, "n d"], values: Float[Tensor, "n d"], packing: Packing
+    ) -> Queries:
         """``concat_k softmax(scale * Q_k K_k^T) V_k``: each behavior queries its own sample's, or ``c`` targets do."""
         among = queries.dim() == 2
         tables = (packing.pad(queries) if among else queries, packing.pad(keys), packing.pad(values))

@@ -1,8 +1,6 @@
-"""``kernels.c``, compiled once by the machine's own C compiler and kept in the user's cache folder.
-
-What is loaded is checked first: a file's name holds the checksum of its content, so a file that a full disk or a power
-cut left damaged is found out and made again, and two processes that compile at once never disturb each other.
-"""
+"""``kernels.c``, compiled once by the machine's own C compiler and kept in the user's cache folder. What is loaded is
+checked first: a file's name holds the checksum of its content, so a file that a full disk or a power cut left damaged
+is found out and made again, and two processes that compile at once never disturb each other."""
 
 import ctypes
 import functools
@@ -28,11 +26,8 @@ _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-std=gnu11", "
 
 
 def cache_folder() -> Path:
-    """Where compiled code is kept: ``atrank_lib`` in the user's cache folder (``XDG_CACHE_HOME``).
-
-    Raises:
-        FileNotFoundError: there is no home folder, as in a container whose user the system does not know.
-    """
+    """Where compiled code is kept: ``atrank_lib`` in the user's cache folder (``XDG_CACHE_HOME``). FileNotFoundError
+    where there is no home folder, as in a container whose user the system does not know."""
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if chosen.is_absolute():  # the standard says to pass over others
         return chosen / "atrank_lib"
@@ -44,12 +39,7 @@ def cache_folder() -> Path:
 
 def compiler() -> list[str]:
     """The command that compiles C: ``CC``, which may hold options (``gcc -m64``, ``ccache gcc``), or what is found.
-
-    Empty where there is none.
-
-    Raises:
-        ValueError: a quotation mark in ``CC`` is not closed.
-    """
+    Empty where there is none; ValueError for a quotation mark in ``CC`` that is not closed."""
     chosen = os.environ.get("CC", "").strip()
     if chosen:
         return [chosen] if shutil.which(chosen) else shlex.split(chosen)
@@ -58,10 +48,7 @@ def compiler() -> list[str]:
 
 def build(folder: Path, command: Sequence[str]) -> Path:
     """Compile ``kernels.c`` into a folder, unless a whole one is there for this processor; returns the library's file.
-
-    Raises:
-        OSError, subprocess.SubprocessError: the folder cannot be written, or the compiler fails.
-    """
+    OSError or SubprocessError where the folder cannot be written, or the compiler fails."""
     machine = (platform.node(), platform.machine(), torch.backends.cpu.get_cpu_capability(), *command, *_FLAGS)
     sources = b"".join(file.read_bytes() for file in sorted(_SOURCE.parent.glob("*.c")))
     name = "kernels-" + _checksum(sources + "\0".join(machine).encode())
@@ -85,18 +72,15 @@ def _checksum(content: bytes) -> str:
 def library() -> Any:
     """The compiled code; None where it cannot be had, which is logged once: as a warning if it is ``CC`` that fails."""
     try:
-        command = compiler()
-        if not command:
+        if not (command := compiler()):
             logger.info("no C compiler here, so torch's operators do all the work; results are the same, only later")
             return None
         found = ctypes.CDLL(str(build(cache_folder(), command)))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else ""
-        logger.log(
-            logging.WARNING if os.environ.get("CC", "").strip() else logging.INFO,
-            "kernels.c cannot be compiled here (%s), so torch's operators do all the work",
-            (said or str(error)).partition("\n")[0],
-        )
+        level = logging.WARNING if os.environ.get("CC", "").strip() else logging.INFO
+        message = "kernels.c cannot be compiled here (%s), so torch's operators do all the work"
+        logger.log(level, message, (said or str(error)).partition("\n")[0])
         return None
     p, n, i = c_void_p, c_int64, c_int
     found.width.restype = found.look_up.restype = n

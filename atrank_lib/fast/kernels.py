@@ -2,10 +2,7 @@
 
 ``kernels.c`` is compiled once, for the machine's own processor (``compiled``). Where there is no compiler, and for
 anything but float32 on a CPU, torch's operators do the same work: ``ready`` decides, and results agree to rounding.
-``ATRANK_KERNELS=0`` turns the compiled code off for a whole process, ``off()`` for a while.
-
-What is gained, and why, is the subject of chapter 11: a product of matrices that uses the processor's widest vectors;
-attention that reads each user's rows where they lie, without padding; threads that share rows, not operators.
+``ATRANK_KERNELS=0`` turns it off for a whole process, ``off()`` for a while. Chapter 11 says what is gained, and why.
 """
 
 import os
@@ -42,25 +39,17 @@ def off() -> Iterator[None]:
 
 
 def ready(x: Tensor, *widths: int) -> bool:
-    """Whether compiled code can take over: it is here and on, and ``x`` is float32 on a CPU, outside of autocast,
-    compilation and export.
-
-    Args:
-        widths: row lengths, which must be multiples of a vector register's (16 at most).
+    """Whether compiled code can take over: it is here and on, ``x`` is float32 on a CPU, outside of autocast,
+    compilation and export, and ``widths``, the lengths of rows, are multiples of a vector register's (16 at most).
 
     >>> ready(torch.zeros(2, 16, dtype=torch.float64), 16), ready(torch.zeros(2, 10), 10)
     (False, False)
     """
-    return (
-        _on
-        and x.dtype is torch.float32
-        and x.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and (found := library()) is not None
-        and not any(width % found.width() for width in widths)
-    )
+    if not _on or x.dtype is not torch.float32 or x.device.type != "cpu":
+        return False
+    if torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return (found := library()) is not None and not any(width % found.width() for width in widths)
 
 
 def _threads(operations: int) -> int:
@@ -80,40 +69,31 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, relu: tuple[bool, ...], *parameters: Tensor | None) -> Any:
         weights, biases = parameters[::2], parameters[1::2]
-        n, inputs = x.shape
-        out = [w.shape[0] for w in weights if w is not None]
-        ys = [x.new_empty(n, o) for o in out]
-        turned = x.new_empty(sum(out) * inputs)
-        ctx.sizes, ctx.relus = (c_int64 * len(out))(*out), (c_int32 * len(out))(*relu)
-        library().linear(
-            n, inputs, len(out), ctx.sizes, _at(x), _all_at(weights), _all_at(biases), ctx.relus, _all_at(ys),
-            _at(turned), _threads(2 * n * inputs * sum(out)),
-        )  # fmt: skip
+        (n, inputs), out = x.shape, [w.shape[0] for w in weights if w is not None]
+        ys, turned = [x.new_empty(n, o) for o in out], x.new_empty(sum(out) * inputs)
+        ctx.call, ctx.relus = (n, inputs, len(out), (c_int64 * len(out))(*out)), (c_int32 * len(out))(*relu)
+        given = _at(x), _all_at(weights), _all_at(biases), ctx.relus
+        library().linear(*ctx.call, *given, _all_at(ys), _at(turned), _threads(2 * n * inputs * sum(out)))
         ctx.save_for_backward(x, *weights, *ys)
         ctx.biases = [bias is not None for bias in biases]
-        return ys[0] if len(ys) == 1 else tuple(ys)
+        return tuple(ys)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, *rest = ctx.saved_tensors
-        out = list(ctx.sizes)
-        weights, ys = rest[: len(out)], rest[len(out) :]
-        n, inputs = x.shape
+        n, inputs, count, sizes = ctx.call
+        out, weights, ys = list(sizes), rest[:count], rest[count:]
         gradients = tuple(g.contiguous() for g in gradients)
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        threads = _threads(4 * n * inputs * sum(out))
-        size = sum(out) * (inputs + 1)
+        threads, size = _threads(4 * n * inputs * sum(out)), sum(out) * (inputs + 1)
         sums = x.new_empty(threads, size)
-        library().linear_back(
-            n, inputs, len(out), ctx.sizes, _at(x), _all_at(weights), _all_at(ys), ctx.relus, _all_at(gradients),
-            _at(gx), _at(sums), size, max(out), threads,
-        )  # fmt: skip
+        given = _at(x), _all_at(weights), _all_at(ys), ctx.relus, _all_at(gradients)
+        library().linear_back(*ctx.call, *given, _at(gx), _at(sums), size, max(out), threads)
         found: list[Tensor | None] = []
         parts = sums[0].split([o * (inputs + 1) for o in out])
         for part, o, has_bias in zip(parts, out, ctx.biases, strict=True):
-            found.append(part[: o * inputs].view(o, inputs))
-            found.append(part[o * inputs :] if has_bias else None)
+            found += [part[: o * inputs].view(o, inputs), part[o * inputs :] if has_bias else None]
         return gx, None, *found
 
 
@@ -128,17 +108,13 @@ def layers(
     >>> torch.allclose(layers(x, [linear], [True])[0], linear(x).relu(), atol=1e-6)
     True
     """
-    widths = (x.shape[-1], *(linear.out_features for linear in linears))
-    fit = all(
-        linear.in_features == x.shape[-1] and linear.weight.dtype is x.dtype and linear.weight.is_contiguous()
-        for linear in linears
-    )
-    if not fit or not ready(x, *widths):  # torch also finds the words for what does not fit
+    weights, width = [linear.weight for linear in linears], x.shape[-1]
+    fit = all(w.shape[1] == width and w.dtype is x.dtype and w.is_contiguous() for w in weights)
+    if not fit or not ready(x, width, *map(len, weights)):  # torch also finds the words for what does not fit
         ys = [nn.functional.linear(x, linear.weight, linear.bias) for linear in linears]
         return tuple(y.relu() if positive else y for y, positive in zip(ys, relu, strict=True))
     parameters = [p for linear in linears for p in (linear.weight, linear.bias)]
-    found = _Layers.apply(x.reshape(-1, x.shape[-1]).contiguous(), tuple(relu), *parameters)
-    found = (found,) if len(linears) == 1 else found
+    found = _Layers.apply(x.reshape(-1, width).contiguous(), tuple(relu), *parameters)
     return tuple(y.view(*x.shape[:-1], y.shape[-1]) for y in found) if x.dim() != 2 else found
 
 
@@ -203,10 +179,9 @@ def attend(
     >>> if ready(keys, 16):
     ...     assert attend(torch.ones(2, 16), keys, values, rows, spaces=1, scale=1.0)[:, 0].tolist() == [2.0, 7.0]
     """
-    ends = len(queries), len(keys), len(values)
+    shapes = [tuple(x.shape) for x in (queries, keys, values)]
     wanted = int(rows.queries[-1]), int(rows.keys[-1]), int(rows.keys[-1])
-    if ends != wanted or not queries.shape[1] == keys.shape[1] == values.shape[1]:
-        shapes = [tuple(x.shape) for x in (queries, keys, values)]
+    if shapes != [(count, queries.shape[1]) for count in wanted]:
         raise ValueError(f"queries, keys and values {shapes} do not have the rows {wanted} of one width")
     return cast(Tensor, _Attention.apply(*(x.contiguous() for x in (queries, keys, values)), rows, spaces, scale))
 
@@ -226,9 +201,8 @@ class _LookUp(torch.autograd.Function):
         lost = library().look_up(n, width, count, _all_at(tables), rows, *ctx.call, flags, _at(out), ctx.threads)
         if lost:
             worst = [(int(i.min()), int(i.max()), len(table)) for i, table in zip(indices, tables, strict=True)]
-            raise IndexError(
-                f"{lost} indices point outside of their tables; (least, largest, rows of the table): {worst}"
-            )
+            message = f"{lost} indices point outside of their tables; (least, largest, rows of the table): {worst}"
+            raise IndexError(message)
         return out
 
     @staticmethod
@@ -258,22 +232,18 @@ def look_up(
 
 
 def catch_up(
-    rows: Int[Tensor, " n"],
-    missed: Float[Tensor, "n columns"],
-    eps: float,
-    weight: Float[Tensor, "r d"],
-    moments: tuple[Float[Tensor, "r d"], Float[Tensor, "r d"]],
-    average: Float[Tensor, "r d"] | None,
+    rows: Int[Tensor, " n"], missed: Float[Tensor, "n columns"], eps: float, tables: Sequence[Float[Tensor, "r d"]]
 ) -> list[Float[Tensor, "n d"]]:
-    """What ``row_updates`` computes for ``rows``: weights, both moments of Adam, and the average, brought up to date.
+    """What ``row_updates`` computes for ``rows`` of ``tables``: weights, both moments of Adam, and the average if there
+    is one, brought up to date; where ``ready``.
 
     ``missed`` has for each row the fades of both moments and the rule of what the weight has missed; with an average,
-    also the share of itself that it keeps and its own rule: 6 or 11 columns; where ``ready``.
+    also the share of itself that it keeps and its own rule: 6 or 11 columns.
     """
-    found = [weight.new_empty(len(rows), weight.shape[1]) for _ in range(3 if average is None else 4)]
+    found = [table.new_empty(len(rows), table.shape[1]) for table in tables]
     n, dim = found[0].shape
-    given, taken = (weight, *moments, average), [*map(_at, found), None][:4]
-    library().catch_up(n, dim, _at(rows), _at(missed), eps, *map(_at, given), *taken, _threads(32 * n * dim))
+    given, taken = ([*map(_at, some), None][:4] for some in (tables, found))
+    library().catch_up(n, dim, _at(rows), _at(missed), eps, *given, *taken, _threads(32 * n * dim))
     return found
 
 

@@ -1,6 +1,6 @@
 """Kernels put in the place of a model's layers, from outside: same parameters, same names, same numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar, cast
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from atrank_lib.attention import FeedForward, SpaceAttention
+from atrank_lib.attention import FeedForward, Queries, SpaceAttention
 from atrank_lib.batches import Features, GroupBatch, Packing
 from atrank_lib.embedding import BehaviorEmbedding, ObjectEmbedding
 from atrank_lib.fast import kernels
@@ -36,7 +36,7 @@ def speed_up(model: M) -> M:
 def plain(model: M) -> M:
     """The same model, in place, as it was before ``speed_up``."""
     for module in model.modules():
-        if isinstance(module, (FasterLinear, *_FASTER.values())):
+        if isinstance(module, (FasterLinear, *_FASTER)):
             module.__class__ = type(module).__bases__[1]
     return model
 
@@ -47,14 +47,14 @@ def sped_up(model: nn.Module) -> bool:
     >>> sped_up(model), sped_up(speed_up(model)), sped_up(plain(model))
     (False, True, False)
     """
-    return any(isinstance(module, tuple(_FASTER.values())) for module in model.modules())
+    return any(isinstance(module, _FASTER) for module in model.modules())
 
 
-def replaced(model: M, others: Mapping[type[nn.Module], type[nn.Module]]) -> M:
-    """The same model, in place: every layer that is of a kind, or a variant of it, behaves as the other class says."""
+def replaced(model: M, others: Sequence[type[nn.Module]]) -> M:
+    """The same model, in place: every layer of the kind that one of ``others`` is of, or a variant, behaves as it."""
     for module in model.modules():
-        for kind, other in others.items():
-            if isinstance(module, kind) and not isinstance(module, other):
+        for other in others:
+            if isinstance(module, other.__bases__[0]) and not isinstance(module, other):
                 _become(module, other)
     return model
 
@@ -105,21 +105,14 @@ class FasterAttention(SpaceAttention):
         return kernels.layers(s, linears, [isinstance(part, nn.Sequential) for part in parts])
 
     def attend(
-        self,
-        queries: Float[Tensor, "b c d"] | Float[Tensor, "n d"],
-        keys: Float[Tensor, "n d"],
-        values: Float[Tensor, "n d"],
-        packing: Packing,
-    ) -> Float[Tensor, "b c d"] | Float[Tensor, "n d"]:
+        self, queries: Queries, keys: Float[Tensor, "n d"], values: Float[Tensor, "n d"], packing: Packing
+    ) -> Queries:
         other = type(self).shares is not SpaceAttention.shares or (self.training and self.dropout > 0)
         if other or len(set(self.sizes)) > 1 or not kernels.ready(queries, queries.shape[-1]):
             return super().attend(queries, keys, values, packing)
-        offsets, order = packing.offsets, packing.order
-        if queries.dim() == 2:
-            rows = kernels.Rows(queries=offsets, keys=offsets, query_order=order, key_order=order)
-        else:
-            b, c, _ = queries.shape
-            rows = kernels.Rows(queries=torch.arange(b + 1) * c, keys=offsets, key_order=order)
+        offsets, order, among = packing.offsets, packing.order, queries.dim() == 2
+        starts = offsets if among else torch.arange(len(queries) + 1) * queries.shape[1]
+        rows = kernels.Rows(starts, offsets, query_order=order if among else None, key_order=order)
         out = kernels.attend(queries.flatten(0, -2), keys, values, rows, len(self.sizes), self.scale)
         return out.view(queries.shape)
 
@@ -161,10 +154,4 @@ class FasterEmbedding(BehaviorEmbedding):
         return u if papers else self.timed(u, behaviors.elapsed)
 
 
-_FASTER: dict[type[nn.Module], type[nn.Module]] = {
-    Perceptron: FasterPerceptron,
-    FeedForward: FasterFeedForward,
-    SpaceAttention: FasterAttention,
-    ObjectEmbedding: FasterObjects,
-    BehaviorEmbedding: FasterEmbedding,
-}
+_FASTER = (FasterPerceptron, FasterFeedForward, FasterAttention, FasterObjects, FasterEmbedding)

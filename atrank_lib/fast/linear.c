@@ -34,9 +34,8 @@ void linear(
 // size = sum over l of out_l * (in + 1); afterwards its first part holds, for each l, gW_l [out_l, in] and gbias_l.
 // gx is NULL where nobody asks for it.
 void linear_back(
-    int64_t n, int64_t in, int64_t layers, const int64_t *out, const float *x, const float **weight,
-    const float **y, const int32_t *relu, const float **gy, float *gx, float *sums, int64_t size, int64_t widest,
-    int threads)
+    int64_t n, int64_t in, int64_t layers, const int64_t *out, const float *x, const float **weight, const float **y,
+    const int32_t *relu, const float **gy, float *gx, float *sums, int64_t size, int64_t widest, int threads)
 {
 #pragma omp parallel num_threads(threads)
     {

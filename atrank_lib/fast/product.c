@@ -30,11 +30,7 @@ static inline int64_t up(int64_t n) { return (n + WIDTH - 1) / WIDTH * WIDTH; }
 int64_t width(void) { return WIDTH; }
 
 // What becomes of a product: C = A B, or C += A B, or C = A B + bias, or relu of that.
-typedef struct {
-    int add;
-    const float *bias;
-    int relu;
-} Then;
+typedef struct { int add; const float *bias; int relu; } Then;
 
 // `rows` rows and `cols` vectors of C; A has the element (i, k) at a[i * ai + k * ak], rows of B and C lie ldb and ldc
 // apart.

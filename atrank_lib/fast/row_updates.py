@@ -1,9 +1,8 @@
 """Updates that touch only the rows of a batch, and still are Adam.
 
-A step reads a few hundred rows of a table, yet a plain step writes a gradient as large as the table, scales it, and
-moves every row: Adam's momentum goes on moving rows whose gradient is zero, and averaged weights follow. Here a step
-works on a small table that holds the batch's rows alone. The other rows catch up with what they have missed, in closed
-form, when a batch reads them next, or at the end of an epoch.
+A step reads a few hundred rows of a table, yet a plain step writes a gradient as large as the table and moves every
+row: Adam's momentum goes on moving rows whose gradient is zero, and averaged weights follow. Here a step works on a
+small table of the batch's rows alone. The others catch up in closed form when a batch reads them, or an epoch ends.
 
 With gradient zero after step ``s``, Adam does at step ``j`` to a number ``p`` with moments ``m`` and ``v``, where
 ``lr`` is the learning rate and ``c_j = 1 - beta^j`` corrects the bias::
@@ -25,6 +24,7 @@ the same kind of sum with weights of their own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -40,6 +40,7 @@ from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.ranking import Model
 from atrank_lib.training import Recipe, Steps, Turn
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # Adam's state, as torch names it
 _LEAST = 8_192  # rows: a smaller table is cheaper to update as a whole, whatever the batch
 _WINDOW = 4_096  # after this many steps every row catches up, so that what is kept for each past step stays small
 
@@ -50,14 +51,9 @@ def large(batch_size: int) -> int:
 
 
 class _Missed:
-    """What rows have missed that last caught up after 0, 1, 2, ... ``now`` steps.
-
-    ``sums[k]`` holds ``sum_j w_j x_j^(k-1)`` of weights, then of averages where there are any; ``a`` is their ``A``.
-
-    Args:
-        adam: the two betas, and how many steps Adam has taken before; None for SGD, by which nothing is missed.
-        averaged: whether averages are missed too.
-    """
+    """What rows missed that last caught up after 0, 1, ... ``now`` steps: ``sums[k]`` is ``sum_j w_j x_j^(k-1)`` of
+    weights, then of averages where there are any; ``a`` is their ``A``. ``adam`` are the two betas, and how many steps
+    Adam has taken before; None for SGD, by which nothing is missed."""
 
     def __init__(self, adam: tuple[float, float, float] | None, averaged: bool) -> None:
         self.adam, self.now = adam, 0
@@ -82,11 +78,9 @@ class _Missed:
             self.sums[:, 1, past] = decay * self.sums[:, 1, past] + (1 - decay) * self.sums[:, 0, past]
 
     def rule(self, last: Int[Tensor, " r"]) -> Float[Tensor, "kinds 4 r"]:
-        """``x_1, q_1, x_2, q_2`` of weights, and of averages, for rows that last caught up after these steps.
-
-        Gauss's rule for the weights ``w_j / x_j``: its points are the roots of ``x^2 - 2 b x + c``, which is orthogonal
-        to 1 and x.
-        """
+        """``x_1, q_1, x_2, q_2`` of weights, and of averages, for rows that last caught up after these steps. Gauss's
+        rule for the weights ``w_j / x_j``: its points are the roots of ``x^2 - 2 b x + c``, which is orthogonal to 1
+        and x."""
         zeroth, first, second, third = self.sums[:, :, last]
         spread = zeroth * second - first**2
         single = spread <= 1e-6 * first**2  # one step, none, or as good as one: one point says it
@@ -102,8 +96,7 @@ class _LargeTable:
     """A table, its optimizer's state and its average, and up to which step every row has caught up."""
 
     def __init__(self, module: nn.Embedding, optimizer: torch.optim.Optimizer, averaged: Tensor | None) -> None:
-        self.module, self.optimizer, self.averaged = module, optimizer, averaged
-        self.weight = module.weight
+        self.module, self.weight, self.optimizer, self.averaged = module, module.weight, optimizer, averaged
         self.last = torch.zeros(len(self.weight), dtype=torch.long)
         self._begin()
 
@@ -114,11 +107,15 @@ class _LargeTable:
             self.state = self.optimizer.state[self.weight]
             if not self.state:
                 self.state["step"] = torch.tensor(0.0)
-                self.state["exp_avg"] = torch.zeros_like(self.weight)
-                self.state["exp_avg_sq"] = torch.zeros_like(self.weight)
+                self.state.update({name: torch.zeros_like(self.weight) for name in _MOMENTS})
         adam = (*self.group["betas"], float(self.state["step"])) if self.state else None
         self.missed = _Missed(adam, self.averaged is not None)
         self.last.zero_()
+
+    def _tables(self) -> list[Float[Tensor, "rows _"]]:
+        """The weights, Adam's moments and the average, as far as there are any."""
+        moments = [self.state[name] for name in _MOMENTS if self.state]
+        return [self.weight.detach(), *moments, *([] if self.averaged is None else [self.averaged])]
 
     def shrink(self, rows: Int[Tensor, " r"]) -> None:
         """Put the rows alone in the module's place of the table."""
@@ -152,43 +149,34 @@ class _LargeTable:
 
     def _up_to_date(self, rows: Int[Tensor, " r"]) -> list[Float[Tensor, "r _"]]:
         """Weights, Adam's moments and the average of ``rows``, as if every step so far had moved all rows."""
-        missed, last = self.missed, self.last[rows]
-        fades: list[Tensor] = []
+        missed, last, eps = self.missed, self.last[rows], self.group.get("eps", 0.0)
         if self.state:
             age = (missed.taken[missed.now] - missed.taken[last]).double()
             fades = [beta**age for beta in self.group["betas"]]
             rule = missed.rule(last)
             if kernels.ready(self.weight, self.weight.shape[1]):
                 parts = [torch.stack(fades), rule[0], *([missed.a[last][None], rule[1]] if len(rule) > 1 else [])]
-                columns = torch.cat(parts).T.float().contiguous()
-                moments = self.state["exp_avg"], self.state["exp_avg_sq"]
-                return kernels.catch_up(rows, columns, self.group["eps"], self.weight.detach(), moments, self.averaged)
-        weight = now = self.weight.detach().index_select(0, rows)  # faster than an index in brackets
-        faded: list[Tensor] = []
-        lost: list[Tensor] = []
+                return kernels.catch_up(rows, torch.cat(parts).T.float().contiguous(), eps, self._tables())
+        weight, *others = (table.index_select(0, rows) for table in self._tables())  # faster than an index in brackets
+        lost, faded = list[Tensor](), list[Tensor]()
         if self.state:
-            m, v = (self.state[name].index_select(0, rows) for name in ("exp_avg", "exp_avg_sq"))
-            root, eps = v.sqrt(), self.group["eps"]
+            m, v = others[:2]
+            root = v.sqrt()
             for kind in rule:
                 x1, q1, x2, q2 = (_column(x, weight) for x in kind)
                 lost.append(m * (q1 / (root + eps * x1) + q2 / (root + eps * x2)))
-            now = weight - lost[0]
             faded = [moment * _column(fade, weight) for moment, fade in zip((m, v), fades, strict=True)]
+        now = weight - lost[0] if lost else weight
         if self.averaged is None:
             return [now, *faded]
-        average = torch.lerp(weight, self.averaged.index_select(0, rows), _column(missed.a[last], weight))
-        if self.state:
-            average -= lost[1]
-        return [now, *faded, average]
+        average = torch.lerp(weight, others[-1], _column(missed.a[last], weight))
+        return [now, *faded, average - lost[1] if lost else average]
 
     def _write(self, rows: Int[Tensor, " r"], values: list[Float[Tensor, "r _"]]) -> None:
-        tables = [self.weight.detach(), *(self.state[name] for name in ("exp_avg", "exp_avg_sq") if self.state)]
-        if self.averaged is not None:
-            tables.append(self.averaged)
         if kernels.ready(self.weight, self.weight.shape[1]):
-            kernels.write_rows(rows, tables, values)
+            kernels.write_rows(rows, self._tables(), values)
         else:
-            for table, value in zip(tables, values, strict=True):
+            for table, value in zip(self._tables(), values, strict=True):
                 table.index_copy_(0, rows, value)
         self.last[rows] = self.missed.now
 
@@ -198,26 +186,23 @@ def _column(values: Float[Tensor, " r"], like: Tensor) -> Float[Tensor, "r 1"]:
 
 
 class RowSteps(Steps):
-    """Steps that touch only the rows their batches hold of tables with at least ``least`` rows; see ``large``.
-
-    With weight decay, or on another device, all rows move in every step, as in ``Steps``.
-    """
+    """Steps that touch only the rows their batches hold of tables with at least ``least`` rows; see ``large``. With
+    weight decay, or on another device, all rows move in every step, as in ``Steps``."""
 
     def __init__(self, model: Model, recipe: Recipe, tasks: Mapping[str, int], least: int | None = None) -> None:
         super().__init__(model, recipe, tasks)
         least = large(recipe.batch_size) if least is None else least
-        averages = {id(p): a.detach() for p, a in zip(self.leading, self.following, strict=True)}
+        pairs = {id(p): (p, a) for p, a in zip(self.leading, self.following, strict=True)}
         self.tables: dict[str, list[_LargeTable]] = {}
         if not recipe.weight_decay and self.leading[0].device.type == "cpu":
             for module in model.modules():
                 if isinstance(module, Table) and len(module.weight) >= least:
-                    averaged = averages[id(module.weight)] if self.average is not None else None
+                    averaged = None if self.average is None else pairs[id(module.weight)][1].detach()
                     table = _LargeTable(module, self.optimizer, averaged)
                     self.tables.setdefault(module.vocabulary, []).append(table)
-        in_rows = {id(t.weight) for t in self._all()}
-        pairs = zip(self.leading, self.following, strict=True)
-        rest = [(p, a) for p, a in pairs if id(p) not in in_rows]
-        self.leading, self.following = [p for p, _ in rest], [a for _, a in rest]
+        for table in self._all():
+            del pairs[id(table.weight)]
+        self.leading, self.following = [p for p, _ in pairs.values()], [a for _, a in pairs.values()]
         self.marks = {v: torch.zeros(len(t[0].weight), dtype=torch.bool) for v, t in self.tables.items()}
         self.places = {v: torch.zeros(len(t[0].weight), dtype=torch.long) for v, t in self.tables.items()}
 
@@ -282,13 +267,9 @@ def _replaced(batch: Batch, schema: Schema, change: Callable[[str, Tensor], Tens
     def of(group: str, features: Features, schema: Schema = schema) -> Features:
         found = dict(features)
         for name, value in features.items():
-            if schema.groups[group].features[name].kind == "continuous":
-                continue
-            vocabulary = schema.vocabulary(group, name)
-            if isinstance(value, Ragged):
-                found[name] = replace(value, values=change(vocabulary, value.values))
-            else:
-                found[name] = change(vocabulary, value)
+            if schema.groups[group].features[name].kind != "continuous":
+                new = partial(change, schema.vocabulary(group, name))
+                found[name] = replace(value, values=new(value.values)) if isinstance(value, Ragged) else new(value)
         return found
 
     c, contexts = batch.candidates, schema.contexts

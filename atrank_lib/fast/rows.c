@@ -42,10 +42,12 @@ void look_up_back(
             }
 }
 
+// What a rule of two points says, d = {point, factor, point, factor}.
+static inline vec rule(const float *d, vec r, float eps) { return d[1] / (r + eps * d[0]) + d[3] / (r + eps * d[2]); }
+
 // Rows of a table, of Adam's moments and of the average (`rows` says which; NULL: none is kept), as if every step until
-// now had moved them all. `missed` [n, 6 or 11] has for each row: fades of m and v, the rule of what the weight has missed
-// (two points, a factor after each), and with an average the share of itself that it keeps and its rule. See
-// row_updates.py.
+// now had moved them all. `missed` [n, 6 or 11] has for each row: fades of m and v, the rule of what the weight has
+// missed, and with an average the share of itself that it keeps and its rule. See row_updates.py.
 void catch_up(
     int64_t n, int64_t dim, const int64_t *rows, const float *missed, float eps, const float *weight, const float *m,
     const float *v, const float *average, float *now, float *now_m, float *now_v, float *now_average, int threads)
@@ -60,13 +62,11 @@ void catch_up(
             vec root = second;
             for (int lane = 0; lane < WIDTH; lane++)
                 root[lane] = sqrtf(second[lane]);
-            store(now + to, w - first * (d[3] / (root + eps * d[2]) + d[5] / (root + eps * d[4])));
+            store(now + to, w - first * rule(d + 2, root, eps));
             store(now_m + to, first * d[0]);
             store(now_v + to, second * d[1]);
             if (average)
-                store(
-                    now_average + to, w + (load(average + from) - w) * d[6]
-                        - first * (d[8] / (root + eps * d[7]) + d[10] / (root + eps * d[9])));
+                store(now_average + to, w + (load(average + from) - w) * d[6] - first * rule(d + 7, root, eps));
         }
     }
 }

@@ -1,7 +1,5 @@
-"""A trained model as an ONNX graph: the scores of candidates for one user, and every attention weight behind them.
-
-The graph is that of ``OneUser``: the model itself, with layers put in that know one user and need no padding.
-"""
+"""A trained model as an ONNX graph, that of ``OneUser``: the scores of candidates for one user, and every attention
+weight behind them. It is the model itself, with layers put in that know one user and need no padding."""
 
 import copy
 import importlib.util
@@ -9,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import jaxtyping
 import torch
@@ -55,6 +53,9 @@ class PlainTime(TimeEncoding):
 
     def bucketize(self, elapsed: Tensor) -> Tensor:
         return (elapsed[:, None] >= self.edges[None, :]).sum(dim=1)
+
+
+LAYERS = (DenseAttention, PlainFeatures, PlainTime)
 
 
 class OneUser(nn.Module):
@@ -106,13 +107,6 @@ class OneUser(nn.Module):
         return found.scores[0], target, *layers
 
 
-LAYERS: dict[type[nn.Module], type[nn.Module]] = {
-    SpaceAttention: DenseAttention,
-    ObjectEmbedding: PlainFeatures,
-    TimeEncoding: PlainTime,
-}
-
-
 def _of(inputs: Mapping[str, Tensor], prefix: str) -> Features:
     return {name.removeprefix(prefix): value for name, value in inputs.items() if name.startswith(prefix)}
 
@@ -120,8 +114,7 @@ def _of(inputs: Mapping[str, Tensor], prefix: str) -> Features:
 def export_onnx(model: ATRank, target: str, file: Path) -> None:
     """Write the graph that scores candidates of group ``target``; see ``OneUser`` for its inputs and outputs.
 
-    Raises:
-        ValueError: an unknown group, or the package ``onnx`` is missing.
+    ValueError for an unknown group, or where the package ``onnx`` is missing.
 
     >>> export_onnx(model, "item", folder / "model.onnx")
     >>> (folder / "model.onnx").stat().st_size > 0
@@ -144,13 +137,5 @@ def export_onnx(model: ATRank, target: str, file: Path) -> None:
         jaxtyping.config.update("jaxtyping_disable", True)
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that needs no further package
         warnings.filterwarnings("ignore", "Constant folding")  # of what is not constant
-        torch.onnx.export(
-            user,
-            tuple(example),
-            beside,
-            input_names=user.names,
-            output_names=user.outputs,
-            dynamic_axes=axes,
-            opset_version=18,
-            dynamo=False,
-        )
+        names: dict[str, Any] = {"input_names": user.names, "output_names": user.outputs, "dynamic_axes": axes}
+        torch.onnx.export(user, tuple(example), beside, **names, opset_version=18, dynamo=False)
