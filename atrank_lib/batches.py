@@ -1,7 +1,5 @@
-"""What a model reads: behaviors of some samples, packed, and the candidates to score.
-
-Packed means all behaviors of all samples end to end, without padding; beside them stands whose each one is.
-"""
+"""What a model reads: behaviors of some samples, packed, and the candidates to score. Packed means all behaviors of all
+samples end to end, without padding; beside them stands whose each one is."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,10 +62,8 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """Whose the packed behaviors of a batch are: row ``i`` is behavior number ``place[i]`` of sample ``owner[i]``.
-
-    Rows may come in any order. ``longest`` is the largest of ``lengths``, at least 1.
-    """
+    """Whose the packed behaviors of a batch are: row ``i``, in any order, is behavior number ``place[i]`` of sample
+    ``owner[i]``. ``longest`` is the largest of ``lengths``, at least 1."""
 
     owner: Int[Tensor, " n"]
     place: Int[Tensor, " n"]
@@ -76,11 +72,7 @@ class Packing:
 
     @classmethod
     def of(cls, owner: Int[Tensor, " n"], place: Int[Tensor, " n"], size: int) -> "Packing":
-        """Of ``size`` samples.
-
-        >>> Packing.of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), size=2).mask.tolist()
-        [[True, False], [True, True]]
-        """
+        """Of ``size`` samples."""
         lengths = torch.bincount(owner, minlength=size)
         return cls(owner, place, lengths, max(1, int(lengths.max())) if size else 1)
 

@@ -27,12 +27,8 @@ def shared_tables(schema: Schema, vocabularies: Vocabularies, size: int) -> nn.M
     >>> len(shared_tables(histories.schema, histories.vocabularies, size=4))  # items and coupons share the shops
     7
     """
-    names = dict.fromkeys(
-        schema.vocabulary(g, f)
-        for g, group in schema.groups.items()
-        for f, spec in group.features.items()
-        if spec.kind != "continuous"
-    )
+    read = [(g, f) for g, group in schema.groups.items() for f, s in group.features.items() if s.kind != "continuous"]
+    names = dict.fromkeys(schema.vocabulary(g, f) for g, f in read)
     return nn.ModuleDict({key(name): Table(name, vocabularies.size(name), size) for name in names})
 
 
@@ -49,13 +45,10 @@ class ObjectEmbedding(nn.Module):
     def __init__(self, schema: Schema, group: str, tables: nn.ModuleDict, size: int, id_dropout: float = 0.0) -> None:
         super().__init__()
         self.features = schema.groups[group].features
-        self.id_dropout = id_dropout
         self.vocabularies = {f: schema.vocabulary(group, f) for f, s in self.features.items() if s.kind != "continuous"}
-        self.tables = tables
-        self.lines = nn.ModuleDict(
-            {key(f): nn.Linear(2, size) for f, s in self.features.items() if s.kind == "continuous"}
-        )
-        self.size = size * len(self.features)
+        self.tables, self.size, self.id_dropout = tables, size * len(self.features), id_dropout
+        lines = {key(f): nn.Linear(2, size) for f, s in self.features.items() if s.kind == "continuous"}
+        self.lines = nn.ModuleDict(lines)
 
     def forward(self, features: Features) -> Float[Tensor, "n b"]:
         return torch.cat([self.feature(name, features[name]) for name in self.features], dim=1)

@@ -25,11 +25,9 @@ PAIRS = 2**17  # scored at a time: some 100 MB of float32 at the paper's sizes
 
 
 class AverageUserAUC(float):
-    """The mean of the users' AUCs: a float that remembers what it is the mean of.
-
-    ``per_user`` has the AUC of every user with both a positive and a negative, in the order of their ids; ``users``
-    counts them, ``skipped_users`` those who have only one class and therefore no AUC.
-    """
+    """The mean of the users' AUCs: a float that remembers what it is the mean of. ``per_user`` has the AUC of every
+    user with both a positive and a negative, in the order of their ids; ``users`` counts them, ``skipped_users`` those
+    who have only one class and therefore no AUC."""
 
     per_user: np.ndarray
     users: int
@@ -61,10 +59,8 @@ def average_user_auc(user_ids: ArrayLike, scores: ArrayLike, labels: ArrayLike) 
     """``1/|U| sum_u 1/(|I_u+||I_u-|) sum_ij delta(p_ui > p_uj)``; a tie counts half.
 
     Of each scored object its user (``user_ids``, numbers or text, in any order), its score, and its label: 1 for what
-    the user acted on, 0 for the rest; all ``[n]``. NaN when no user has both classes.
-
-    Raises:
-        ValueError: lengths differ, a score is NaN, or a label is neither 0 nor 1.
+    the user acted on, 0 for the rest; all ``[n]``. NaN when no user has both classes. ValueError where lengths differ,
+    a score is NaN, or a label is neither 0 nor 1.
 
     >>> auc = average_user_auc(["a", "a", "b", "b", "c"], [0.9, 0.1, 0.5, 0.5, 0.3], [1, 0, 1, 0, 1])
     >>> float(auc), auc.per_user.tolist(), auc.skipped_users, auc.interval()
@@ -209,9 +205,7 @@ def evaluate(
 
     Of ``tasks``, samples by target group, a user counts once in each: scores of different groups are never compared.
     The ``negatives`` of each positive follow from ``seed`` alone; ``kind`` and ``training`` as for ``NegativeSampler``.
-
-    Raises:
-        ValueError: there is nothing to evaluate.
+    ValueError where there is nothing to evaluate.
 
     >>> result = evaluate(model, histories, split(histories).test, negatives=3)
     >>> result.users, list(result.targets), 0 <= result.average_user_auc <= 1

@@ -27,10 +27,8 @@ class Log(Protocol):
 
     @property
     def schema(self) -> Schema: ...
-
     @property
     def events(self) -> Mapping[str, pd.DataFrame]: ...
-
     @property
     def objects(self) -> Mapping[str, pd.DataFrame]: ...
 
@@ -88,15 +86,11 @@ def _group_history(events: pd.DataFrame, users: pd.Index, objects: pd.DataFrame)
     user = users.get_indexer(pd.Index(events["user_id"]))
     timestamp = events["timestamp"].to_numpy(np.int64)
     order = np.lexsort((timestamp, user))  # stable: equal times keep the order of the log's rows
-    object_row = pd.Index(objects["object_id"]).get_indexer(pd.Index(events["object_id"]))
-    counts = np.bincount(user, minlength=len(users))
-    return GroupHistory(
-        offsets=torch.from_numpy(np.concatenate([[0], counts.cumsum()])),
-        timestamps=torch.from_numpy(timestamp[order]),
-        actions=torch.from_numpy(events["action"].cat.codes.to_numpy(np.int16)[order]),
-        objects=torch.from_numpy(object_row[order].astype(np.int32)),
-        rows=torch.from_numpy(order.astype(np.int32)),
-    )
+    action = events["action"].cat.codes.to_numpy(np.int16)
+    object_row = pd.Index(objects["object_id"]).get_indexer(pd.Index(events["object_id"])).astype(np.int32)
+    offsets = np.concatenate([[0], np.bincount(user, minlength=len(users)).cumsum()])
+    columns = offsets, timestamp[order], action[order], object_row[order], order.astype(np.int32)
+    return GroupHistory(*map(torch.from_numpy, columns))
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,9 @@ class Encoding:
 
 
 class BehaviorModel(Model[Read]):
-    """What all models share: behaviors of every group embedded and projected into one space (eq. 1), and targets.
-
-    Made for the groups of a ``schema`` and the values that ``vocabularies`` know; ``histories`` names the groups that a
-    history may contain, all by default.
-    """
+    """What all models share: behaviors of every group embedded and projected into one space (eq. 1), and targets. Made
+    for the groups of a ``schema`` and the values that ``vocabularies`` know; ``histories`` names the groups that a
+    history may contain, all by default."""
 
     def __init__(
         self,
@@ -100,9 +98,8 @@ class BehaviorModel(Model[Read]):
         self.histories = schema.check_groups(histories or None, "history groups")
         size = config.embedding_size
         self.tables = shared_tables(schema, vocabularies, size)
-        self.embeddings = nn.ModuleDict(
-            {key(g): parts.embedding(schema, g, self.tables, size, config.id_dropout) for g in schema.groups}
-        )
+        embeddings = {key(g): parts.embedding(schema, g, self.tables, size, config.id_dropout) for g in schema.groups}
+        self.embeddings = nn.ModuleDict(embeddings)
         widths = {g: self.embedding(g).size for g in schema.groups}
         self.projection = parts.projection(widths, config.hidden)
         self.dropout = nn.Dropout(config.embedding_dropout)
@@ -147,9 +144,8 @@ class ATRank(BehaviorModel[Encoding]):
         config = config or ATRankConfig()
         super().__init__(schema, vocabularies, config, histories, parts)
         d, sizes = config.hidden, space_sizes(config.hidden, config.spaces)
-        self.blocks = nn.ModuleList(
-            parts.self_attention(d, parts.attention(d, sizes), config.dropout) for _ in range(config.blocks)
-        )
+        blocks = [parts.self_attention(d, parts.attention(d, sizes), config.dropout) for _ in range(config.blocks)]
+        self.blocks = nn.ModuleList(blocks)
         self.target = parts.target_attention(d, parts.attention(d, sizes))
 
     def block(self, number: int) -> SelfAttention:
@@ -163,8 +159,7 @@ class ATRank(BehaviorModel[Encoding]):
         c = s
         for block in self.blocks:
             c = block(c, packing)
-        keys, values = self.target.read(c)
-        return Encoding(c, packing, keys, values)
+        return Encoding(c, packing, *self.target.read(c))
 
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
         return self.match(encoding, self.prepare(candidates))

@@ -1,7 +1,6 @@
 """Many tasks: the seven training modes of the paper (*Multi-behavior*, Table 5).
 
 A task is a target group; one model serves several, and every batch is of one task, in random order (``training``).
-What goes beyond that, such as weights of tasks or gradients without conflicts, is handed in as steps.
 """
 
 from collections.abc import Sequence

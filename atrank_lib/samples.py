@@ -65,9 +65,7 @@ def split(
       ``fractions[1]`` validate, the rest test; equal timestamps never straddle a cut.
 
     Who splits a log part by part gives the moments of ``global_time`` as ``cuts``; a part's group may have no samples.
-
-    Raises:
-        ValueError: an unknown protocol or target group, or a target group without a training or test sample.
+    ValueError for an unknown protocol or target group, or a target group without a training or test sample.
 
     >>> {name: len(samples) for name, samples in split(histories, "validated").test.items()}
     {'item': 40, 'query': 40, 'coupon': 40}
@@ -188,22 +186,15 @@ def build_batch(
         if max_length is not None:
             starts = torch.maximum(starts, ends - max_length)
         positions, owner = ranges(starts, ends - starts)
-        parts[name] = GroupBatch(
-            features=histories.catalogs[name].take(group.objects[positions].long()),
-            actions=group.actions[positions].long(),
-            elapsed=samples.times[owner] - group.timestamps[positions],
-            positions=positions,
-        )
+        features = histories.catalogs[name].take(group.objects[positions].long())
+        elapsed = samples.times[owner] - group.timestamps[positions]
+        parts[name] = GroupBatch(features, group.actions[positions].long(), elapsed, positions)
         owners.append(owner)
         places.append(positions + (filled - starts)[owner])
         filled = filled + ends - starts
     longest = max(int(filled.max()), 1) if len(samples) else 1
-    return Batch(
-        parts,
-        Packing(torch.cat(owners), torch.cat(places), filled, longest),
-        histories.users[samples.users],
-        histories.candidates(samples, candidates),
-    )
+    packing = Packing(torch.cat(owners), torch.cat(places), filled, longest)
+    return Batch(parts, packing, histories.users[samples.users], histories.candidates(samples, candidates))
 
 
 def history_lengths(samples: Samples, histories: GroupedHistories, groups: Sequence[str]) -> Int[Tensor, " s"]:

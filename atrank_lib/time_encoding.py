@@ -41,10 +41,8 @@ def bucketize_elapsed(
     """Bucket of each elapsed time: ``[0, 1) -> 0, [1, 2) -> 1, [2, 4) -> 2, ..., [2^k, 2^(k+1)) -> k + 1``.
 
     ``elapsed`` are seconds, any shape, not negative; ``unit`` is "second", "minute", "hour", "day", "week", or a number
-    of seconds. The last of the ``buckets`` is open; ``edges`` replaces the powers of two, in units.
-
-    Raises:
-        ValueError: a negative or missing elapsed time, an unknown unit, or edges that do not ascend.
+    of seconds. The last of the ``buckets`` is open; ``edges`` replaces the powers of two, in units. ValueError for a
+    negative or missing elapsed time, an unknown unit, or edges that do not ascend.
 
     >>> bucketize_elapsed([0, 86_399, 86_400, 3 * 86_400, 4 * 86_400], unit="day")
     tensor([0, 0, 1, 2, 3])
