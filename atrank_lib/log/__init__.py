@@ -6,15 +6,6 @@ from atrank_lib.log.schema import EventLogError, Feature, Group, Problem, Schema
 from atrank_lib.log.sharded import ShardedLog, read_log
 
 __all__ = [
-    "EventLog",
-    "EventLogError",
-    "Extent",
-    "Feature",
-    "Group",
-    "Problem",
-    "Schema",
-    "ShardedLog",
-    "TimeScale",
-    "check_moment",
-    "read_log",
-]
+    "EventLog", "EventLogError", "Extent", "Feature", "Group", "Problem", "Schema", "ShardedLog", "TimeScale",
+    "check_moment", "read_log",
+]  # fmt: skip

@@ -1,7 +1,5 @@
-"""One table of an event log, checked column by column: every problem is noted, none is raised.
-
-Whole columns are checked at once in Arrow memory; Python looks at single values only where one is wrong.
-"""
+"""One table of an event log, checked column by column: every problem is noted, none is raised. Whole columns are
+checked at once in Arrow memory; Python looks at single values only where one is wrong."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -17,7 +15,6 @@ from atrank_lib.log.schema import TICKS, Problem
 
 # how many different values, and how many rows of each, a problem shows before it only counts
 EXAMPLES = 3
-
 LARGEST = float(np.finfo(np.float32).max)
 HUGE = 2**62  # no time is as large
 
@@ -65,8 +62,7 @@ class CheckedTable:
 
     def text(self, column: str, *, required: bool) -> pa.Array | None:
         """Ids, actions and categorical values as text, null where missing; None for an unusable column."""
-        array = self._column(column, pa.large_string())
-        if array is None:
+        if (array := self._column(column, pa.large_string())) is None:
             return None
         if not (is_text(array.type) or pa.types.is_integer(array.type)):
             remedy = 'write them as such, in pandas with .astype("Int64") or .astype(str)'
@@ -81,8 +77,7 @@ class CheckedTable:
 
     def times(self, column: str, unit: str) -> Int64[np.ndarray, " n"] | None:
         """Timestamps in `unit`s since 1970; None for an unusable column."""
-        array = self._column(column, pa.int64())
-        if array is None:
+        if (array := self._column(column, pa.int64())) is None:
             return None
         if self.is_text or pa.types.is_uint64(array.type):
             times, rough = _times_of_text(array.cast(pa.large_string()))
@@ -94,23 +89,19 @@ class CheckedTable:
         else:
             self._wrong_kind(column, array, "numbers", f"convert it to whole numbers of {unit} since 1970")
             return None
-        is_null, no_number = mask(array.is_null()), np.isnan(rough)
-        low, high = time_range(unit)
+        (low, high), no_number = time_range(unit), np.isnan(rough)
         remedy = f"write whole numbers of {unit} since 1970"
-        self.report(column, is_null, array, f"the time is missing; {remedy}, one for every event")
+        self.report(column, mask(array.is_null()), array, f"the time is missing; {remedy}, one for every event")
         self.report(column, no_number, array, f"the time is not a number; {remedy}")
         self.report(column, ~no_number & (rough != np.trunc(rough)), array, f"the time is fractional; {remedy}")
-        message = (
-            f"the time is out of range, which in {unit} goes from {low} to {high}; "
-            "correct the time, or the timestamp_unit of the schema"
-        )
-        self.report(column, (times < low) | (times > high), array, message)
+        message = f"the time is out of range, which in {unit} goes from {low} to {high}"
+        wrong = (times < low) | (times > high)
+        self.report(column, wrong, array, f"{message}; correct the time, or the timestamp_unit of the schema")
         return times
 
     def numbers(self, column: str) -> Float64[np.ndarray, " n"] | None:
         """A continuous feature as 64-bit floats, NaN where missing or noted; None for an unusable column."""
-        array = self._column(column, pa.float64())
-        if array is None:
+        if (array := self._column(column, pa.float64())) is None:
             return None
         if self.is_text:
             parsed = pd.to_numeric(array.to_pandas(), errors="coerce").to_numpy(dtype=np.float64)
@@ -123,18 +114,14 @@ class CheckedTable:
         else:
             self._wrong_kind(column, array, "numbers", "convert it, or change the kind of the feature")
             return None
-        message = (
-            f"the value is infinite, or beyond {LARGEST:.2g}, the largest 32-bit float, with which models compute; "
-            "write a finite number, or nothing when unknown"
-        )
+        message = f"the value is infinite, or beyond {LARGEST:.2g}, the largest 32-bit float, with which models compute"
         wrong = np.abs(parsed) > LARGEST
-        self.report(column, wrong, array, message)
+        self.report(column, wrong, array, f"{message}; write a finite number, or nothing when unknown")
         return np.where(wrong, np.nan, parsed)
 
     def tokens(self, column: str) -> list[list[str]] | None:
         """A tokens feature as lists of text, an empty one where missing; None for an unusable column."""
-        array = self._column(column, pa.list_(pa.large_string()))
-        if array is None:
+        if (array := self._column(column, pa.list_(pa.large_string()))) is None:
             return None
         if self.is_text:
             return [(text or "").split() for text in array.to_pylist()]

@@ -40,12 +40,9 @@ def summarize(
     for name in (*schema.groups, None):
         extents = [part[name] for part in parts if name in part]
         users, behaviors = (sum(extent[place] for extent in extents) for place in (0, 1))
-        row: dict[str, Any] = {
-            "users": users,
-            "behaviors": behaviors,
-            "objects": sum(len(table) for group, table in objects.items() if name in (group, None)),
-            "average length": behaviors / users,
-        }
+        row: dict[str, Any] = {"users": users, "behaviors": behaviors}
+        row["objects"] = sum(len(table) for group, table in objects.items() if name in (group, None))
+        row["average length"] = behaviors / users
         for feature in features:
             known = [found for (other, group), found in values.items() if other == feature and name in (group, None)]
             row[f"distinct {feature}"] = len(set().union(*known)) if known else None
@@ -64,11 +61,8 @@ def near(extent: Extent, unit: str) -> tuple[int, int]:
 
 
 def check_moment(moment: int, schema: Schema, extent: Extent) -> None:
-    """Refuse a moment of ranking, in the schema's timestamp_unit, so far from a log that its unit must be another.
-
-    Raises:
-        ValueError: it lies more than 10 years before the first behavior, or 100 years after the last one.
-    """
+    """Refuse a moment of ranking, in the schema's timestamp_unit, so far from a log that its unit must be another:
+    ValueError for more than 10 years before the first behavior, or 100 years after the last one."""
     low, high = near(extent, schema.timestamp_unit)
     if not low <= moment <= high:
         raise ValueError(f"the moment {moment}: {far_off(moment, schema.timestamp_unit, extent)}")

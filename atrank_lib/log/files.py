@@ -43,9 +43,7 @@ def read_table(folder: Path, stem: str, wanted: Sequence[str], problems: list[Pr
 def table_from_frame(name: str, frame: pd.DataFrame | None, wanted: Sequence[str]) -> CheckedTable:
     """Take the wanted columns out of a frame in memory. Its index is not looked at."""
     if frame is None:
-        table = CheckedTable(name, None)
-        table.note(None, "the table is missing; add it")
-        return table
+        return CheckedTable(name, None, problems=[Problem(name, None, None, None, "the table is missing; add it")])
     header = [str(label) for label in frame.columns]
     table = CheckedTable(name, header)
     for column in _once(table, header, wanted):
@@ -66,9 +64,7 @@ def table_from_file(path: Path, wanted: Sequence[str] | None, mark: str = ",") -
     except (pa.ArrowException, OSError, csv.Error) as error:
         what = "a folder, not a file" if path.is_dir() else " ".join(str(error).split())
         message = f"cannot be read as {path.suffix[1:].lower()}: {what}; write the file again"
-    table = CheckedTable(path.name, None)
-    table.note(None, message)
-    return table
+    return CheckedTable(path.name, None, problems=[Problem(path.name, None, None, None, message)])
 
 
 def _read_parquet(path: Path, wanted: Sequence[str] | None) -> CheckedTable:
@@ -96,24 +92,17 @@ def _read_csv(path: Path, wanted: Sequence[str] | None, mark: str) -> CheckedTab
         malformed.append(row)
         return "skip"
 
+    # one thread, because only then a malformed row knows its number
+    reading = pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK)
+    parsing = pyarrow.csv.ParseOptions(delimiter=mark, newlines_in_values=True, invalid_row_handler=skip)
+    # everything as text, so that 007 keeps its zeros; only an empty value without quotes is missing
+    text = dict.fromkeys(header, pa.large_string())
+    missing = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
+    converting = pyarrow.csv.ConvertOptions(include_columns=names or header[:1], column_types=text, **missing)
     with path.open("rb") as file:
-        content = pyarrow.csv.read_csv(
-            _WholeLineBreaks(file),
-            # one thread, because only then a malformed row knows its number
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=mark, newlines_in_values=True, invalid_row_handler=skip),
-            # everything as text, so that 007 keeps its zeros; only an empty value without quotes is missing
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=names or header[:1],
-                column_types=dict.fromkeys(header, pa.large_string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
+        content = pyarrow.csv.read_csv(_WholeLineBreaks(file), reading, parsing, converting)
     table.is_text = True
-    # the parser calls the header row 1
-    at = [row.number - 2 for row in malformed]
+    at = [row.number - 2 for row in malformed]  # the parser calls the header row 1
     if malformed:
         table.rows = np.delete(np.arange(content.num_rows + len(at)), at)
     for row, number in list(zip(malformed, at, strict=True))[:EXAMPLES]:

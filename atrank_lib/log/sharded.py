@@ -2,8 +2,7 @@
 
     my_log/schema.yaml
     my_log/item.objects.parquet                (one per group, for all shards)
-    my_log/shard-0000/item.events.parquet      (one per group, in every shard)
-    my_log/shard-0001/item.events.parquet ...
+    my_log/shard-0000/item.events.parquet      (one per group, in every shard: shard-0001, ...)
 
 A shard holds all behaviors of its users, in the order of the log it was made from, so that samples are the same as
 there. Schema, objects, vocabularies and the numbers of samples are global. `python -m data_scripts.shard` writes one.
@@ -30,11 +29,8 @@ def shard_of(user_id: str, shards: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class ShardedLog:
-    """A sharded event log; make one with `read`.
-
-    schema, objects: as in `EventLog`, for all shards; shards: how many there are. Events are read when they are
-    asked for, and every shard is checked each time it is read.
-    """
+    """A sharded event log; make one with `read`. schema, objects: as in `EventLog`, for all shards; shards: how many
+    there are. Events are read when they are asked for, and every shard is checked each time it is read."""
 
     folder: Path
     schema: Schema
@@ -44,17 +40,14 @@ class ShardedLog:
 
     @classmethod
     def read(cls, folder: str | Path) -> "ShardedLog":
-        """Read and check the schema and the objects of a sharded log; the events stay on disk.
-
-        Raises EventLogError with every problem found.
-        """
+        """Read and check the schema and the objects of a sharded log; the events stay on disk. Raises EventLogError
+        with every problem found."""
         folder = Path(folder)
         if not (folder / FIRST_SHARD).is_dir():
             message = f"no sharded log ({FIRST_SHARD} is missing); write one with `python -m data_scripts.shard`"
             raise EventLogError([Problem(str(folder), None, None, None, message)])
         schema = Schema.read(folder / SCHEMA_FILE)
-        problems: list[Problem] = []
-        objects = {}
+        problems, objects = list[Problem](), {}
         for name, group in schema.groups.items():
             table = read_table(folder, f"{name}.objects", columns_of("objects", group), problems)
             objects[name] = checked_objects(table, group)
@@ -65,16 +58,13 @@ class ShardedLog:
         return cls(folder, schema, frames(objects), shards)
 
     def shard(self, number: int) -> EventLog:
-        """All behaviors of the users of one shard, from 0, as a log; some of its groups may be empty.
-
-        Raises EventLogError with every problem of the shard, a user who belongs to another one included.
-        """
+        """All behaviors of the users of one shard, from 0, as a log; some of its groups may be empty. Raises
+        EventLogError with every problem of the shard, a user who belongs to another one included."""
         name = f"shard-{number:04d}"
         if not (self.folder / name).is_dir():
             message = f"{self.shards} shards are numbered from 0, but this one is missing; write the log again"
             raise EventLogError([Problem(name, None, None, None, message)])
-        problems: list[Problem] = []
-        events = {}
+        problems, events = list[Problem](), {}
         for group, spec in self.schema.groups.items():
             table = read_table(self.folder / name, f"{group}.events", columns_of("events", spec), problems)
             known = self.objects[group]["object_id"]

@@ -37,8 +37,7 @@ class Vocabularies:
         cls, schema: Schema, objects: Mapping[str, pd.DataFrame], users: Iterable[str] = ()
     ) -> "Vocabularies":
         """Collect the values of objects tables; groups that share a vocabulary pool their values."""
-        words: dict[str, set[str]] = {}
-        scales = {}
+        words, scales = dict[str, set[str]](), {}
         for name, group in schema.groups.items():
             for feature, spec in group.features.items():
                 column = objects[name][feature]

@@ -1,8 +1,6 @@
-"""Files and folders that appear complete or not at all: written beside their place, then renamed.
-
-Names beside are drawn anew each time, so that two processes with one target never mix what they write; they begin with
-a dot and end in no suffix of the target, so that what a killed process leaves is taken for no table.
-"""
+"""Files and folders that appear complete or not at all: written beside their place, then renamed. Names beside are
+drawn anew each time, so that two processes with one target never mix what they write; they begin with a dot and end in
+no suffix of the target, so that what a killed process leaves is taken for no table."""
 
 import errno
 import os
@@ -39,13 +37,9 @@ def explain(error: OSError, path: Path | None = None) -> str:
 
 @contextmanager
 def writing_file(path: str | Path) -> Iterator[Path]:
-    """A file beside ``path``, empty at first, which takes its place when the block ends well and else is removed.
-
-    The file gets the permissions that the umask gives, whatever the writer in the block gave it.
-
-    Raises:
-        OSError: it cannot be written. One line says which file, why, and what to do; the class of the error is kept.
-    """
+    """A file beside ``path``, empty at first, which takes its place when the block ends well and else is removed. The
+    file gets the permissions that the umask gives, whatever the writer in the block gave it. OSError where it
+    cannot be written: one line says which file, why, and what to do; the class of the error is kept."""
     with explained(path) as (target, beside):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a directory")
@@ -67,13 +61,8 @@ def writing_file(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def writing_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A folder beside ``path``, empty at first, which takes its place when the block ends well and else is removed.
-
-    Folders above it are made. With ``overwrite``, what is at ``path`` is replaced as a whole.
-
-    Raises:
-        FileExistsError: ``path`` exists, and ``overwrite`` is False.
-        OSError: it cannot be written, as in ``writing_file``.
-    """
+    Folders above it are made. With ``overwrite``, what is at ``path`` is replaced as a whole; without, it is a
+    FileExistsError if there is something. OSError where it cannot be written, as in ``writing_file``."""
     if os.path.lexists(path) and not overwrite:
         raise FileExistsError(f"{path} exists; choose another folder, or pass overwrite=True")
     with explained(path) as (target, beside):

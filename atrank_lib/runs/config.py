@@ -26,16 +26,9 @@ class Kind(NamedTuple):
     build: Callable[..., Model]
 
 
-MODELS: dict[str, Kind] = {
-    "atrank": Kind(ATRankOptions, build),
-    "bpr-mf": Kind(BPRMF.Config, BPRMF),
-    "bi-lstm": Kind(BiLSTM.Config, BiLSTM),
-    "bi-lstm-attention": Kind(BiLSTMAttention.Config, BiLSTMAttention),
-    "cnn": Kind(CNN.Config, CNN),
-    "din": Kind(DIN.Config, DIN),
-    "bst": Kind(BST.Config, BST),
-    "wide-deep": Kind(WideDeep.Config, WideDeep),
-}
+_OTHERS: dict[str, Any] = {"bpr-mf": BPRMF, "bi-lstm": BiLSTM, "bi-lstm-attention": BiLSTMAttention, "cnn": CNN}
+_OTHERS |= {"din": DIN, "bst": BST, "wide-deep": WideDeep}
+MODELS = {"atrank": Kind(ATRankOptions, build)} | {name: Kind(of.Config, of) for name, of in _OTHERS.items()}
 # the options of any model that go with a recipe: the paper names no dropout, Adam needs it
 OPTIONS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -45,10 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def options_of(model: str, recipe: str) -> dict[str, Any]:
-    """The options that go with a recipe, as far as a model has them.
-
-    Raises:
-        ValueError: unknown model.
+    """The options that go with a recipe, as far as a model has them; ValueError for an unknown model.
 
     >>> options_of("bpr-mf", "small")  # which has no hidden layer
     {'embedding_size': 32, 'embedding_dropout': 0.1, 'id_dropout': 0.5}
@@ -121,10 +111,7 @@ class RunConfig(Settings):
         **settings: Any,
     ) -> "RunConfig":
         """The configuration of a run on a log; all groups, and the model's own options, where none are given.
-
-        Raises:
-            ValueError: an unknown model, group or option.
-        """
+        ValueError for an unknown model, group or option."""
         try:
             return cls(
                 model=model,
@@ -161,9 +148,8 @@ def read_config(run: Path) -> RunConfig:
     try:
         config = RunConfig.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
-        ) from None
+        said = f"{run} holds no run (config.json is missing); name a folder that `atrank train` wrote"
+        raise RunError(said) from None
     except ValidationError as error:
         raise RunError(f"{path}: {first_problem(error)}; the file was changed, or written by another version") from None
     known = _FORMER.keys() | {name for kind in Recipe.__subclasses__() for name in kind.model_fields}
@@ -173,10 +159,8 @@ def read_config(run: Path) -> RunConfig:
 
 
 def check_same(run: Path, config: RunConfig, complete: int) -> None:
-    """``RunError`` if a run is resumed with other settings than those in ``config.json``.
-
-    The number of epochs alone may change, as long as no more are ``complete``.
-    """
+    """``RunError`` if a run is resumed with other settings than those in ``config.json``; the number of epochs alone
+    may change, as long as no more are ``complete``."""
     before, now = read_config(run).settings(), config.settings()
     if config.recipe.epochs >= complete:
         now["recipe.epochs"] = before["recipe.epochs"]
@@ -184,8 +168,6 @@ def check_same(run: Path, config: RunConfig, complete: int) -> None:
         before, now = {"model": before["model"]}, {"model": now["model"]}
     different = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if different:
-        raise RunError(
-            f"{run} was trained with other settings: "
-            + "; ".join(f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in different)
-            + "; resume with the settings of config.json, or choose another folder"
-        )
+        changes = "; ".join(f"{name} was {before.get(name)!r}, is now {now.get(name)!r}" for name in different)
+        remedy = "resume with the settings of config.json, or choose another folder"
+        raise RunError(f"{run} was trained with other settings: {changes}; {remedy}")

@@ -1,5 +1,4 @@
-"""A run's folder: locked while it is trained in, and what training leaves there: checkpoints that survive a kill, and
-weights."""
+"""A run's folder, locked while it is trained in, and what that leaves: checkpoints that survive a kill, and weights."""
 
 import errno
 import os
@@ -31,10 +30,8 @@ class RunError(ValueError):
 
 @contextmanager
 def opened(out: Path, resume: bool) -> Iterator[bool]:
-    """A run's folder for one process alone; yields whether there is nothing in it yet, and leaves it so on failure.
-
-    An epoch that is complete stays, whatever happens after it.
-    """
+    """A run's folder for one process alone; yields whether there is nothing in it yet, and leaves it so on failure. An
+    epoch that is complete stays, whatever happens after it."""
     with locked(out):
         there = [*out.iterdir(), *out.glob("checkpoints/*")]
         _remove(path for path in there if _UNFINISHED.fullmatch(path.name))  # of a process that was killed
@@ -48,9 +45,8 @@ def opened(out: Path, resume: bool) -> Iterator[bool]:
             if fresh and not complete:
                 _remove(out / name for name in MADE)
             if complete and isinstance(error, OSError):
-                raise RunError(
-                    f"{explain(error)}; epoch {complete} is complete: go on from there with --resume"
-                ) from error
+                way_out = f"epoch {complete} is complete: go on from there with --resume"
+                raise RunError(f"{explain(error)}; {way_out}") from error
             raise
 
 
@@ -59,11 +55,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Make a folder, and keep all others from training in it, until the block ends or this process does.
 
     The lock is the operating system's: no lock outlives its process. Folders that were made here and are empty at the
-    end are removed, so a start that fails leaves no trace.
-
-    Raises:
-        RunError: another process trains in the folder.
-        OSError: the folder cannot be made or written to.
+    end are removed, so a start that fails leaves no trace. RunError where another process trains in the folder, OSError
+    where the folder cannot be made or written to.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = FileLock(folder / LOCK)
@@ -72,9 +65,8 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except (Timeout, FileNotFoundError):  # not found: the other one has just failed, and removed the folder
-            raise RunError(
-                f"another process trains in {folder}; wait for it, and then resume the run, or choose another folder"
-            ) from None
+            remedy = "wait for it, and then resume the run, or choose another folder"
+            raise RunError(f"another process trains in {folder}; {remedy}") from None
         try:
             yield
         finally:
@@ -96,11 +88,9 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 class Checkpoints:
-    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch complete or absent.
-
-    Weights of every epoch are kept; what resuming needs besides (the optimizer's state, what the steps learn and,
-    where the kept weights are averages, the ones in training) only for the latest.
-    """
+    """Per-epoch checkpoints of one run folder: safetensors and JSON, each epoch complete or absent. Weights of every
+    epoch are kept; what resuming needs besides (the optimizer's state, what the steps learn and, where the kept weights
+    are averages, the ones in training) only for the latest."""
 
     def __init__(self, run: Path) -> None:
         self.folder, self.metrics = run / "checkpoints", run / "metrics.json"
@@ -117,8 +107,7 @@ class Checkpoints:
         """Keep the epoch that has just ended."""
         steps, epoch = training.steps, len(training.result.epochs)
         with writing_folder(self.path(epoch)) as beside:
-            save_weights(steps.averaged, beside / "weights.safetensors")
-            for name, module in steps.kept().items():
+            for name, module in {"weights": steps.averaged, **steps.kept()}.items():
                 save_weights(module, beside / f"{name}.safetensors")
             save_tensors(_flatten(steps.optimizer), beside / "optimizer.safetensors")
             (beside / "state.json").write_text(training.result.model_dump_json(indent=1))
@@ -130,15 +119,12 @@ class Checkpoints:
                 path.unlink()
 
     def restore(self, training: Training) -> None:
-        """Go back to the last epoch on disk; a finished run goes on when it is given more epochs.
-
-        ``RunError`` names a file of the epoch that is missing or damaged, and the way out.
-        """
+        """Go back to the last epoch on disk; a finished run goes on when it is given more epochs. ``RunError`` names a
+        file of the epoch that is missing or damaged, and the way out."""
         steps, folder = training.steps, self.path(self.latest())
         state = folder / "state.json"
         try:
-            load_weights(steps.averaged, folder / "weights.safetensors")
-            for name, module in steps.kept().items():
+            for name, module in {"weights": steps.averaged, **steps.kept()}.items():
                 load_weights(module, folder / f"{name}.safetensors")
             _load_optimizer(steps.optimizer, folder / "optimizer.safetensors")
             training.result = FitResult.model_validate_json(state.read_bytes())
@@ -162,12 +148,9 @@ class Checkpoints:
 
 def _flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Optimizer state as named tensors: ``<parameter number>.<name>``."""
-    return {
-        f"{number}.{name}": value.contiguous()
-        for number, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
+    states = optimizer.state_dict()["state"].items()
+    parts = ((f"{number}.{name}", value) for number, state in states for name, value in state.items())
+    return {name: value.contiguous() for name, value in parts if isinstance(value, Tensor)}
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
@@ -198,9 +181,8 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Read what ``save_weights`` wrote; ``RunError`` if that is damaged, or not this model's."""
-    found, wanted = read_tensors(path), {name: value.shape for name, value in model.named_parameters()}
-    if found.keys() != wanted.keys():
-        found = _renamed(found, set(wanted))
+    wanted = {name: value.shape for name, value in model.named_parameters()}
+    found = _renamed(read_tensors(path), set(wanted))
     different = [name for name in {**found, **wanted} if name not in found or found[name].shape != wanted.get(name)]
     if different:
         raise RunError(f"{path} holds other parameters than the model of config.json: {sorted(different)[:5]} differ")

@@ -16,40 +16,30 @@ from atrank_lib.ranking import Model, Read, Scores
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["float32", "bfloat16"]
 Moved = TypeVar("Moved")
-
 logger = logging.getLogger(__name__)
 
 
 class Execution(Settings):
     """The machine's part of a training run. A run may change it from epoch to epoch: checkpoints do not depend on it.
-
     ``bfloat16`` is *autocast*: products of matrices are computed with 8 bits of mantissa, weights, their gradients and
-    the loss stay float32. Evaluation is always float32.
-    """
+    the loss stay float32. Evaluation is always float32."""
 
     device: Device = Field("cpu", description="auto: a GPU where there is one")
     precision: Precision = "float32"
     compiled: bool = Field(False, description="compile the perceptrons; meant for GPUs")
 
     def place(self, number: int = 0) -> torch.device:
-        """The device of this machine's process ``number``: every process has a GPU of its own.
-
-        Raises:
-            ValueError: ``cuda`` is wanted and there is none, or fewer GPUs than processes.
-        """
+        """The device of this machine's process ``number``: every process has a GPU of its own. ValueError where one is
+        wanted and there is none, or fewer than processes."""
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.device == "cpu" or (self.device == "auto" and not count):
             return torch.device("cpu")
         if not count:
-            raise ValueError(
-                f"device 'cuda': torch {torch.__version__} finds no GPU here; use --device cpu, or install a build of "
-                "torch with CUDA on a machine with a GPU"
-            )
+            remedy = "use --device cpu, or install a build of torch with CUDA on a machine with a GPU"
+            raise ValueError(f"device 'cuda': torch {torch.__version__} finds no GPU here; {remedy}")
         if number >= count:
-            raise ValueError(
-                f"process {number} of this machine finds no GPU of its own, there are {count}; start at most {count} "
-                "processes a machine"
-            )
+            remedy = f"start at most {count} processes a machine"
+            raise ValueError(f"process {number} of this machine finds no GPU of its own, there are {count}; {remedy}")
         return torch.device("cuda", number)
 
     def forward(self, model: Model, batch: Batch, device: torch.device) -> Scores:
@@ -93,10 +83,8 @@ class Placed(Model[Read]):
 
 def compile_layers(model: nn.Module, device: torch.device) -> list[nn.Module]:
     """Compile in place the perceptrons, which work on packed rows of any number; none where nothing compiles here.
-
     Looking up, lining up and padding stay as they are: their shapes follow from the data, and so each new batch would
-    be compiled again.
-    """
+    be compiled again."""
     try:
         torch.compile(torch.relu)(torch.zeros(2, device=device))
     except Exception as error:  # no C++ compiler, no Triton, a Python that torch does not know yet: whatever it is

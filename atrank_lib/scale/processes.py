@@ -1,8 +1,7 @@
 """Several processes train one model: each takes its share of every batch, gradients are summed, all take the same step.
 
-``torchrun`` and ``accelerate launch`` start the processes and tell each its rank through the environment. The batch
-of the recipe is the batch of all together, so the loss curve is that of one process, up to rounding (and up to
-dropout, whose noise is every process's own).
+``torchrun`` and ``accelerate launch`` start the processes and tell each its rank through the environment. The recipe's
+batch is that of all together, so the loss curve is that of one process, up to rounding, and dropout's noise.
 """
 
 import hashlib
@@ -39,10 +38,8 @@ def _exchanging() -> Iterator[None]:
         yield
     except RuntimeError as error:
         _when_asked_to_end(signal.SIG_IGN)
-        raise ConnectionError(
-            "a process that trains together with this one has ended or cannot be reached; was it killed, or out of "
-            f"memory? ({first_line(error)})"
-        ) from error
+        gone = "a process that trains together with this one has ended or cannot be reached"
+        raise ConnectionError(f"{gone}; was it killed, or out of memory? ({first_line(error)})") from error
 
 
 def _when_asked_to_end(do: Any) -> None:
@@ -75,11 +72,9 @@ class Processes:
         return self.rank, self.world
 
     def share(self, samples: int) -> float:
-        """Which part of a batch of ``samples`` is this process's: the mean loss of its samples counts this much.
-
-        Shares differ in size where a batch does not divide evenly, so the mean of their means is not the mean of the
-        batch; the sum of the means, weighted so, is. A process without a sample has share 0.
-        """
+        """Which part of a batch of ``samples`` is this process's: the mean loss of its samples counts this much. Shares
+        differ in size where a batch does not divide evenly, so the mean of their means is not the mean of the batch;
+        the sum of the means, weighted so, is. A process without a sample has share 0."""
         return len(range(self.rank, samples, self.world)) / samples
 
     def sum(self, value: Tensor) -> Tensor:
@@ -94,10 +89,7 @@ class Processes:
         return value if self.world == 1 else float(self.sum(torch.tensor(value, dtype=torch.float64)))
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum every ``.grad`` over the processes.
-
-        A parameter has a gradient afterwards if it has one in any process, as if there were only one.
-        """
+        """Sum every ``.grad`` over the processes: a parameter has one afterwards if it has one in any process."""
         if self.world == 1:
             return
         has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=parameters[0].device)
@@ -107,23 +99,16 @@ class Processes:
             parameter.grad = value.view_as(parameter) if some else None
 
     def agree(self, settings: str) -> None:
-        """Wait for all processes, and make sure that they have the same settings.
-
-        Raises:
-            ValueError: another process has others: another log, say.
-        """
+        """Wait for all processes; ValueError where one has other settings than the rest: another log, say."""
         if self.world == 1:
             return
         digest = torch.frombuffer(bytearray(hashlib.sha256(settings.encode()).digest()), dtype=torch.uint8)
         digests = [torch.empty_like(digest) for _ in range(self.world)]
         with _exchanging():
             dist.all_gather(digests, digest)
-        others = [rank for rank, found in enumerate(digests) if not torch.equal(found, digests[0])]
-        if others:
-            raise ValueError(
-                f"processes {others} were started with another log or other settings than process 0; give all the same "
-                "arguments and, on several machines, the same files"
-            )
+        if others := [rank for rank, found in enumerate(digests) if not torch.equal(found, digests[0])]:
+            said = f"processes {others} were started with another log or other settings than process 0"
+            raise ValueError(f"{said}; give all the same arguments and, on several machines, the same files")
 
     def same_start(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give every process the first one's parameters."""
@@ -142,17 +127,13 @@ def joined(on: Execution) -> Iterator[Processes]:
 
     A failure in one process ends all: it keeps its error, the others raise ``PeerError``. (``record`` of
     ``torch.distributed.elastic`` reports root causes too, but as one traceback beside that of every process.)
-
-    Raises:
-        ValueError: this process finds no device, or its launcher started no others.
+    ValueError where this process finds no device, or its launcher started no others.
     """
     if "WORLD_SIZE" not in os.environ and "MASTER_PORT" in os.environ and "ACCELERATE_USE_CPU" in os.environ:
-        raise ValueError(
-            "accelerate launch --cpu starts a single process, whatever --num_processes says; on CPUs use "
-            "`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N` with --device cpu"
-        )
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+        said = "accelerate launch --cpu starts a single process, whatever --num_processes says"
+        remedy = "`torchrun --nproc_per_node N`, or `accelerate launch --multi_gpu --num_processes N` with --device cpu"
+        raise ValueError(f"{said}; on CPUs use {remedy}")
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     store, rank, world = next(dist.rendezvous("env://"))
@@ -178,11 +159,8 @@ def joined(on: Execution) -> Iterator[Processes]:
 
 
 class ScaledSteps(Steps):
-    """Steps on the device and with the processes that they are given; by default on the CPU, alone.
-
-    Every process has its share of each batch; gradients are summed, and all make the same move. ``ValueError`` for a
-    device that is not there.
-    """
+    """Steps on the device and with the processes that are given, by default on the CPU, alone. Every process has its
+    share of each batch, gradients are summed, all make one move. ValueError for a device that is not there."""
 
     def __init__(
         self,

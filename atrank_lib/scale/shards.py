@@ -18,11 +18,9 @@ from atrank_lib.training import Part
 
 @dataclass(frozen=True)
 class Shards(Sequence[Part]):
-    """The shards of a log as `fit` goes through them; make one with `survey`.
-
-    vocabularies: of what all shards together show in training; cuts: the moments of the protocol ``global_time``;
-    sizes: training samples of each target group in each shard; popularity: how often each object is their target.
-    """
+    """The shards of a log as `fit` goes through them; make one with `survey`. vocabularies: of what all shards together
+    show in training; cuts: the moments of the protocol ``global_time``; sizes: training samples of each target group in
+    each shard; popularity: how often each object is their target."""
 
     log: ShardedLog
     protocol: Protocol
@@ -34,13 +32,9 @@ class Shards(Sequence[Part]):
 
     @classmethod
     def survey(cls, log: ShardedLog, protocol: Protocol, targets: Sequence[str] | None = None) -> "Shards":
-        """Go through all shards once (twice for ``global_time``), and note what must be known of all of them.
-
-        Raises:
-            ValueError: an unknown protocol or target group, or a target group without a training or test sample.
-        """
-        names = log.schema.check_groups(targets, "targets")
-        cuts = (0, 0)
+        """Go through all shards once (twice for ``global_time``), noting what must be known of all of them. ValueError
+        for an unknown protocol or target group, or a target group without a training or test sample."""
+        names, cuts = log.schema.check_groups(targets, "targets"), (0, 0)
         if protocol == "global_time":
             read = (log.shard(number).events for number in range(log.shards))
             cuts = time_cuts([torch.tensor(events[g]["timestamp"].to_numpy()) for events in read for g in names])
@@ -48,8 +42,7 @@ class Shards(Sequence[Part]):
         seen = {name: torch.zeros(len(table), dtype=torch.bool) for name, table in log.objects.items()}
         popularity = {name: torch.zeros(len(log.objects[name]), dtype=torch.long) for name in names}
         users: set[str] = set()
-        sizes, tests = [], dict.fromkeys(names, 0)
-        longest = dict.fromkeys(names, 0)
+        sizes, tests, longest = [], dict.fromkeys(names, 0), dict.fromkeys(names, 0)
         for number in range(log.shards):
             histories = GroupedHistories.from_log(log.shard(number), everything)
             parts = split(histories, protocol, names, cuts=cuts)
