@@ -1,7 +1,5 @@
-"""What a trained model looked at: attention, erasure and gradients, behavior by behavior.
-
-``attention`` has a row, ``erasure`` and the gradients have a number for each behavior of each sample, in one order.
-"""
+"""What a trained model looked at: attention, erasure and gradients, behavior by behavior. ``attention`` has a row,
+``erasure`` and the gradients have a number for each behavior of each sample, in one order."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,8 +46,7 @@ def explain(model: ATRank, batch: Batch) -> Explanation:
     torch.Size([2, 34])
     """
     c, packing, matrices = model.project(batch), batch.packing, []
-    for number in range(len(model.blocks)):
-        block = model.block(number)
+    for block in map(model.block, range(len(model.blocks))):
         queries, keys, _ = block.attention.project(c)
         weights = block.attention.weights(packing.pad(queries), keys, packing)
         matrices.append(weights * packing.mask[:, None, :, None])
@@ -69,19 +66,17 @@ def batches_of(
     model: ATRank, histories: GroupedHistories, samples: Samples, candidates: Objects, size: int
 ) -> Iterator[tuple[Int[Tensor, " b"], Int[Tensor, "b c"], Batch]]:
     """Batches in the order of the samples, where the model is; without ``candidates`` the target is the only one."""
-    device = next(model.parameters()).device
     objects = samples.objects[:, None] if candidates is None else candidates
     for index in torch.arange(len(samples)).split(size):
         batch = build_batch(histories, samples[index], objects[index], model.histories)
-        yield index, objects[index], moved(batch, device)
+        yield index, objects[index], moved(batch, next(model.parameters()).device)
 
 
 def attention(model: ATRank, histories: GroupedHistories, samples: Samples, batch_size: int = 256) -> pd.DataFrame:
     """The attention that each sample's target gives to each earlier behavior (eq. 7).
 
-    Returns:
-        Columns ``sample`` (its number), ``group`` (name), ``row`` (in the log's events table of the group),
-        ``elapsed`` (in timestamp units), ``attention`` (the mean over spaces), ``space 1``, ``space 2``, ...
+    Columns are ``sample`` (its number), ``group`` (name), ``row`` (in the log's events table of the group),
+    ``elapsed`` (in timestamp units), ``attention`` (the mean over spaces), ``space 1``, ``space 2``, ...
 
     >>> table = attention(model, histories, split(histories).test["item"][:3])
     >>> table.groupby("sample")["attention"].sum().round(4).tolist()

@@ -1,7 +1,5 @@
-"""What the authors' code does otherwise than the paper, one difference a part; ``variants`` puts them in.
-
-Written from the mathematics of https://github.com/jinze1994/ATRank, and compared with its numbers (tests/golden).
-"""
+"""What the authors' code does otherwise than the paper, one difference a part; ``variants`` puts them in. Written from
+the mathematics of https://github.com/jinze1994/ATRank, and compared with its numbers (tests/golden)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -18,10 +18,8 @@ from atrank_lib.scale.processes import PeerError
 
 
 def escape_what_cannot_be_shown() -> None:
-    """From here on, what the encoding of stdout and stderr lacks is escaped, such as an id in another script.
-
-    Where the output goes into a pipe or a file, that encoding may be an old one whatever the terminal can show.
-    """
+    """From here on, what the encoding of stdout and stderr lacks is escaped, such as an id in another script. Where the
+    output goes into a pipe or a file, that encoding may be an old one whatever the terminal can show."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

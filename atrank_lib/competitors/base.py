@@ -22,12 +22,6 @@ class Competitor(BehaviorModel[Any]):
 
     A competitor brings its layers (``add_layers``), and either ``user`` or both ``encode`` and ``score``; the option
     ``time="none"`` takes its time feature away.
-
-    >>> from atrank_lib.competitors.models import DIN
-    >>> samples = split(histories).test["item"][:2]
-    >>> model = DIN(histories.schema, histories.vocabularies)
-    >>> model(build_batch(histories, samples, samples.objects[:, None])).scores.shape
-    torch.Size([2, 1])
     """
 
     Config: type[BehaviorOptions] = BehaviorOptions

@@ -43,13 +43,11 @@ class BPRMF(Model[Tensor]):
     ) -> None:
         super().__init__()
         self.config = config = config or EmbeddingConfig()
-        self.schema = schema
-        self.histories = schema.check_groups(histories or None, "history groups")
+        self.schema, self.histories = schema, schema.check_groups(histories or None, "history groups")
         size = config.embedding_size
         self.tables = shared_tables(schema, vocabularies, size)
-        self.objects = nn.ModuleDict(
-            {key(g): ObjectEmbedding(schema, g, self.tables, size, config.id_dropout) for g in schema.groups}
-        )
+        objects = {key(g): ObjectEmbedding(schema, g, self.tables, size, config.id_dropout) for g in schema.groups}
+        self.objects = nn.ModuleDict(objects)
         self.users, self.biases = nn.ModuleDict(), nn.ModuleDict()
         for g, group in schema.groups.items():
             users = nn.Embedding(len(vocabularies.users) + 1, size * len(group.features))
@@ -117,8 +115,7 @@ class BiLSTMAttention(BiLSTM):
     def encode(self, batch: Batch) -> Encoding:
         s, packing = self.sequence(batch)
         states = self.join(run_packed(self.lstm, s, packing)[0])
-        keys, values = self.target.read(states)
-        return Encoding(states, packing, keys, values)
+        return Encoding(states, packing, *self.target.read(states))
 
     def score(self, encoding: Encoding, candidates: Candidates) -> Scores:
         targets = self.targets(candidates)
@@ -247,11 +244,9 @@ class History:
 
 
 class WideDeep(Competitor):
-    """Wide & Deep (Cheng et al., 2016), a linear model that remembers, and a network that generalizes.
-
-    Wide: a weight for every categorical value of the candidate, and one for its cross with the history, times
-    ``log(1 + how often the history holds that value)``. Deep: ``MLP([mean_i s_i; h_t])``.
-    """
+    """Wide & Deep (Cheng et al., 2016), a linear model that remembers, and a network that generalizes. Wide: a weight
+    for every categorical value of the candidate, and one for its cross with the history, which counts
+    ``log(1 + how often the history holds that value)`` times. Deep: ``MLP([mean_i s_i; h_t])``."""
 
     def add_layers(self) -> None:
         d = self.config.hidden
