@@ -1,7 +1,7 @@
 """Impressions: what a user saw when choosing, as negatives, and what was known of it then, as context.
 
 Beyond the paper, which draws negatives from all objects. A *choice* is a behavior beside which something else was
-shown. Context, such as an object's place in the list, is for ``f`` of eq. 8 alone: histories have no part in it.
+shown. What was known of it then is context, which ``f`` of eq. 8 alone reads (``context.Context``).
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,15 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from atrank_lib.batches import Candidates, Samples
-from atrank_lib.embedding import ObjectEmbedding, shared_tables
+from atrank_lib.context import contexts
 from atrank_lib.grouping import Catalog, GroupedHistories, Log
 from atrank_lib.log.events import EventLog
-from atrank_lib.log.schema import EVENT, OBJECT_ID, Schema, key
+from atrank_lib.log.schema import EVENT, OBJECT_ID
 from atrank_lib.log.vocabularies import Vocabularies
-from atrank_lib.ranking import Targets
 from atrank_lib.samples import Protocol, Split, prepare
 
 
@@ -55,11 +54,16 @@ class Lists:
 
     def find(self, positions: Int[Tensor, " s"], objects: Int[Tensor, "s c"]) -> Int[Tensor, "s c"]:
         """Where objects stand in the lists of these behaviors; -1 where they were not shown."""
-        owner = torch.repeat_interleave(torch.arange(len(self.offsets) - 1), self.offsets.diff())
-        width = int(max(self.objects.max(), objects.max())) + 1
-        keys, wanted = owner * width + self.objects, positions[:, None] * width + objects
+        (keys, width), at = self.keys, positions[:, None]
+        wanted = at * width + objects
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-        return place.masked_fill((keys[place] != wanted) | (objects < 0) | (positions[:, None] < 0), -1)
+        return place.masked_fill((keys[place] != wanted) | (objects < 0) | (objects >= width) | (at < 0), -1)
+
+    @cached_property
+    def keys(self) -> tuple[Int[Tensor, " m"], int]:
+        """A number for each place of a list and its object, ascending, and how many objects there may be."""
+        owner, width = torch.arange(len(self.offsets) - 1), int(self.objects.max()) + 1
+        return torch.repeat_interleave(owner, self.offsets.diff()) * width + self.objects, width
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,10 +88,11 @@ class ShownHistories(GroupedHistories):
     @cached_property
     def contexts(self) -> dict[str, Catalog]:
         """The context of every impression, and in a last row what is said where nothing is known."""
-        schema = self.schema.contexts
+        schema = contexts(self.schema)
         if schema is None:
             return {}
         tables = {g: self.impressions[g].reindex([*range(len(self.impressions[g])), -1]) for g in schema.groups}
+        tables = {g: table.fillna({OBJECT_ID: ""}) for g, table in tables.items()}
         return {g: Catalog.of(schema, g, table, self.vocabularies) for g, table in tables.items()}
 
     def lists(self, group: str) -> Lists | None:
@@ -113,42 +118,19 @@ class ShownHistories(GroupedHistories):
 def prepare_shown(
     log: EventLog, protocol: Protocol, targets: Sequence[str] | None, choices: bool = False
 ) -> tuple[GroupedHistories, Split]:
-    """As ``samples.prepare``, with impressions; of their context too is known what training shows."""
+    """As ``samples.prepare``, with impressions; of their context too is known what training shows.
+
+    >>> prepare_shown(log, "validated", ["item"])[0]
+    GroupedHistories(40 users; item: 870, query: 431, coupon: 327 behaviors)
+    """
     histories, parts = prepare(log, protocol, targets, partial(ShownHistories.from_log, choices=choices))
-    if log.schema.contexts is None:
+    schema, tables = contexts(log.schema), {}
+    if schema is None:
         return histories, parts
-    tables = {}
-    for name in log.schema.contexts.groups:
+    for name in schema.groups:
         rows, table = histories.groups[name].rows, log.impressions[name]
         trained = rows[parts.train[name].positions] if name in parts.train else rows[:0]
         tables[name] = table[table[EVENT].isin(trained.numpy())]
-    words, context = histories.vocabularies, Vocabularies.from_objects(log.schema.contexts, tables)
+    words, context = histories.vocabularies, Vocabularies.from_objects(schema, tables)
     known = replace(words, words=words.words | context.words, scales=words.scales | context.scales)
     return histories.encode(known), parts
-
-
-class Context(nn.Module):
-    """What is known of candidates as they were shown, added to what the first layer of a ranking network gives.
-
-    Args:
-        width: of that layer.
-        schema, vocabularies: of the log; without context in them nothing is added.
-    """
-
-    def __init__(
-        self, width: int, schema: Schema | None = None, vocabularies: Vocabularies | None = None, size: int = 16
-    ) -> None:
-        super().__init__()
-        self.groups = nn.ModuleDict()
-        if schema and vocabularies and (contexts := schema.contexts):
-            tables = shared_tables(contexts, vocabularies, size)
-            for g in contexts.groups:
-                read = ObjectEmbedding(contexts, g, tables, size)
-                self.groups[key(g)] = nn.Sequential(read, nn.Linear(read.size, width, bias=False))
-
-    def forward(self, layers: nn.Sequential, x: Float[Tensor, "b c n"], targets: Targets) -> Float[Tensor, "b c"]:
-        """The one output of ``layers`` for the inputs ``x`` of every candidate."""
-        first = layers[0](x)
-        if targets.context is not None and key(targets.group) in self.groups:
-            first = first + self.groups[key(targets.group)](targets.context).view_as(first)
-        return layers[1:](first).squeeze(-1)

@@ -74,7 +74,11 @@ class NegativeSampler:
 def sampler_of(
     histories: GroupedHistories, group: str, kind: Popularity = "uniform", training: Any = None
 ) -> NegativeSampler | Any:
-    """What draws negatives; ``impressions`` are what was shown beside a target, or ``uniform`` where nobody knows."""
+    """What draws negatives; ``impressions`` are what was shown beside a target, or ``uniform`` where nobody knows.
+
+    >>> sampler_of(histories, "item").beside(split(histories).test["item"], 3, torch.Generator()).shape
+    torch.Size([40, 3])
+    """
     shown = histories.lists(group) if kind == "impressions" else None
     return shown or NegativeSampler(histories, group, "uniform" if kind == "impressions" else kind, training)
 

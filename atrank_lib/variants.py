@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention, join_spaces, split_spaces
 from atrank_lib.batches import Features, Packing
+from atrank_lib.context import Context
 from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.impressions import Context
 from atrank_lib.log.schema import SECONDS, TICKS, Schema, TimeScale, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from atrank_lib.batches import Features, Ragged, Samples
+from atrank_lib.competitors.models import BPRMF, BST, DIN, BiLSTM
 from atrank_lib.evaluation import evaluate, fixed_candidates, score_candidates, user_auc
 from atrank_lib.fast.row_updates import RowSteps
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.impressions import ShownHistories, prepare_shown
 from atrank_lib.log import EventLog
-from atrank_lib.ranking import LOSSES
+from atrank_lib.ranking import LOSSES, Model
 from atrank_lib.samples import Split, build_batch, split
 from atrank_lib.training import Recipe, Steps, fit
 from atrank_lib.variants import ATRankOptions, build
@@ -171,6 +173,23 @@ def test_context_reaches_f_alone(prepared: tuple[GroupedHistories, Split]) -> No
     named = {name for name, _ in model.named_parameters() if "context" in name}
     assert len(named) == 5  # two tables, a line, and the way to f, all below rank
     assert all(name.startswith("rank.context.") for name in named)
+
+
+@pytest.mark.parametrize(("kind", "reads"), [(DIN, True), (BST, True), (BiLSTM, False), (BPRMF, False)])
+def test_networks_that_rank_read_context_too(
+    prepared: tuple[GroupedHistories, Split], kind: type[Model[Any]], reads: bool
+) -> None:
+    histories, parts = prepared
+    samples = parts.test["item"][:9]
+    rows = fixed_candidates(histories, {"item": samples}, None, kind="impressions")["item"]
+    batch = build_batch(histories, samples, rows)
+    context = batch.candidates.context
+    assert context is not None
+    other = replace(batch, candidates=replace(batch.candidates, context=None))
+    torch.manual_seed(0)
+    sizes = {name: size for name, size in SIZES.items() if name in kind.Config.model_fields}  # type: ignore[attr-defined]
+    model = kind(histories.schema, histories.vocabularies, kind.Config(**sizes)).eval()  # type: ignore[attr-defined]
+    assert torch.equal(model(batch).scores, model(other).scores) != reads
 
 
 @pytest.mark.parametrize("loss", LOSSES)

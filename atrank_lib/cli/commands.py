@@ -15,7 +15,7 @@ from rich.table import Table
 
 from atrank_book.page import browser_document, document_text, examples_of, some_samples
 from atrank_lib.cli.output import print_rows, shown
-from atrank_lib.impressions import Context
+from atrank_lib.context import Context
 from atrank_lib.log import EventLog, EventLogError, ShardedLog, check_moment, read_log
 from atrank_lib.log.schema import key
 from atrank_lib.log.writing import write_text

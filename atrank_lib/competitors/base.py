@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Candidates, Packing
-from atrank_lib.impressions import Context
+from atrank_lib.context import Context
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import BehaviorModel

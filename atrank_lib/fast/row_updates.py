@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from atrank_lib.batches import Batch, Features, Ragged
+from atrank_lib.context import contexts
 from atrank_lib.embedding import Table
 from atrank_lib.fast import kernels
 from atrank_lib.log.schema import Schema
@@ -272,8 +273,8 @@ def _replaced(batch: Batch, schema: Schema, change: Callable[[str, Tensor], Tens
                 found[name] = replace(value, values=new(value.values)) if isinstance(value, Ragged) else new(value)
         return found
 
-    c, contexts = batch.candidates, schema.contexts
-    context = c.context if c.context is None or contexts is None else of(c.group, c.context, contexts)
+    c, known = batch.candidates, contexts(schema)
+    context = c.context if c.context is None or known is None else of(c.group, c.context, known)
     return replace(
         batch,
         histories={g: replace(b, features=of(g, b.features)) for g, b in batch.histories.items()},

@@ -223,13 +223,6 @@ class Schema(Settings):
         allow_unicode = "\x85" not in self.model_dump_json()
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, default_flow_style=None)
 
-    @property
-    def contexts(self) -> "Schema | None":
-        """The groups that have context, with it as their features; None where no group has."""
-        groups = {n: g.model_copy(update={"features": g.context, "context": {}}) for n, g in self.groups.items()}
-        groups = {name: group for name, group in groups.items() if group.features}
-        return self.model_copy(update={"groups": groups}) if groups else None
-
     def vocabulary(self, group: str, feature: str) -> str:
         """Vocabulary of a feature: the declared one, or `<group>.<feature>` when none is declared."""
         return self.groups[group].features[feature].vocabulary or f"{group}.{feature}"

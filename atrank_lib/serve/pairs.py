@@ -86,7 +86,12 @@ def read_pairs(file: Path, histories: GroupedHistories, group: str) -> Pairs:
 
 
 def read_shown(file: Path, histories: GroupedHistories, group: str) -> pd.DataFrame:
-    """Read a list of objects as it is to be shown: ``object_id`` and the group's context. Raises as ``read_pairs``."""
+    """Read a list of objects as it is to be shown: ``object_id`` and the group's context. Raises as ``read_pairs``.
+
+    >>> pd.DataFrame({"object_id": ["item7", "item9"]}).to_csv(folder / "shown.csv", index=False)
+    >>> read_shown(folder / "shown.csv", histories, "item")["object_id"].tolist()
+    ['item7', 'item9']
+    """
     check_suffix(file)
     context = histories.schema.groups[group].context
     table = table_from_file(file, [OBJECT_ID, *context])

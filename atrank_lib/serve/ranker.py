@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from atrank_lib.batches import Candidates, Samples
+from atrank_lib.context import contexts
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import Catalog, GroupedHistories
 from atrank_lib.model import ATRank
@@ -101,10 +102,10 @@ class Ranker:
             table: ``object_id`` and the context of the group, as in a log's impressions (``serve.read_shown``).
             at: as for ``top``.
         """
-        known, contexts = pd.Index(self.catalog.object_ids), self.histories.schema.contexts
+        known, schema = pd.Index(self.catalog.object_ids), contexts(self.histories.schema)
         rows, context = torch.from_numpy(known.get_indexer(pd.Index(table["object_id"]))), None
-        if contexts and self.group in contexts.groups:
-            context = Catalog.of(contexts, self.group, table, self.histories.vocabularies).features
+        if schema and self.group in schema.groups:
+            context = Catalog.of(schema, self.group, table, self.histories.vocabularies).features
         with evaluating(self.model):
             candidates = replace(self._candidates(rows[None]), context=moved(context, self.device))
             scores = self.model.score(self._encode(self._moment(user_id, at)), candidates).scores[0].cpu()
