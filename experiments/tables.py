@@ -204,6 +204,7 @@ for model in READERS[:-1]:  # BST would read each of 25 hotels with all of the h
 SHOWN["atrank-one2one-placeless"] = Row(kind="one2one", options=LISTED_READER, log=without_place, targets=("item",))
 unaware = LISTED_READER | {"ranking": "dot"}
 SHOWN["atrank-one2one-unaware"] = Row(kind="one2one", options=unaware, targets=("item",))
+SHOWN["atrank-all2all-apart"] = Row(kind="all2all", options=LISTED_READER, recipe={"apart": True})
 SHOWN = {name: replace(row, choices=True) for name, row in SHOWN.items()}
 # PROTOCOL.md says why: until validation has not improved for four epochs
 TO_CONVERGENCE = {"epochs": 40, "patience": 4}

@@ -226,8 +226,8 @@ def test_what_is_recorded_is_finished(monkeypatch: pytest.MonkeyPatch):
             max((r["recipe"]["epochs"] for r in records if "recipe" in r), default=8),
         )
         log = random_log(4, users=7, behaviors=60, objects=30, times=40)
-        groups = sorted({record["target"] for record in records}) if table == "table5" else ["item"]
-        names = dict(zip(log.schema.groups, groups, strict=table == "table5"))
+        groups = sorted({record.get("target", "item") for record in records})
+        names = dict(zip(log.schema.groups, groups, strict="target" in records[0]))
         schema = Schema(name=records[0]["data_name"], groups={names[g]: log.schema.groups[g] for g in names})
         parts = ({names[group]: of[group] for group in names} for of in (log.events, log.objects))
         like_it = EventLog.from_tables(schema, *parts)
