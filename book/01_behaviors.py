@@ -159,6 +159,10 @@ tiny = {
 # features that mean the same thing, such as the shop of an item and the shop of a coupon, may name the same
 # `vocabulary`; they then share one table of embeddings ({ref}`ch-time`). The objects tables hold more than the
 # objects that were touched: nobody has touched the socks `i8` yet, but they can be recommended.
+#
+# A third table of a group is optional, `<group>.impressions`: what a user saw when choosing. It names the row of the
+# behavior (`event`), each object that was shown, and what `context:` in the schema declares, such as the place in the
+# list. {ref}`ch-multitask` uses one.
 
 
 # %%
@@ -279,7 +283,8 @@ log.summary().round(1).T
 #
 # The simulated log has the groups, the features and, roughly, the lengths of {numref}`tab-paper-logs`, with fewer
 # objects, so that it fits into a laptop's minute. (Whoever divides the paper's 247,313 records by its 30,358 users
-# finds about 8, not 19.8. The paper does not say how the two numbers go together.)
+# finds about 8, not 19.8. The paper does not say how the two numbers go together.) The real logs that this book reads
+# stand side by side, with their licenses and the commands that make them, in {ref}`logs`.
 #
 # What does one such user look like?
 
