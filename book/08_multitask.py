@@ -631,7 +631,7 @@ claim(
 # of {ref}`ch-competitors` (`ranking="mlp"`), and the context goes into it alone. Histories do not know it.
 #
 # At hand are two days, {glue:text}`shown_users` users with a tested choice. The protocol, written before these runs,
-# says what had been looked at before ({ref}`protocol`). First the floors, which learn nothing or next to nothing: what
+# says what had been looked at before ({doc}`protocol`). First the floors, which learn nothing or next to nothing: what
 # is popular; what the user acted on last (*again*) or most often; what stood higher; what was cheaper; and *again*, with
 # the place for what the user never touched.
 

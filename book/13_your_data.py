@@ -558,6 +558,24 @@ tell(
 )
 
 # %% [markdown]
+# ### What was shown
+#
+# Where a log has impressions, the chosen object is among what was shown, and each object once.
+
+# %% tags=["hide-input", "told"]
+shown = "item.impressions.csv"
+time = "    time: "
+tell(
+    [
+        [(shown, "event,object_id\n9,i1\n")],
+        [(shown, "event,object_id\n0,i1\n0,i1\n")],
+        [(shown, "event,object_id\n0,i2\n")],
+        [(S, time, "    context: {price: {kind: continuous}}\n" + time)],
+        [(S, time, "    context: {at: {kind: tokens, vocabulary: shop}}\n" + time)],
+    ]
+)
+
+# %% [markdown]
 # ### Tables with types
 #
 # CSV knows text only. Parquet files and data frames have types, and these can be wrong as well. A frame in memory is

@@ -182,6 +182,11 @@ def modes(names: str, **how: Any) -> None:
     _make("modes", names, **how)
 
 
+def shown(names: str, **how: Any) -> None:
+    """Choices from lists, on a log with impressions: floors, every reader in every mode, with less of the context."""
+    _make("shown", names, **how)
+
+
 def table5(modes: str, targets: str, **how: Any) -> None:
     """Every training mode of a log (one2one, all2one, all2all and variants), beside the paper's Table 5."""
     _make("table5", modes, targets=_names(targets), **how)
@@ -299,6 +304,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] 
     "original": (original, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "factorial": (factorial, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "modes": (modes, f"data names {MAKING}", {"seeds": {"default": 3}}),
+    "shown": (shown, f"data names {MAKING}", {}),
     "table5": (table5, f"data modes targets recipe {MAKING}", {}),
     "worlds": (worlds, f"data names {MAKING}", {"seeds": {"default": 3}}),
     "table4": (table4, "data run out", {}),
