@@ -652,19 +652,17 @@ auc.round(3)
 
 
 # %% tags=["remove-cell"]
-def gain(row, base, task):
-    """A difference of two rows, with its interval over users and seeds."""
-    return difference(listed[row, task], listed[base, task])
-
-
 models = auc.loc[[row for row in readers if row in auc.index]]
 rules = auc.loc[floors]
 best = models["item"].idxmax()
-lead = gain(best, "again-then-place", "item")
+lead = difference(listed[best, "item"], listed["again-then-place", "item"])
 anywhere = np.mean(
     [run["random"]["average_user_auc"] for run in listed[best, "item"]]
 )
-widths = {task: gain("atrank-all2all", "atrank-one2one", task) for task in tasks}
+widths = {
+    task: difference(listed["atrank-all2all", task], listed["atrank-one2one", task])
+    for task in tasks
+}
 claim(
     shown_users=int(shown.loc[("place", "item"), "users"]),
     shown_filter_users=int(shown.loc[("popularity", "filter"), "users"]),
@@ -725,12 +723,12 @@ pieces = {
     "ATRank, context but the place": "atrank-one2one-placeless",
     "ATRank, all context": "atrank-one2one",
 }
-pieces = {what: row for what, row in pieces.items() if (row, "item") in listed}
+full = listed["atrank-one2one", "item"]
 place = pd.DataFrame(
     {
         what: {
             "AUC": auc.loc[row, "item"],
-            **gain(row, "atrank-one2one", "item"),
+            **difference(listed[row, "item"], full),
         }
         for what, row in pieces.items()
         if row != "atrank-one2one"
