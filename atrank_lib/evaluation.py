@@ -186,7 +186,7 @@ def user_auc(samples: Samples, scores: Float[Tensor, "s c"]) -> AverageUserAUC:
     0.75
     """
     labels = (torch.arange(scores.shape[1]) == 0).expand_as(scores)
-    real = scores > -math.inf  # the rest are empty places
+    real = scores != -math.inf  # the rest are empty places
     return average_user_auc(*(x[real] for x in (samples.users[:, None].expand_as(scores), scores, labels)))
 
 

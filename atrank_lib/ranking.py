@@ -76,7 +76,7 @@ def pointwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     """
     labels = torch.zeros_like(scores)
     labels[:, 0] = 1.0
-    real = scores > -math.inf  # the rest are empty places
+    real = scores != -math.inf  # the rest are empty places
     return nn.functional.binary_cross_entropy_with_logits(scores[real], labels[real])
 
 
@@ -87,7 +87,7 @@ def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     0.0181
     """
     pairs = scores[:, :1] - scores[:, 1:]
-    return -nn.functional.logsigmoid(pairs[pairs < math.inf]).mean()
+    return -nn.functional.logsigmoid(pairs[pairs != math.inf]).mean()
 
 
 Loss = Literal["pointwise", "pairwise"]

@@ -213,6 +213,15 @@ def test_losses_pass_over_empty_places(loss: str) -> None:
     assert torch.equal(given.grad != 0, real)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_score_that_is_no_number_is_never_an_empty_place(loss: str) -> None:
+    scores = torch.tensor([[1.0, 0.0, torch.nan], [1.0, 0.0, 2.0]])
+    assert LOSSES[loss](scores).isnan()  # type: ignore[index]
+    samples = prepare_shown(LOG, "validated", ["item"])[1].test["item"][:2]
+    with pytest.raises(ValueError, match="is NaN; a model must rank every candidate"):
+        user_auc(samples, scores)
+
+
 def test_evaluation_of_lists_is_scikit_learns(prepared: tuple[GroupedHistories, Split]) -> None:
     histories, parts = prepared
     torch.manual_seed(0)
