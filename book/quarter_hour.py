@@ -360,7 +360,7 @@ claim(
 # - **Several kinds of behavior that speak about each other** are what ATRank is for. In the simulated marketplace,
 #   reading all kinds instead of one gains {glue:text}`gain_least:.2f` to {glue:text}`gain_most:.2f`. Once the influence
 #   of one kind on another is switched off, it gains nothing. On a real log of hotel searches it changes no task by more
-#   than {glue:text}`real_most:.2f`; there learning all tasks at once gains {glue:text}`real_filters:.2f` for
+#   than {glue:text}`real_most:.3f`; there learning all tasks at once gains {glue:text}`real_filters:.2f` for
 #   filters ({ref}`ch-multitask`).
 # - **With one kind of behavior** it is one good model among others. On Amazon Sports, all tuned alike, it is number
 #   {glue:text}`place` of {glue:text}`readers`: {glue:text}`ahead:.4f` ahead of a Bi-LSTM, and {glue:text}`behind:.4f` behind
