@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
-from atrank_lib.negatives import Popularity, draw_candidates, sampler_of
+from atrank_lib.negatives import NegativeKind, draw_candidates, sampler_of
 from atrank_lib.ranking import Model
 from atrank_lib.samples import batches
 
@@ -117,7 +117,7 @@ def fixed_candidates(
     tasks: Mapping[str, Samples],
     negatives: int | None = 1,
     seed: int = 0,
-    kind: Popularity = "uniform",
+    kind: NegativeKind = "uniform",
     training: Mapping[str, Samples] | None = None,
 ) -> dict[str, Int[Tensor, "s c"]]:
     """Positives and the evaluation negatives, which depend on the seed alone: every model sees the same.
@@ -197,7 +197,7 @@ def evaluate(
     *,
     negatives: int | None = 1,
     seed: int = 0,
-    kind: Popularity = "uniform",
+    kind: NegativeKind = "uniform",
     training: Mapping[str, Samples] | None = None,
     batch_size: int = 1024,
 ) -> Evaluation:

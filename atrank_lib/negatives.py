@@ -9,7 +9,7 @@ from torch import Tensor
 from atrank_lib.batches import Samples
 from atrank_lib.grouping import GroupedHistories
 
-Popularity = Literal["uniform", "popularity", "impressions"]
+NegativeKind = Literal["uniform", "popularity", "impressions"]
 
 
 class NegativeSampler:
@@ -27,7 +27,7 @@ class NegativeSampler:
         self,
         histories: GroupedHistories,
         group: str,
-        kind: Popularity = "uniform",
+        kind: NegativeKind = "uniform",
         training: Samples | Int[Tensor, " objects"] | None = None,
     ) -> None:
         if kind not in ("uniform", "popularity"):
@@ -72,7 +72,7 @@ class NegativeSampler:
 
 
 def sampler_of(
-    histories: GroupedHistories, group: str, kind: Popularity = "uniform", training: Any = None
+    histories: GroupedHistories, group: str, kind: NegativeKind = "uniform", training: Any = None
 ) -> NegativeSampler | Any:
     """What draws negatives; ``impressions`` are what was shown beside a target, or ``uniform`` where nobody knows.
 

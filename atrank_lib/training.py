@@ -17,7 +17,7 @@ from atrank_lib.batches import Batch, TaskSamples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.schema import Settings
-from atrank_lib.negatives import Popularity, draw_candidates, sampler_of
+from atrank_lib.negatives import NegativeKind, draw_candidates, sampler_of
 from atrank_lib.ranking import LOSSES, Loss, Model, Scores
 from atrank_lib.samples import Split, batches
 
@@ -39,7 +39,7 @@ class Recipe(Settings):
     gradient_clip: float | None = Field(5.0, gt=0, description="largest global norm of the gradient")
     batch_size: int = Field(512, ge=1)
     negatives: int | None = Field(1, ge=1, description="of each target; None: all impressions")
-    negative_kind: Popularity = "uniform"
+    negative_kind: NegativeKind = "uniform"
     redraw_negatives: bool = Field(True, description="draw negatives anew in every epoch")
     loss: Loss = "pointwise"
     epochs: int = Field(8, ge=1)
@@ -283,7 +283,7 @@ class Training:
     def validate(self) -> dict[str, float]:
         """Average user AUC of every target group that has validation samples, on negatives that never change."""
         found: dict[str, list[AverageUserAUC]] = {}
-        kind: Popularity = "impressions" if self.recipe.negative_kind == "impressions" else "uniform"
+        kind: NegativeKind = "impressions" if self.recipe.negative_kind == "impressions" else "uniform"
         for part in self.parts:
             tasks = {name: samples for name, samples in part.split.validation.items() if len(samples)}
             candidates = fixed_candidates(part.histories, tasks, None, part.number, kind)

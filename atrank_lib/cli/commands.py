@@ -20,7 +20,7 @@ from atrank_lib.log import EventLog, EventLogError, ShardedLog, check_moment, re
 from atrank_lib.log.schema import key
 from atrank_lib.log.writing import write_text
 from atrank_lib.model import ATRank
-from atrank_lib.negatives import Popularity
+from atrank_lib.negatives import NegativeKind
 from atrank_lib.runs.config import MODELS, options_of
 from atrank_lib.runs.folder import RunError
 from atrank_lib.runs.run import load_run, train_run
@@ -138,7 +138,7 @@ def train(
     typer.echo(f"best epoch {result.best_epoch}; the run is in {out}")
 
 
-def _beside(text: str) -> tuple[Popularity, int | None]:
+def _beside(text: str) -> tuple[NegativeKind, int | None]:
     """Kind and number of negatives, from the text of an option."""
     found = re.fullmatch(r"impressions|(?:impressions:)?([1-9][0-9]*)", text)
     if found is None:

@@ -19,7 +19,7 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.log.writing import write_text
-from atrank_lib.negatives import Popularity
+from atrank_lib.negatives import NegativeKind
 from atrank_lib.ranking import Model
 from atrank_lib.runs.config import MODELS, RunConfig, check_same, first_problem, read_config
 from atrank_lib.runs.folder import Checkpoints, RunError, load_weights, opened, save_weights
@@ -48,7 +48,7 @@ class Run:
         return ShownHistories.from_log(log, self.vocabularies, self.config.choices)
 
     def evaluate(
-        self, log: EventLog | ShardedLog, negatives: int | None = 1, seed: int = 0, kind: Popularity = "uniform"
+        self, log: EventLog | ShardedLog, negatives: int | None = 1, seed: int = 0, kind: NegativeKind = "uniform"
     ) -> Evaluation:
         """Average user AUC on the test samples of a log; see ``evaluation.evaluate``. Raises as ``histories_of``."""
         protocol, targets = self.config.protocol, self.config.targets
