@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import resource
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -47,6 +51,16 @@ def watch(command: Sequence[str], env: dict[str, str] | None = None) -> Watched:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
     return Watched(seconds, cpu, peak)
+
+
+def report(used: Watched, **more: Any) -> None:
+    """Print one JSON line: what a command used, what else there is to say, and the machine."""
+    print(json.dumps(used.as_dict() | more | {"cores": os.cpu_count(), "python": platform.python_version()}))
+
+
+def gigabytes(*files: Path) -> float:
+    """The size of some files in GB (10^9 bytes)."""
+    return round(sum(file.stat().st_size for file in files) / 1e9, 2)
 
 
 def resident_memory(process: psutil.Process) -> int:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import platform
 import re
 import sys
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from _memory import watch
+from _memory import report, watch
 
 USERS, ITEMS, CATEGORIES, REVIEWS, PRODUCTS = 192_403, 63_001, 801, 1_689_188, 498_196
 WORDS = re.split(
@@ -114,14 +112,8 @@ def main(
         str(folder),
     ]
     command += ["--out", str(folder / "log"), "--overwrite", "--workers", str(workers)]
-    result = {
-        **watch(command).as_dict(),
-        "files_gb": [round(path.stat().st_size / 1e9, 3) for path in pair],
-        "workers": workers,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    typer.echo(json.dumps(result))
+    sizes = [round(path.stat().st_size / 1e9, 3) for path in pair]
+    report(watch(command), files_gb=sizes, workers=workers)
 
 
 if __name__ == "__main__":

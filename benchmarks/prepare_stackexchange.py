@@ -12,9 +12,6 @@ Processor time tells a slow preparation from a busy machine.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +19,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from _memory import watch
+from _memory import gigabytes, report, watch
 
 # of 25,418 rows: posts, comments, histories and badges of the site, and its users
 SHARES = {"Posts": 3_471, "Comments": 3_509, "PostHistory": 9_071, "Badges": 9_367}
@@ -99,15 +96,8 @@ def main(
         write_dump(dump, rows, text, seed)
     options = ["--dump", str(dump), "--out", str(folder / "log"), "--overwrite", "--workers", str(workers)]
     used = watch([sys.executable, "-m", "data_scripts.stackexchange", *options])
-    result = used.as_dict() | {
-        "rows": rows,
-        "dump_gb": round(sum(path.stat().st_size for path in dump.iterdir()) / 1e9, 2),
-        "log_gb": round(sum(path.stat().st_size for path in (folder / "log").iterdir()) / 1e9, 2),
-        "workers": workers,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    typer.echo(json.dumps(result))
+    sizes = {"dump_gb": gigabytes(*dump.iterdir()), "log_gb": gigabytes(*(folder / "log").iterdir())}
+    report(used, rows=rows, workers=workers, **sizes)
 
 
 if __name__ == "__main__":

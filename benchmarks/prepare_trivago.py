@@ -10,16 +10,13 @@ Memory is resident memory, sampled 20 times a second. Processor time tells a slo
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from _memory import watch
+from _memory import gigabytes, report, watch
 
 HEADER = (
     "user_id,session_id,timestamp,step,action_type,reference,platform,city,device,current_filters,impressions,prices"
@@ -86,14 +83,8 @@ def main(
     if not table.exists():
         write_table(table, rows, seed)
     options = ["--raw", str(table), "--out", str(folder / "log"), "--overwrite"]
-    result = watch([sys.executable, "-m", "data_scripts.trivago", *options]).as_dict() | {
-        "rows": rows,
-        "table_gb": round(table.stat().st_size / 1e9, 2),
-        "log_gb": round(sum(path.stat().st_size for path in (folder / "log").iterdir()) / 1e9, 2),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    typer.echo(json.dumps(result))
+    used = watch([sys.executable, "-m", "data_scripts.trivago", *options])
+    report(used, rows=rows, table_gb=gigabytes(table), log_gb=gigabytes(*(folder / "log").iterdir()))
 
 
 if __name__ == "__main__":
