@@ -44,14 +44,14 @@ from experiments.records import read_record, recorded
 # | The Complete Journey | buy products, redeem coupons, receive campaigns | CC0 | an R package |
 # | any table | whatever it holds | yours | `atrank init` |
 #
-# | log | command |
+# | log | command, after `python -m` |
 # |---|---|
-# | simulated marketplace | `python -m data_scripts.simulate --users 2000 --out my_log` |
-# | Amazon 2014 | `python -m data_scripts.amazon --category Electronics --out my_log` |
-# | trivago 2019 | `python -m data_scripts.trivago --raw train.csv --out my_log` |
-# | Stack Exchange | `python -m data_scripts.stackexchange --dump beer.stackexchange.com.7z --out my_log` |
-# | The Complete Journey | `python -m data_scripts.completejourney --raw-dir tables --out my_log` |
-# | RecBole's files, or your own tables | `atrank init my_tables --out my_log` |
+# | simulated marketplace | `data_scripts.simulate --users 2000 --out my_log` |
+# | Amazon 2014 | `data_scripts.amazon --category Electronics --out my_log` |
+# | trivago 2019 | `data_scripts.trivago --raw train.csv --out my_log` |
+# | Stack Exchange | `data_scripts.stackexchange --dump beer.stackexchange.com.7z --out my_log` |
+# | The Complete Journey | `data_scripts.completejourney --raw-dir tables --out my_log` |
+# | RecBole's files, or your own tables | `atrank_lib init my_tables --out my_log` (or `atrank init ...`) |
 #
 # The sources are {cite:t}`he2016ups` for Amazon, {cite:t}`knees2019recsys` for trivago, {cite:t}`boehmke2019journey`
 # for The Complete Journey, and each site's contributors for Stack Exchange: whoever publishes what was made of a dump
@@ -61,20 +61,29 @@ from experiments.records import read_record, recorded
 # ## What came out
 #
 # The same summary that `atrank check` prints, side by side. These are records: the logs themselves are not needed to
-# build this page. *Choices* are behaviors beside which a list was shown, and *shown* is how many objects all those lists
-# hold.
+# build this page. *Choices* are behaviors beside which a list was shown, *shown* is how many objects all those lists
+# hold, and *each* how many behaviors a user has.
 
 # %% tags=["hide-input"]
+SHORT = {
+    "Amazon Sports_and_Outdoors (2014, 5-core)": "Amazon Sports",
+    "beer.stackexchange.com": "Stack Exchange, beer",
+    "simulated marketplace": "marketplace",
+    "The Complete Journey (2017)": "Complete Journey",
+}
 tables = {
-    record["data_name"]: pd.DataFrame.from_dict(record["summary"], orient="index")
+    SHORT.get(record["data_name"], record["data_name"]): pd.DataFrame.from_dict(
+        record["summary"], orient="index"
+    )
     for record in map(read_record, sorted(recorded("logs").glob("*.json")))
 }
 logs = pd.concat(tables, names=["log", "group"])
-counts = ["users", "behaviors", "objects", "choices", "shown"]
-logs["a user"] = logs["average length"].astype(float).round(1)
-logs[[*counts, "a user", "first day", "last day"]].astype(
-    dict.fromkeys(counts, "Int64")
+days = pd.to_datetime(logs["last day"]) - pd.to_datetime(logs["first day"])
+logs = logs.assign(
+    days=days.dt.days + 1, each=logs["average length"].astype(float).round(1)
 )
+counts = ["users", "behaviors", "objects", "choices", "shown", "days"]
+logs[[*counts, "each"]].astype(dict.fromkeys(counts, "Int64"))
 
 # %% tags=["remove-cell"]
 whole = logs.xs("all groups", level="group")
@@ -82,7 +91,7 @@ claim(
     trivago_users=int(whole.loc["trivago", "users"]),
     trivago_choices=int(whole.loc["trivago", "choices"]),
     trivago_length=(whole.loc["trivago", "average length"], 10, 20),
-    beer_users=int(whole.loc["beer.stackexchange.com", "users"]),
+    beer_users=int(whole.loc["Stack Exchange, beer", "users"]),
 )
 
 # %% [markdown]
