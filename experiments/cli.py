@@ -23,6 +23,7 @@ from atrank_lib.scale.devices import Execution
 from experiments import by_age, causes, summary, tables
 from experiments import search as searching
 from experiments.cells import is_finished, run_all, run_cell
+from experiments.own_log import QUESTIONS, STEPS, Own
 from experiments.plans import FAST_USERS, plan
 from experiments.queue import run_queue
 from experiments.records import (
@@ -119,6 +120,17 @@ def table1(data: Path, out: Path) -> None:
     columns = ["# Users", "# Items", "# Cates", "# Samples"]
     paper = pd.DataFrame.from_dict(tables.PAPER_TABLE_1, orient="index", columns=columns)
     print(f"\nThe paper's Table 1:\n{paper.to_string()}")
+
+
+def own(data: Path, out: Path) -> None:
+    """The questions of chapters 7 to 10, asked briefly of a log: some minutes."""
+    log, found = EventLog.read(data), {}
+    for question, ask in QUESTIONS.items():
+        rows = ask(Own.of(log))
+        found[question] = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        print(f"{question}:")
+        _show(rows)
+    write_record(out / "own_log" / f"{slug(log.schema.name)}.json", {"steps": STEPS, **found, **provenance(log)})
 
 
 def table2(data: Path) -> None:
@@ -296,6 +308,7 @@ MAKING = "seeds epochs profile out runs workers force"
 COMMANDS: dict[str, tuple[Callable[..., None], str, dict[str, dict[str, Any]]]] = {
     "table1": (table1, "data out", {}),
     "table2": (table2, "data", {}),
+    "own": (own, "data out", {}),
     "search": (search, "data models trials users finalists epochs seed out workers", {}),
     "table3": (table3, f"data models variant {MAKING}", {}),
     "lengths": (lengths, "data profile out", {}),

@@ -33,10 +33,10 @@ def score_all(
     torch.Size([2, 1001])
     """
     ranker, index = Ranker(model, histories, samples.target_group, chunk=batch_size * chunk), torch.arange(len(samples))
-    return torch.cat([_listed(ranker.all_scores(samples[i]), histories, samples[i]) for i in index.split(batch_size)])
+    return torch.cat([listed(ranker.all_scores(samples[i]), histories, samples[i]) for i in index.split(batch_size)])
 
 
-def _listed(
+def listed(
     found: Float[Tensor, "s objects"], histories: GroupedHistories, samples: Samples
 ) -> Float[Tensor, "s objects_plus_1"]:
     """The target's score in front, and minus infinity where the user touched an object."""
@@ -63,8 +63,7 @@ def standing(
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))[:users]
     found = []
     for index in order.split(batch_size):
-        listed = _listed(scores_of(samples[index]), histories, samples[index])
-        found.append(torch.stack(_rivals(listed)))
+        found.append(torch.stack(_rivals(listed(scores_of(samples[index]), histories, samples[index]))))
     above, level = torch.cat(found, dim=1)
     return {"users": len(order), "seed": seed, "above": pack_whole(above.numpy()), "level": pack_whole(level.numpy())}
 

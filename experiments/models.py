@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,6 +27,8 @@ def config(model: str, options: Mapping[str, Any]) -> BaseModel:
     return MODELS[model].Config(**options)
 
 
-def build(model: str, histories: GroupedHistories, options: Mapping[str, Any]) -> Model:
-    """A model for these histories, its weights drawn from torch's generator."""
-    return speed_up(MODELS[model].build(histories.schema, histories.vocabularies, config(model, options)))
+def build(
+    model: str, histories: GroupedHistories, options: Mapping[str, Any], read: Sequence[str] | None = None
+) -> Model:
+    """A model for these histories that reads some groups, or all; its weights drawn from torch's generator."""
+    return speed_up(MODELS[model].build(histories.schema, histories.vocabularies, config(model, options), read))
