@@ -36,6 +36,7 @@
 
 # %% tags=["parameters"]
 profile = "fast"
+data = ""
 seed = 0
 
 # %% tags=["remove-cell"]
@@ -73,6 +74,7 @@ from atrank_lib.samples import prepare
 from atrank_lib.variants import ATRankOptions, build
 from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments import causes
+from experiments.own_log import answer
 from experiments.records import read_record, recorded
 from experiments.tables import PAPER_TABLE_4
 
@@ -1014,6 +1016,20 @@ if rows:
 # there. One seed each: read the larger differences.
 
 # %% [markdown]
+# ## On your own log
+#
+# Where does a model look on *your* log? Give its folder as the parameter `data`. The table compares the share of attention
+# with the share of behaviors; *lead* is what the target's score loses against 20 other objects when one such behavior is
+# taken out. *Share a value* means a category, a word or another feature in common with the target. Without a log, this is a
+# recorded answer on a small site of Stack Exchange ({doc}`logs`).
+
+# %% tags=["hide-input"]
+answer("looks", data, seed=seed).set_index("behaviors that are").round(3)
+
+# %% [markdown]
+# Look for rows where attention is far above the share of behaviors, and whether the lead agrees. No truth is planted in
+# such a log: this says what the model uses, not what moved the user.
+#
 # ## What we learned
 #
 # Attention is a fair *witness*: on this log it names the cause more often than erasure of the same model does, and about

@@ -77,6 +77,7 @@ from atrank_lib.cli import app
 from atrank_lib.competitors.floors import last_category, popularity
 from atrank_lib.evaluation import fixed_candidates, user_auc
 from atrank_lib.runs import load_run, train_run
+from data_scripts import recbole
 from data_scripts.drafting import Hints, draft
 from data_scripts.simulate import MarketplaceConfig, simulate
 
@@ -951,6 +952,38 @@ top.merge(log.objects["item"], on="object_id").round({"score": 3})
 # %% [markdown]
 # A score has no unit; only the order within one user means something. To serve such lists from a web page or from
 # another language, `atrank export` writes the model as JSON or ONNX.
+#
+# ## A second log: files that others share
+#
+# Public data sets often come as the *atomic files* of RecBole {cite:p}`zhao2021recbole`: `NAME.inter` holds behaviors,
+# `NAME.item` objects, and a kind stands beside every column's name. Wei's log in that form, and back:
+
+# %%
+recbole.write(log, Path("atomic"))
+print("\n".join(Path("atomic/item/item.inter").read_text().splitlines()[:2]))
+atrank("init atomic --out second")
+
+# %% tags=["hide-input"]
+# every row is back, in its order
+second = EventLog.read("second")
+for group, events in log.events.items():
+    pd.testing.assert_frame_equal(
+        second.events[group].astype({"action": "str"}),
+        events.astype({"action": "str"}),
+    )
+
+# %% [markdown]
+# And a log of real people that anybody may use: some 180 sites of Stack Exchange publish who asked, answered, commented
+# and edited, with an open license. Take one of your own field.
+#
+# ```console
+# $ python -m data_scripts.stackexchange --dump beer.stackexchange.com.7z --out beer
+# $ atrank check beer
+# $ make book DATA=beer
+# ```
+#
+# The last line runs the chapters on it. {doc}`The page of all logs <logs>` counts what is in the beer site, and the
+# sections *On your own log* of chapters 7 to 10 show what rules and models reach there.
 #
 # ## What we learned
 #
