@@ -16,7 +16,7 @@ from tools.ledger import read_claims
 from tools.project import ROOT, Project
 
 SCRIPTS = {
-    "stackexchange": ("--dump", "stackexchange_beer"),
+    "stackexchange": ("--site", "beer.stackexchange.com", "--dump", "stackexchange_beer"),
     "amazon": ("--category", "Sports_and_Outdoors", "--from-table", "amazon_sports_5core"),
     "completejourney": ("--raw-dir", "completejourney"),
 }
