@@ -52,6 +52,13 @@ profile = "fast"
 print("profile", profile)
 """
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What reads the executed chapters or the built site is a test of the book: `make check-book`."""
+    for item in items:
+        if {"project", "pages"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("book")
+
+
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 Once = Callable[[str, Callable[[Path], None]], Path]
 
