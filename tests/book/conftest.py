@@ -52,6 +52,7 @@ profile = "fast"
 print("profile", profile)
 """
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What reads the executed chapters or the built site is a test of the book: `make check-book`."""
     for item in items:
