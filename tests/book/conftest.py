@@ -54,9 +54,9 @@ print("profile", profile)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What reads the executed chapters or the built site is a test of the book: `make check-book`."""
+    """What executes chapters, or reads what they or the site say, is a test of the book: `make check-book`."""
     for item in items:
-        if {"project", "pages"} & set(getattr(item, "fixturenames", ())):
+        if {"project", "pages", "small_book"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("book")
 
 
