@@ -2,8 +2,8 @@
 #                                                        PROFILE=full at the paper's size, JOBS=N chapters at a time,
 #                                                        REPOSITORY=https://HOST/OWNER/NAME for buttons that launch them)
 # make book-all   the site with the whole book to take along: PDF, EPUB, ZIP, in _build/html/downloads
-# make test   style, import contracts, types and tests; make lint, types, unit: one of them (TESTS=tests/book)
-# make check-book   what the executed chapters and the built site say and show
+# make test   style, import contracts, types and tests; make lint, types, unit (TESTS=tests/fast), check-book, what the
+#             executed chapters and the built site say and show: one of them
 # make lab    the chapters as readers see them, in JupyterLab: what is saved there is written to book/*.py  (executes
 #             them once, for the numbers in their texts; LAB='--no-browser' and other options of JupyterLab)
 # make course          the course for a class: student and solution notebooks, assignments, in _build/course  (executes
@@ -63,7 +63,7 @@ book-all: $(INSTALLED)
 notebooks-branch: book-all
 	$(PY) -m tools.notebooks_branch --repository "$(REPOSITORY)"
 
-test: lint types unit
+test: lint types unit check-book
 
 lint: $(INSTALLED)
 	$(PY) -m ruff check

@@ -16,8 +16,9 @@ from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
 from atrank_lib.ranking import Model
 from atrank_lib.samples import Protocol, prepare
-from experiments.baselines import Scorer, choose
+from experiments.baselines import Chosen, Scorer, choose
 from experiments.causes import names_shared
+from experiments.crossed import crossed_difference
 from experiments.full_ranking import listed, ndcg_at, score_all
 from experiments.models import build, option_names
 from experiments.records import ExperimentError, read_record, recorded
@@ -85,25 +86,24 @@ def _auc(scorer: Model | Scorer, histories: GroupedHistories, samples: Samples, 
 
 
 def _minus(one: AverageUserAUC, other: AverageUserAUC, name: str) -> dict[str, float]:
-    """The mean difference over the same users, and its 95 % interval."""
-    of = AverageUserAUC(one.per_user - other.per_user, 0)
-    return dict(zip((name, "from", "to"), (float(of), *of.interval()), strict=True))
+    """The mean difference over the same users, and its 95 % interval; of one seed, so over users alone."""
+    found = crossed_difference(one.per_user[None], other.per_user[None])
+    return dict(zip((name, "from", "to"), (found.value, *found.interval()), strict=True))
 
 
-def _best_rule(histories: GroupedHistories, parts: Split, group: str) -> tuple[str, Scorer]:
-    """What validation likes best of the rules."""
-    chosen = {name: choose(name, histories, parts, group) for name in RULES}
-    best = max(chosen, key=lambda name: chosen[name].validation_auc)
-    return best, chosen[best].scorer
+def _rules(histories: GroupedHistories, parts: Split, group: str) -> dict[str, Chosen]:
+    """The rules, the one that validation likes best in front."""
+    found = {name: choose(name, histories, parts, group) for name in RULES}
+    return dict(sorted(found.items(), key=lambda one: -one[1].validation_auc))
 
 
 def readers(own: Own) -> pd.DataFrame:
     """Chapter 7: rules and models on the group with the most behaviors, with the difference to the best rule."""
     (group,) = own.targets(1)
     histories, parts = own.parts([group])
-    samples, best = parts.test[group], _best_rule(histories, parts, group)[0]
-    rows = _asked(histories, samples)
-    found = {rule: _auc(choose(rule, histories, parts, group).scorer, histories, samples, rows) for rule in RULES}
+    samples, rules = parts.test[group], _rules(histories, parts, group)
+    rows, best = _asked(histories, samples), next(iter(rules))
+    found = {name: _auc(rules[name].scorer, histories, samples, rows) for name in RULES}
     found |= {name: _auc(own.train(name, histories, parts), histories, samples, rows) for name in READERS}
     return pd.DataFrame(
         [
@@ -125,11 +125,11 @@ def modes(own: Own) -> pd.DataFrame:
     for group in groups:
         mine = Split(*({group: tasks[group]} for tasks in (parts.train, parts.validation, parts.test)))
         samples = mine.test[group]
-        rows, (rule, scorer) = _asked(histories, samples), _best_rule(histories, mine, group)
+        rows, (rule, best) = _asked(histories, samples), next(iter(_rules(histories, mine, group).items()))
         alone, wide = (own.train("atrank", histories, mine, read) for read in ([group], None))
         auc = {"one2one": alone, "all2one": wide, "all2all": together}
         judged = {name: _auc(model, histories, samples, rows) for name, model in auc.items()}
-        floor = {"best rule": rule, "its AUC": float(_auc(scorer, histories, samples, rows))}
+        floor = {"best rule": rule, "its AUC": float(_auc(best.scorer, histories, samples, rows))}
         gain = _minus(judged["all2one"], judged["one2one"], "all2one minus one2one")
         found.append({"target": group, **floor, **{n: float(a) for n, a in judged.items()}, **gain})
     return pd.DataFrame(found)
@@ -169,13 +169,12 @@ def protocols(own: Own) -> pd.DataFrame:
     """
     (group,) = own.targets(1)
     histories, parts = own.parts([group])
-    samples, rule = parts.test[group], _best_rule(histories, parts, group)[0]
+    samples, (rule, best) = parts.test[group], next(iter(_rules(histories, parts, group).items()))
 
-    def judges() -> dict[str, Model | Scorer]:
-        trained = {name: own.train(name, histories, parts) for name in ("din", "atrank")}
-        return {rule: choose(rule, histories, parts, group).scorer, **trained}
+    def trained() -> dict[str, Model | Scorer]:
+        return {name: own.train(name, histories, parts) for name in ("din", "atrank")}
 
-    asked = judges()
+    asked = {rule: best.scorer, **trained()}
     popular = fixed_candidates(histories, parts.test, NEGATIVES, kind="popularity", training=parts.train)[group]
     ways = {"one negative": _asked(histories, samples, 1), f"{NEGATIVES} negatives": _asked(histories, samples)}
     found = [
@@ -191,7 +190,8 @@ def protocols(own: Own) -> pd.DataFrame:
         return pd.DataFrame([*found, {"asked": f"one moment: {error}"}])
     samples = parts.test[group]
     rows = _asked(histories, samples)
-    later = {name: _auc(one, histories, samples, rows) for name, one in judges().items()}
+    anew = {rule: choose(rule, histories, parts, group).scorer, **trained()}
+    later = {name: _auc(one, histories, samples, rows) for name, one in anew.items()}
     return pd.DataFrame([*found, {"asked": f"{NEGATIVES} negatives, one moment", **_row(later)}])
 
 

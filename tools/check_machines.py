@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from tools.check_chapters import VARIANTS
 from tools.project import ROOT
 
-TESTS = ["pytest", "-q", "-p", "no:cacheprovider", "--dist", "worksteal", "-n"]
+TESTS = ["pytest", "-q", "-m", "not site", "-p", "no:cacheprovider", "--dist", "worksteal", "-n"]
 CHAPTERS = ["tools.check_chapters", "--jobs"]
 
 
 def plan(jobs: str) -> dict[str, tuple[list[str], Mapping[str, str]]]:
-    """What runs, by name and in order: a module with its arguments, and variables."""
+    """What runs, by name and in order: a module with its arguments, and variables. The tests build the book first."""
     tests, chapters = [*TESTS, jobs], [*CHAPTERS, jobs]
     return {
         **{f"tests, {name}": (tests, variables) for name, variables in VARIANTS.items()},
