@@ -37,7 +37,11 @@ class Context(nn.Module):
         super().__init__()
         self.groups = nn.ModuleDict()
         if schema and vocabularies and (known := contexts(schema)):
-            tables = shared_tables(known, vocabularies, size)
+            try:
+                tables = shared_tables(known, vocabularies, size)
+            except KeyError as error:
+                message = f"context {error} has no vocabulary; `impressions.prepare_shown` makes those of context too"
+                raise ValueError(message) from None
             for g in known.groups:
                 read = ObjectEmbedding(known, g, tables, size)
                 self.groups[key(g)] = nn.Sequential(read, nn.Linear(read.size, width, bias=False))

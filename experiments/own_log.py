@@ -14,8 +14,9 @@ from torch import Tensor
 from atrank_lib import RECIPES, ATRank, EventLog, GroupedHistories, Split, fit, interpret
 from atrank_lib.batches import Samples
 from atrank_lib.evaluation import AverageUserAUC, fixed_candidates, score_candidates, user_auc
+from atrank_lib.impressions import prepare_shown
 from atrank_lib.ranking import Model
-from atrank_lib.samples import Protocol, prepare
+from atrank_lib.samples import Protocol
 from experiments.baselines import Chosen, Scorer, choose
 from experiments.causes import names_shared
 from experiments.crossed import crossed_difference
@@ -55,7 +56,7 @@ class Own:
         return groups[:most]
 
     def parts(self, targets: Sequence[str], protocol: Protocol = "validated") -> tuple[GroupedHistories, Split]:
-        histories, parts = prepare(self.log, protocol, targets)
+        histories, parts = prepare_shown(self.log, protocol, targets)  # networks that rank ask for context where it is
         for tasks in (parts.validation, parts.test):
             for name, samples in tasks.items():
                 order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(self.seed))[:TARGETS]

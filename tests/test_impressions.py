@@ -22,7 +22,7 @@ from atrank_lib.grouping import GroupedHistories
 from atrank_lib.impressions import ShownHistories, prepare_shown
 from atrank_lib.log import EventLog
 from atrank_lib.ranking import LOSSES, Model
-from atrank_lib.samples import Split, build_batch, split
+from atrank_lib.samples import Split, build_batch, prepare, split
 from atrank_lib.training import Recipe, Steps, fit
 from atrank_lib.variants import ATRankOptions, build
 from tests.shown import shop_window
@@ -173,6 +173,12 @@ def test_context_reaches_f_alone(prepared: tuple[GroupedHistories, Split]) -> No
     named = {name for name, _ in model.named_parameters() if "context" in name}
     assert len(named) == 5  # two tables, a line, and the way to f, all below rank
     assert all(name.startswith("rank.context.") for name in named)
+
+
+def test_context_without_vocabularies_names_the_way_to_them() -> None:
+    histories, _ = prepare(LOG, "validated", ["item"])
+    with pytest.raises(ValueError, match=r"context 'item\.place' has no vocabulary; `impressions\.prepare_shown`"):
+        DIN(histories.schema, histories.vocabularies)
 
 
 @pytest.mark.parametrize(("kind", "reads"), [(DIN, True), (BST, True), (BiLSTM, False), (BPRMF, False)])

@@ -15,6 +15,7 @@ from data_scripts.simulate import MarketplaceConfig, simulate
 from experiments import own_log
 from experiments.own_log import Own, answer
 from experiments.records import ExperimentError, read_record, recorded
+from tests.shown import shop_window
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,15 @@ def test_a_log_without_a_later_moment_says_so(own, monkeypatch):
 
     monkeypatch.setattr(Own, "parts", parts)
     assert own_log.protocols(own)["asked"].iloc[-1] == "one moment: no test sample"
+
+
+@pytest.mark.parametrize("question", own_log.QUESTIONS)
+def test_a_log_that_knows_what_was_shown_is_asked_too(question):
+    """DIN has a network that ranks, which reads context where the schema has some."""
+    table = own_log.QUESTIONS[question](Own.of(shop_window(users=60), steps=2))
+    assert len(table) > 1
+    numbers = table.select_dtypes("number")
+    assert np.isfinite(numbers.to_numpy()).all()
 
 
 def test_large_logs_are_cut_down(market, monkeypatch):
