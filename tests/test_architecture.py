@@ -22,7 +22,7 @@ LIBRARY = MODULES["atrank_lib"]
 # The core lies open in atrank_lib/, rooms are folders, but for the modules beside it that go beyond the paper.
 AROUND = {
     ROOT / "atrank_lib" / f"{name}.py"
-    for name in ("__init__", "__main__", "variants", "original", "impressions", "context", "interpret")
+    for name in ("__init__", "__main__", "variants", "original", "impressions", "context", "heads", "interpret")
 }
 CORE = sorted(set((ROOT / "atrank_lib").glob("*.py")) - AROUND)
 
