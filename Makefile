@@ -3,6 +3,7 @@
 #                                                        REPOSITORY=https://HOST/OWNER/NAME for buttons that launch them)
 # make book-all   the site with the whole book to take along: PDF, EPUB, ZIP, in _build/html/downloads
 # make test   style, import contracts, types and tests; make lint, types, unit: one of them (TESTS=tests/book)
+# make check-book   what the executed chapters and the built site say and show
 # make lab    the chapters as readers see them, in JupyterLab: what is saved there is written to book/*.py  (executes
 #             them once, for the numbers in their texts; LAB='--no-browser' and other options of JupyterLab)
 # make course          the course for a class: student and solution notebooks, assignments, in _build/course  (executes
@@ -21,8 +22,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: book book-all notebooks-branch test lint types unit lab course check-course check-site check-notebooks \
-  check-rebuild check-machines bench spark clean
+.PHONY: book book-all notebooks-branch test lint types unit lab course check-course check-book check-site \
+  check-notebooks check-rebuild check-machines bench spark clean
 
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -85,6 +86,9 @@ course: $(INSTALLED)
 check-course: $(INSTALLED)
 	$(EXECUTE)
 	$(PY) -m tools.check_course
+
+check-book: book
+	$(PY) -m pytest -q -m "book and not site" -n "$(JOBS)" --dist worksteal tests/book
 
 check-site: book-all
 	$(PY) -m pytest -q -m site -n "$(JOBS)" tests/book

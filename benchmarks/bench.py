@@ -1,7 +1,7 @@
 """Everything side by side: `atrank_lib`, ATRank in plain PyTorch, other libraries, and what the machine could do.
 
     make bench [DATA=LOG]
-    python -m benchmarks.bench [--data LOG] [--only 32-50-full,epoch] [--threads 4] [--repeats 3]
+    python -m benchmarks.bench [--data LOG] [--only 32-50-full,epoch] [--threads 2] [--repeats 3]
 
 Every contender has a process of its own with the same number of threads. All are warmed up and then take turns, a
 repeat each, so that a slow minute of the machine hits all of them; medians are compared. On generated samples a
@@ -243,7 +243,7 @@ def main(
     only: Annotated[str, typer.Option(help=f"Some of {', '.join(SETTINGS)}, {EPOCH}.")] = "",
     contenders: Annotated[str, typer.Option(help=f"Some of {', '.join(CONTENDERS)}.")] = "",
     peers_python: Annotated[Path | None, typer.Option(help="Python with `benchmarks/peers/requirements.txt`.")] = None,
-    threads: int = 4,
+    threads: Annotated[int, typer.Option(help="Of every contender; all cores by default.")] = os.cpu_count() or 1,
     repeats: int = 3,
     seconds: Annotated[float, typer.Option(help="Of a repeat on generated samples.")] = 0.7,
     epoch_seconds: Annotated[float, typer.Option(help="Of a repeat of the epoch, at most.")] = 20,

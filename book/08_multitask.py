@@ -668,6 +668,16 @@ widths = {
     task: difference(listed["atrank-all2all", task], listed["atrank-one2one", task])
     for task in tasks
 }
+alone, together = (
+    listed[f"atrank-{kind}", "filter"] for kind in ("one2one", "all2all")
+)
+reached = [run["average_user_auc"] for run in alone]
+gains = [
+    difference(listed[row, task], listed[f"{row.rpartition('-')[0]}-one2one", task])
+    for row in models.index
+    for task in tasks
+    if not row.endswith("one2one")
+]
 claim(
     shown_users=int(shown.loc[("place", "item"), "users"]),
     shown_filter_users=int(shown.loc[("popularity", "filter"), "users"]),
@@ -686,7 +696,20 @@ claim(
     shown_lead_high=(lead["high"], 0.0, 0.03),
     shown_anywhere=(anywhere, 0.5, 0.7),
     shown_filter_rule=(rules["filter"].max(), 0.86, 0.9),
-    shown_filter_own=(models.loc["atrank-one2one", "filter"], 0.83, 0.9),
+    shown_filter_own=(models.loc["atrank-one2one", "filter"], 0.88, 0.96),
+    shown_first_own=(alone[0]["average_user_auc"], 0.84, 0.89),
+    shown_first_all=(together[0]["average_user_auc"], 0.9, 0.95),
+    shown_first_epoch=(alone[0]["best_epoch"], 1, 5),
+    shown_other_epoch=(min(run["best_epoch"] for run in alone[1:]), 6),
+    shown_other_own=(np.mean(reached[1:]), 0.92, 0.96),
+    shown_range_own=(np.ptp(reached), 0.04),
+    shown_range_all=(
+        np.ptp([run["average_user_auc"] for run in together]),
+        0.0,
+        0.02,
+    ),
+    shown_gains=len(gains),
+    shown_gained=(sum(gain["low"] > 0 for gain in gains), 0, 0),
     shown_filter_all=(models.loc["atrank-all2all", "filter"], 0.88, 0.95),
     shown_filter_apart=(auc.loc["atrank-all2all-apart", "filter"], 0.88, 0.96),
     shown_search_rule=(rules["search"].max(), 0.55, 0.63),
@@ -709,19 +732,27 @@ for task, found in widths.items():
 # {glue:text}`shown_anywhere:.3f`. It was never trained to, and {glue:text}`shown_new:.0%` of the tested hotels were never
 # a target in training: an id says little about them, context says it.
 #
-# *Filters and searches.* {glue:text}`shown_filter_users` and {glue:text}`shown_search_users` users are tested. Trained on
-# filters alone, ATRank has {glue:text}`shown_filter_own:.3f`, and what is popular of late
-# {glue:text}`shown_filter_rule:.3f`; one model for all tasks has {glue:text}`shown_filter_all:.3f`
-# ({glue:text}`shown_filter_low:+.3f` to {glue:text}`shown_filter_high:+.3f` more than alone). Here the paper's hope comes
-# true: a small task learns from its neighbors. It is no leak: trained *apart*, without samples whose history holds the
-# test of another task, *all2all* has {glue:text}`shown_filter_apart:.3f`. And reading all groups without learning their
-# tasks (*all2one*) does not do it. For searches the difference is {glue:text}`shown_search_difference:+.3f`
-# ({glue:text}`shown_search_low:+.3f` to {glue:text}`shown_search_high:+.3f`), for hotels
-# {glue:text}`shown_item_difference:+.4f`. The best rule for searches has {glue:text}`shown_search_rule:.3f`, ATRank's
-# *all2all* {glue:text}`shown_search_all:.3f`; of the {glue:text}`shown_readers` rows of models,
-# {glue:text}`shown_search_above` are above the rule by their interval.
+# *Filters and searches.* {glue:text}`shown_filter_users` and {glue:text}`shown_search_users` users are tested. What is
+# popular of late has {glue:text}`shown_filter_rule:.3f` for filters, ATRank trained on filters alone
+# {glue:text}`shown_filter_own:.3f`, one model for all tasks {glue:text}`shown_filter_all:.3f`: a difference of
+# {glue:text}`shown_filter_difference:+.3f` ({glue:text}`shown_filter_low:+.3f` to {glue:text}`shown_filter_high:+.3f`),
+# which says nothing. An earlier edition had one seed, and found here that a small task learns from its neighbors. That
+# seed has {glue:text}`shown_first_own:.3f` alone and {glue:text}`shown_first_all:.3f` together, and much the same with the
+# three other models; no interval over users can see through that. It was the rule for stopping: with this seed,
+# validation was best after epoch {glue:text}`shown_first_epoch`, and four epochs later training ended. With the others it
+# rose until epoch {glue:text}`shown_other_epoch` at least, to {glue:text}`shown_other_own:.3f` alone. The finding is
+# withdrawn. What is left of it: the five trainings together are within {glue:text}`shown_range_all:.3f` of one another,
+# those alone within {glue:text}`shown_range_own:.3f`.
 #
-# Of most rows {glue:text}`shown_seeds` seed is recorded so far: these intervals speak of users, and not yet of seeds.
+# For searches *all2all* changes {glue:text}`shown_search_difference:+.3f` ({glue:text}`shown_search_low:+.3f` to
+# {glue:text}`shown_search_high:+.3f`), for hotels {glue:text}`shown_item_difference:+.4f`. The best rule for searches has
+# {glue:text}`shown_search_rule:.3f`, ATRank's *all2all* {glue:text}`shown_search_all:.3f`; of the
+# {glue:text}`shown_readers` rows of models, {glue:text}`shown_search_above` are above the rule by their interval. Of all
+# {glue:text}`shown_gains` differences of *all2one* or *all2all* to *one2one*, four models and three tasks, the interval of
+# {glue:text}`shown_gained` lies above zero. (Trained *apart*, without samples whose history holds the test of another
+# task, *all2all* has {glue:text}`shown_filter_apart:.3f` for filters: there is no leak to explain either.)
+#
+# Every model in every mode was trained with {glue:text}`shown_seeds` seeds, and intervals cross users and seeds.
 #
 # ### What the place does to the answer
 #
@@ -876,8 +907,9 @@ answer("modes", data, seed=seed).set_index("target").rename(
 # On our marketplace, reading everything helps, and the more so the more the groups speak about each other; where they do
 # not, no gain is seen. At equal epochs one model for all tasks is as good as one for each in the mean, and worse for the
 # smallest task. What goes beyond the plain shuffle changes little more than another seed would. On a log of hotel
-# searches a small task gains by sharing a model with the others; where the choice is from a list, the list says most of
-# it, and a plain rule comes close to the best model. Without floors such numbers look like findings.
+# searches no task gains by the other kinds of behavior, or by learning beside the other tasks; where the choice is from a
+# list, the list says most of it, and a plain rule comes close to the best model. With one seed, or without floors, such
+# numbers look like findings.
 #
 # One model ranks items, queries and coupons for one user in {ref}`the live model <live-user-dora>`.
 #

@@ -449,8 +449,9 @@ print(ibis.to_sql(counts, dialect="pyspark"))
 # %% [markdown]
 # They differ in quotes and little else here; where they differ more, Ibis knows, and we do not have to. What the tests
 # assert is what matters: for the Amazon and Complete Journey tables and for the shards, the two engines write files
-# that are equal byte by byte. For that, every expression puts its rows into a full order before they are read, for an
-# engine that works in parallel has no order of its own.
+# that are equal byte by byte; so does Spark on a cluster (`--spark-master spark://HOST:PORT`), a small one in the test.
+# For that, every expression puts its rows into a full order before they are read, for an engine that works in parallel
+# has no order of its own.
 #
 # On DuckDB, in this notebook, we deal out the users of a small marketplace:
 

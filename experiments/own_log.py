@@ -218,14 +218,18 @@ QUESTIONS: dict[str, Callable[[Own], pd.DataFrame]] = {
 
 
 def answer(question: str, data: str = "", steps: int = STEPS, seed: int = 0) -> pd.DataFrame:
-    """The answer on the log in the folder ``data``, or a recorded one where none is given. Says which it is."""
+    """The answer on the log in the folder ``data``, or a recorded one where none is given. Says which it is, and for
+    which target and how many users where all rows have one."""
     if data:
-        log = EventLog.read(data)
-        print(f"{log.schema.name}: trained here, {steps} steps a model")
-        return QUESTIONS[question](Own.of(log, steps, seed))
-    folder = recorded("own_log")
-    if folder is None:
-        raise ExperimentError("results/own_log is part of the book's repository; clone it, or give a log as `data`")
-    record = read_record(min(folder.glob("*.json")))
-    print(f"{record['data_name']}: recorded, {record['steps']} steps a model")
-    return pd.DataFrame(record[question])
+        log, how = EventLog.read(data), "trained here"
+        name, table = log.schema.name, QUESTIONS[question](Own.of(log, steps, seed))
+    else:
+        folder = recorded("own_log")
+        if folder is None:
+            raise ExperimentError("results/own_log is part of the book's repository; clone it, or give a log as `data`")
+        record, how = read_record(min(folder.glob("*.json"))), "recorded"
+        name, steps, table = record["data_name"], record["steps"], pd.DataFrame(record[question])
+    same = {column: table[column].iloc[0] for column in ("target", "users") if column in table}
+    same = {column: value for column, value in same.items() if (table[column] == value).all()}
+    print(f"{name}: {how}, {steps} steps a model", *(f"{column} {value}" for column, value in same.items()), sep="; ")
+    return table.drop(columns=[*same])

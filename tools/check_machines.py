@@ -21,7 +21,7 @@ CHAPTERS = ["tools.check_chapters", "--jobs"]
 
 
 def plan(jobs: str) -> dict[str, tuple[list[str], Mapping[str, str]]]:
-    """What runs, by name and in order: a module with its arguments, and variables. The tests build the book first."""
+    """What runs, by name and in order: a module with its arguments, and variables."""
     tests, chapters = [*TESTS, jobs], [*CHAPTERS, jobs]
     return {
         **{f"tests, {name}": (tests, variables) for name, variables in VARIANTS.items()},

@@ -52,6 +52,14 @@ profile = "fast"
 print("profile", profile)
 """
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What executes chapters, or reads what they or the site say, is a test of the book: `make check-book`."""
+    for item in items:
+        if {"project", "pages", "small_book"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("book")
+
+
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 Once = Callable[[str, Callable[[Path], None]], Path]
 

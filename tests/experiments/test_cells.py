@@ -113,10 +113,10 @@ def test_a_cell_of_a_third_of_the_users_says_so(market, tmp_path):
 
 def test_with_equal_steps_a_mode_takes_no_more_than_one_group_alone_took(market, tmp_path):
     log = EventLog.read(market)
-    alone, _, _ = plan("modes", log, tmp_path, ["cnn-one2one"], seeds=1, profile="fast")
-    cells = plan("modes-steps", log, tmp_path, ["cnn-all2all"], seeds=1, profile="fast")
+    alone, _, _ = plan("modes", log, tmp_path, ["din-one2one"], seeds=1, profile="fast")
+    cells = plan("modes-steps", log, tmp_path, ["din-all2all"], seeds=1, profile="fast")
     cell = next(cell for cell in cells if list(cell.files) == list(alone.files))
-    with pytest.raises(ExperimentError, match=r"cnn-one2one-item-seed0\.json cannot be read"):
+    with pytest.raises(ExperimentError, match=r"din-one2one-item-seed0\.json cannot be read"):
         run_cell(market, cell, tmp_path / "runs")
     run_cell(market, alone, tmp_path / "runs")
     run_cell(market, cell, tmp_path / "runs")

@@ -152,7 +152,8 @@ def test_a_log_with_too_little_to_learn_from_is_refused():
 def test_an_answer_is_trained_on_the_log_that_is_given_and_recorded_else(market, tmp_path, capsys):
     market.write(tmp_path / "log")
     table = answer("looks", str(tmp_path / "log"), steps=2)
-    assert capsys.readouterr().out == "simulated marketplace: trained here, 2 steps a model\n"
+    assert capsys.readouterr().out == "simulated marketplace: trained here, 2 steps a model; target item\n"
+    assert "target" not in table
     assert {"of item", "of query", "of coupon"} <= set(table["behaviors that are"])
     folder = recorded("own_log")
     assert folder is not None
