@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from atrank_lib.batches import Candidates, Samples
-from atrank_lib.context import contexts
 from atrank_lib.grouping import Catalog, GroupedHistories, Log
+from atrank_lib.heads import contexts
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import EVENT, OBJECT_ID
 from atrank_lib.log.vocabularies import Vocabularies

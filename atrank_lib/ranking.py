@@ -90,5 +90,15 @@ def pairwise_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     return -nn.functional.logsigmoid(pairs[pairs != math.inf]).mean()
 
 
-Loss = Literal["pointwise", "pairwise"]
-LOSSES: dict[Loss, Callable[[Tensor], Tensor]] = {"pointwise": pointwise_loss, "pairwise": pairwise_loss}
+def softmax_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
+    """``-log softmax(scores)`` of the positive among all candidates, mean over samples.
+
+    >>> round(softmax_loss(torch.tensor([[0.0, 0.0]])).item(), 4)
+    0.6931
+    """
+    return (scores.logsumexp(dim=1) - scores[:, 0]).mean()
+
+
+Loss = Literal["pointwise", "pairwise", "softmax"]
+LOSSES: dict[Loss, Callable[[Tensor], Tensor]]
+LOSSES = {"pointwise": pointwise_loss, "pairwise": pairwise_loss, "softmax": softmax_loss}

@@ -3,14 +3,14 @@
 The classes of the core are the paper in our reading: the target has an attention of its own, as in the original code,
 though eq. 7 writes the symbols of eq. 2 to 5; "residual connections" add the behaviors ``S``; ``f`` reads ``h_t``
 (eq. 8) and not ``q_t`` (the text after it). Every other choice is a small class here, and ``PARTS`` says which setting
-of ``ATRankOptions`` puts in which. Four go beyond the paper: ``task_heads``, ``told="raw"``, ``weighting="sum"`` and
-``ranking="mlp"``. With the settings ``ORIGINAL`` or ``ORIGINAL_MULTI`` it is the authors' code, number by number.
+of ``ATRankOptions`` puts in which; networks that rank are in ``heads``. Five go beyond the paper: ``task_heads``,
+``told="raw"``, ``weighting="sum"``, ``ranking="mlp"`` and ``"mmoe"``. With the settings ``ORIGINAL`` or
+``ORIGINAL_MULTI`` it is the authors' code, number by number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Literal, cast
 
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from atrank_lib.attention import FeedForward, SelfAttention, SpaceAttention, TargetAttention, join_spaces, split_spaces
 from atrank_lib.batches import Features, Packing
-from atrank_lib.context import Context
-from atrank_lib.embedding import BehaviorEmbedding, Table
-from atrank_lib.log.schema import SECONDS, TICKS, Schema, TimeScale, key
+from atrank_lib.embedding import BehaviorEmbedding
+from atrank_lib.heads import MLP, Context, MMoE, RankRaw, WithBias, WithHeads
+from atrank_lib.log.schema import SECONDS, TICKS, Schema, TimeScale
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import ATRank, ATRankConfig, BehaviorConfig, Parts
 from atrank_lib.original import (
@@ -35,7 +35,6 @@ from atrank_lib.original import (
     RawProjection,
     glorot,
 )
-from atrank_lib.ranking import Targets
 from atrank_lib.time_encoding import TimeEncoding
 
 TimeForm = Literal["lookup", "one_hot", "one_hot_12", "continuous", "none"]
@@ -46,7 +45,7 @@ class BehaviorOptions(BehaviorConfig):
 
     time: TimeForm = "lookup"
     linear_projection: bool = Field(False, description="leave the relu of eq. 1 out")
-    ranking: Literal["dot", "mlp"] = "dot"
+    ranking: Literal["dot", "mlp", "mmoe"] = "dot"
 
 
 class ATRankOptions(BehaviorOptions, ATRankConfig):
@@ -166,68 +165,6 @@ class SummedAttention(SpaceAttention):
         return join_spaces(weights @ split_spaces(packing.pad(values), self.sizes), self.sizes)
 
 
-class MLP(nn.Module):
-    """``f`` as a network with one hidden layer that reads target, user and their product, and context where there is
-    some: no other part of a model knows it."""
-
-    def __init__(self, hidden: int, dropout: float = 0.0, context: Context | None = None) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(3 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, 1))
-        self.context = context or Context(hidden)
-
-    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return self.context(self.layers, torch.cat([targets.h, user, targets.h * user], dim=-1), targets)
-
-
-class RankRaw(nn.Module):
-    """``f`` compares ``q_t``, as the text after eq. 8 says."""
-
-    def __init__(self, rank: nn.Module) -> None:
-        super().__init__()
-        self.rank = rank
-
-    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return self.rank(replace(targets, h=targets.q), user)
-
-
-class WithBias(nn.Module):
-    """Adds a learned bias for each ``object_id`` to its score, as the original code does."""
-
-    def __init__(self, rank: nn.Module, schema: Schema, tables: nn.ModuleDict) -> None:
-        super().__init__()
-        self.rank, self.biases = rank, nn.ModuleDict()
-        for g, group in schema.groups.items():
-            if "object_id" not in group.features:
-                raise ValueError(f"object_bias needs object_id among the features of group {g!r}")
-            self.biases[key(g)] = zeros(tables, schema.vocabulary(g, "object_id"))
-
-    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return self.rank(targets, user) + self.biases[key(targets.group)](targets.ids).squeeze(-1)
-
-
-class WithHeads(nn.Module):
-    """Each target group reads the user through a network of its own; in the paper all tasks share all parameters."""
-
-    def __init__(self, rank: nn.Module, schema: Schema, hidden: int) -> None:
-        super().__init__()
-        self.rank, self.heads = rank, nn.ModuleDict({key(g): FeedForward(hidden) for g in schema.groups})
-
-    def forward(self, targets: Targets, user: Float[Tensor, "b c d"]) -> Float[Tensor, "b c"]:
-        return self.rank(targets, user + self.heads[key(targets.group)](user))
-
-
-def zeros(tables: nn.ModuleDict, vocabulary: str) -> Table:
-    """One number for each row of a vocabulary's table, zero at first.
-
-    >>> zeros(model.tables, "shop").weight.abs().sum().item()
-    0.0
-    """
-    rows = cast(Table, tables[key(vocabulary)]).num_embeddings
-    numbers = Table(vocabulary, rows, 1)
-    nn.init.zeros_(numbers.weight)
-    return numbers
-
-
 # which setting puts in which part; the paper's settings put in nothing
 PARTS: dict[tuple[str, object], dict[str, Any]] = {
     ("time", "one_hot"): {"embedding": OneHotTime},
@@ -279,9 +216,11 @@ def parts_of(options: BehaviorOptions) -> Parts:
         for name, kind in PARTS.get(setting, {}).items():
             kinds.setdefault(name, []).append(kind)
     chosen: dict[str, Any] = {name: _all_of(*some) for name, some in kinds.items()}
+    d, dropout = options.hidden, options.dropout
     if options.ranking == "mlp":
-        d, dropout = options.hidden, options.dropout
         chosen["rank"] = lambda schema, known: MLP(d, dropout, Context(d, schema, known))
+    if options.ranking == "mmoe":
+        chosen["rank"] = lambda schema, known: MMoE(schema, d, dropout, Context(d, schema, known))
     if isinstance(options, ATRankOptions) and options.target_residual:
         chosen["target_attention"] = partial(chosen["target_attention"], dropout=options.dropout)
     return Parts(**chosen)

@@ -15,6 +15,7 @@ from atrank_lib.runs import MODELS
 # two floors, then the order of the paper's Table 3, with what came later in its place
 COMPARED = ["popularity", "last-category", "bpr-mf", "wide-deep"]
 COMPARED += ["bi-lstm", "bi-lstm-attention", "cnn", "din", "bst", "atrank"]
+CAME_AFTER = ["sasrec", "hstu", "onetrans"]
 
 
 def option_names(model: str) -> set[str]:

@@ -323,6 +323,14 @@ class Reference:
             y = e + self.of_f(f"{head}.2.weight") @ inner + self.of_f(f"{head}.2.bias")
         if config.ranking == "dot":
             score = float(sum(a * b for a, b in zip(x, y, strict=True)))
+        elif config.ranking == "mmoe":
+            both = np.concatenate([x, y, x * y])
+            told = perceptron(both, self.of_f("experts.weight"), self.of_f("experts.bias")).reshape(-1, len(x))
+            shares = softmax(self.of_f(f"gates.[{group}].weight") @ both + self.of_f(f"gates.[{group}].bias"))
+            mixed = sum((share * some for share, some in zip(shares, told, strict=True)), np.zeros(len(x)))
+            tower = f"towers.[{group}]"
+            inner = perceptron(mixed, self.of_f(f"{tower}.0.weight"), self.of_f(f"{tower}.0.bias"))
+            score = float(self.of_f(f"{tower}.3.weight")[0] @ inner + self.of_f(f"{tower}.3.bias")[0])
         else:
             both = np.concatenate([x, y, x * y])
             inner = perceptron(both, self.of_f("layers.0.weight"), self.of_f("layers.0.bias"))

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from atrank_book.page import browser_document, document_text, examples_of, some_samples
 from atrank_lib.cli.output import print_rows, shown
-from atrank_lib.context import Context
+from atrank_lib.heads import Context
 from atrank_lib.log import EventLog, EventLogError, ShardedLog, check_moment, read_log
 from atrank_lib.log.schema import key
 from atrank_lib.log.writing import write_text
@@ -41,7 +41,7 @@ NegativesOption = Annotated[
         metavar="N|impressions[:N]", help="Objects beside each target: drawn from all, or what was shown then."
     ),
 ]
-Ranking = Literal["dot", "mlp"]
+Ranking = Literal["dot", "mlp", "mmoe"]
 AtOption = Annotated[int | None, typer.Option(help="Moment of ranking (timestamp); after the log by default.")]
 
 
@@ -87,7 +87,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     negatives: NegativesOption = None,
     ranking: Annotated[
-        Ranking, typer.Option(help="f: inner product, or a network, which alone reads context.")
+        Ranking, typer.Option(help="f: inner product, a network, or experts; context is read by these.")
     ] = "dot",
     seed: Annotated[int, typer.Option(min=0, help="All randomness follows from it.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last complete epoch in RUN.")] = False,

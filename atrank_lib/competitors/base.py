@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from atrank_lib.batches import Batch, Candidates, Packing
-from atrank_lib.context import Context
+from atrank_lib.heads import Context
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import BehaviorModel
@@ -25,6 +25,7 @@ class Competitor(BehaviorModel[Any]):
     """
 
     Config: type[BehaviorOptions] = BehaviorOptions
+    config: BehaviorOptions
     ranks_in = 0  # width of the first layer of a network that ranks, which then is told the context too
 
     def __init__(

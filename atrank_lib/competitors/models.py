@@ -14,11 +14,12 @@ from atrank_lib.attention import SpaceAttention, TargetAttention
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor
 from atrank_lib.embedding import ObjectEmbedding, shared_tables
+from atrank_lib.heads import zeros
 from atrank_lib.log.schema import Schema, key
 from atrank_lib.log.vocabularies import Vocabularies
 from atrank_lib.model import EmbeddingConfig, Encoding
 from atrank_lib.ranking import Model, Scores
-from atrank_lib.variants import BehaviorOptions, zeros
+from atrank_lib.variants import BehaviorOptions
 
 WIDTHS, MAPS = range(1, 11), 32  # of the CNN: "ten kinds of window sizes from one to ten", 32 maps each
 HEADS = 8  # of BST

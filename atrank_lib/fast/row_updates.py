@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from atrank_lib.batches import Batch, Features, Ragged
-from atrank_lib.context import contexts
 from atrank_lib.embedding import Table
 from atrank_lib.fast import kernels
+from atrank_lib.heads import contexts
 from atrank_lib.log.schema import Schema
 from atrank_lib.log.vocabularies import UNKNOWN
 from atrank_lib.ranking import Model

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
+from atrank_lib.competitors.later import HSTU, OneTrans, SASRec
 from atrank_lib.competitors.models import BPRMF, BST, CNN, DIN, BiLSTM, BiLSTMAttention, WideDeep
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import Schema, Settings
@@ -27,7 +28,7 @@ class Kind(NamedTuple):
 
 
 _OTHERS: dict[str, Any] = {"bpr-mf": BPRMF, "bi-lstm": BiLSTM, "bi-lstm-attention": BiLSTMAttention, "cnn": CNN}
-_OTHERS |= {"din": DIN, "bst": BST, "wide-deep": WideDeep}
+_OTHERS |= {"din": DIN, "bst": BST, "wide-deep": WideDeep, "sasrec": SASRec, "hstu": HSTU, "onetrans": OneTrans}
 MODELS = {"atrank": Kind(ATRankOptions, build)} | {name: Kind(of.Config, of) for name, of in _OTHERS.items()}
 # the options of any model that go with a recipe: the paper names no dropout, Adam needs it
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from atrank_lib.batches import Candidates, Samples
-from atrank_lib.context import contexts
 from atrank_lib.evaluation import evaluating
 from atrank_lib.grouping import Catalog, GroupedHistories
+from atrank_lib.heads import contexts
 from atrank_lib.model import ATRank
 from atrank_lib.ranking import Model, Targets
 from atrank_lib.samples import build_batch, ends_before, history_lengths

@@ -235,9 +235,9 @@ def test_a_search_is_recorded_and_its_settings_are_table_3_s(data, run, tmp_path
     record = read_record(tmp_path / "table3" / "random" / "bpr-mf-seed0.json")
     assert record["recipe"]["learning_rate"] == best["parameters"]["learning_rate"]
     assert record["chosen_by"] == f"search/random/bpr-mf.json, trial {best['trial']}"
-    unknown = run("search", *options[:4], "--models", "sasrec,bpr-mf", "--workers", 1, "--trials", 2, "--epochs", 1)
+    unknown = run("search", *options[:4], "--models", "gru4rec,bpr-mf", "--workers", 1, "--trials", 2, "--epochs", 1)
     assert unknown.code == 1
-    assert "sasrec: model 'sasrec'; use one of" in unknown.err
+    assert "gru4rec: model 'gru4rec'; use one of" in unknown.err
     assert f"{best['value']:.4f}" in unknown.out
     assert "no model given" in run("search", "--data", data, "--models", "").err
 
