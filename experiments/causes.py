@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,13 @@ from atrank_lib.interpret import attention, erasure, gradient, integrated_gradie
 from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import TICKS
 from atrank_lib.model import ATRank
-from atrank_lib.samples import Split
+from atrank_lib.runs import Run
+from atrank_lib.samples import Split, split
+from atrank_lib.variants import build, options_of
 from data_scripts.truth import Truth
+from experiments.records import Record, pack
+
+COMPARED = ("attention", "integrated gradients", "erasure", "any name, weighted")  # sample by sample in the records
 
 
 class Findings(TypedDict):
@@ -28,6 +33,7 @@ class Findings(TypedDict):
     best_space: str
     agreement: dict[str, float]  # mean rank correlation of attention with erasure and with its size
     without_cause: float  # share of test targets
+    per_sample: dict[str, str]  # AUC of the methods in ``COMPARED`` for every sample, packed
 
 
 def shares(
@@ -280,7 +286,7 @@ def judge(
     >>> model, control = (ATRank(histories.schema, histories.vocabularies) for _ in range(2))
     >>> table, more = judge(model, control, histories, split(histories), "item", market.truth, market.log, samples=5)
     >>> table.columns.tolist(), sorted(more)
-    (['AUC', 'low', 'high', 'samples'], ['agreement', 'best_space', 'without_cause'])
+    (['AUC', 'low', 'high', 'samples'], ['agreement', 'best_space', 'per_sample', 'without_cause'])
     """
     chosen = {}
     for name, part in (("validation", parts.validation), ("test", parts.test)):
@@ -302,5 +308,22 @@ def judge(
         "best_space": best,
         "agreement": {name: agreement(table, "attention", name).mean() for name in ("erasure", "erasure, size")},
         "without_cause": 1 - float(caused(truth, histories, parts.test[target]).double().mean()),
+        "per_sample": {name: pack(detector_auc(table, name).to_numpy()) for name in COMPARED},
     }
     return detectors(table, names), more
+
+
+def judge_run(trained: Run, log: EventLog, truth: Truth, samples: int = 2_000, negatives: int = 8) -> dict[str, Record]:
+    """What ``judge`` finds for each target group of a run of ATRank, as a record holds it; groups in which nothing has
+    a cause are left out."""
+    config, model, histories = trained.config, cast(ATRank, trained.model), trained.histories_of(log)
+    parts, found = split(histories, config.protocol, config.targets), {}
+    torch.manual_seed(config.seed)
+    control = build(config.log_schema, trained.vocabularies, options_of(model), config.histories)
+    for group in parts.test:
+        if not all(caused(truth, histories, part[group]).any() for part in (parts.validation, parts.test)):
+            continue
+        table, more = judge(model, control, histories, parts, group, truth, log, samples, negatives)
+        rows: list[dict[str, Any]] = table.reset_index().to_dict("records")
+        found[group] = {"rows": rows, **more}
+    return found

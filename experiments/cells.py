@@ -23,7 +23,9 @@ from atrank_lib.runs import load_run, train_run
 from atrank_lib.samples import Protocol
 from atrank_lib.scale.devices import Execution
 from atrank_lib.serve.ranker import Ranker
+from data_scripts.truth import Truth
 from experiments.baselines import RULES, Scorer, choose
+from experiments.causes import judge_run
 from experiments.cost import cost
 from experiments.full_ranking import standing
 from experiments.models import config
@@ -110,6 +112,8 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
             more["pooled_auc"] = pooled_auc(trained.model, histories, parts.test[target])
             if cell.row.choices and histories.lists(target):
                 more["random"] = result(evaluate(trained.model, histories, {target: parts.test[target]}))
+        elif cell.row.causes and cell.profile == "full" and (data / "truth").is_dir():
+            more = {"causes": judge_run(trained, log, Truth.read(data, log), cell.row.causes)}
         elif cell.row.listed:
             popular = evaluate(trained.model, histories, parts.test, kind="popularity", training=parts.train)
             more = {"popular": result(popular), **cost(trained.model, histories)}

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
-import torch
 import typer
 
-from atrank_lib import RECIPES, ATRank, EventLog, evaluate, split, variants
+from atrank_lib import RECIPES, ATRank, EventLog, evaluate, split
 from atrank_lib.cli.output import plain_errors
 from atrank_lib.log.sharded import read_log
 from atrank_lib.runs import MODELS, Run, load_run
@@ -38,6 +37,7 @@ from experiments.records import (
     write_record,
 )
 from experiments.variations import some_users
+from experiments.worlds import detectors as suspicions
 from experiments.worlds import predictions
 from experiments.worlds import worlds as side_by_side
 
@@ -210,10 +210,11 @@ def worlds(names: str, data: Path, out: Path, **how: Any) -> None:
     """Rules and models in a world of the simulator, beside the best AUC there, and what was said beforehand."""
     _make("worlds", names, data=data, out=out, **how)
     log = EventLog.read(data)
-    said = predictions([_records(place(out, "worlds", log, how["profile"]), log)[0]])
-    if not said.empty:
-        print("\nSaid beforehand (PROTOCOL.md):")
-        _show(said)
+    rows, _ = _records(place(out, "worlds", log, how["profile"]), log)
+    for title, found in (("Said beforehand (PROTOCOL.md)", predictions), ("Who finds the causes", suspicions)):
+        if not (table := found([rows])).empty:
+            print(f"\n{title}:")
+            _show(table)
 
 
 def queue(out: Path, runs: Path, raw: Path | None, workers: int, device: str) -> None:
@@ -286,19 +287,15 @@ def detectors(data: Path, run: Path, samples: int, negatives: int, out: Path) ->
     from data_scripts.truth import Truth  # here: reading a truth is all that the command line needs of the simulator
 
     (trained, model, settings), log = _attentive(run), EventLog.read(data)
-    truth, config, histories = Truth.read(data, log), trained.config, trained.histories_of(log)
-    parts = split(histories, config.protocol, config.targets)
-    torch.manual_seed(config.seed)
-    control = variants.build(config.log_schema, trained.vocabularies, variants.options_of(model), config.histories)
-    how = {"samples": samples, "negatives": negatives}
-    content = {}
-    for group in parts.test:
-        found, more = causes.judge(model, control, histories, parts, group, truth, log, **how)
-        content[group] = {"rows": found.reset_index().to_dict("records"), **more}
-        print(f"{group}; the best single space on validation is {more['best_space']!r}")
-        _show(found)
-    auc = evaluate(model, histories, parts.test).targets
-    judged = {"targets": content, "test_auc": auc, "best_auc": truth.best_auc, **settings, **provenance(log)}
+    truth, histories = Truth.read(data, log), trained.histories_of(log)
+    found = causes.judge_run(trained, log, truth, samples, negatives)
+    if not found:
+        raise ExperimentError(f"{data}: no target of {run} has a cause; simulate more users, with influence")
+    for group, content in found.items():
+        print(f"{group}; the best single space on validation is {content['best_space']!r}")
+        _show(pd.DataFrame(content["rows"]).set_index("detector"))
+    auc = evaluate(model, histories, split(histories, trained.config.protocol, trained.config.targets).test).targets
+    judged = {"targets": found, "test_auc": auc, "best_auc": truth.best_auc, **settings, **provenance(log)}
     write_record(place(out, "interpret", log) / f"{run.resolve().name}.json", judged)
 
 

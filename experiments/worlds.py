@@ -9,14 +9,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
+from experiments.causes import COMPARED
 from experiments.crossed import crossed_difference, holm
-from experiments.records import Record
+from experiments.records import Record, unpack
 from experiments.summary import Rows, mean, per_user
 
 ATTENTIVE = ("din", "bst", "atrank", "atrank-raw", "atrank-alone")  # by targets, or among behaviors
 READING = ("cnn", "bi-lstm", *ATTENTIVE)  # histories
 ADDING = ("counted-recent", "item-knn", "wide-deep", "din", "atrank-alone")  # each behavior by itself, then their sum
 TOGETHER = ("bi-lstm", "bst", "atrank", "atrank-raw")  # recurrence or self-attention
+# attention and what stands beside it
+SUSPECTING = ["recent", "any name, recent", "any name, weighted", "gradient", "erasure", "integrated gradients"]
+SUSPECTING += ["attention", "posterior"]
 CLOSE = 0.02  # of AUC: PROTOCOL.md calls this near
 
 
@@ -69,6 +73,32 @@ def predictions(records: Iterable[Rows]) -> pd.DataFrame:
     columns = ["world", "model", "against", "said", "difference", "low", "high", "verdict"]
     table = pd.DataFrame(rows, columns=columns).set_index(["world", "model"])
     return table.assign(holds=list(holm(found).values()))  # rows are in the order of what was found
+
+
+def detectors(records: Iterable[Rows]) -> pd.DataFrame:
+    """Who finds the planted causes in each world: detector AUC of every method, mean over groups and seeds.
+
+    ``above``: by how much attention is above the weighted rule, with its interval over targets and seeds.
+    """
+    rows, (ours, *_, rule) = [], COMPARED
+    for world, of_world in _by_world(records).items():
+        for name, runs in of_world.items():
+            found = [run["causes"] for run in runs if run.get("causes")]
+            if not found:
+                continue
+            judged = [
+                pd.DataFrame(group["rows"]).set_index("detector")["AUC"] for run in found for group in run.values()
+            ]
+            told, ruled = (
+                np.stack([np.concatenate([unpack(g["per_sample"][method]) for g in run.values()]) for run in found])
+                for method in (ours, rule)
+            )
+            one = crossed_difference(told, ruled)
+            low, high = one.interval()
+            means = pd.concat(judged, axis=1).mean(axis=1)
+            row = {"world": world, "model": name, "seeds": len(found)} | means.reindex(SUSPECTING).to_dict()
+            rows.append(row | {"above": one.value, "low": low, "high": high})
+    return pd.DataFrame(rows, columns=None if rows else ["world", "model"]).set_index(["world", "model"])
 
 
 def _over_groups(runs: Sequence[Record]) -> Float64[np.ndarray, "seeds users"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from atrank_lib import EventLog, Recipe
+from atrank_lib import ATRank, EventLog, Recipe
 from atrank_lib.evaluation import fixed_candidates, score_candidates
+from atrank_lib.interpret import attention
 from atrank_lib.runs import load_run, train_run
-from atrank_lib.samples import prepare
-from data_scripts.marketplace import MarketplaceConfig
+from atrank_lib.samples import prepare, split
+from data_scripts.marketplace import WORLDS, MarketplaceConfig
 from data_scripts.simulate import simulate
+from experiments.causes import caused, planted
 from experiments.cells import is_finished, pooled_auc, run_all, run_cell
 from experiments.models import build
 from experiments.plans import plan
@@ -109,6 +112,32 @@ def test_a_cell_of_a_third_of_the_users_says_so(market, tmp_path):
     assert record["variation"] == "third"
     assert record["users"] == pytest.approx(whole["users"] / 3, rel=0.02)
     assert record["options"]["weighting"] == "sum"
+
+
+def test_attention_is_judged_by_the_causes_of_a_world(tmp_path):
+    world = simulate(WORLDS["drift"].model_copy(update={"users": 50, "items": 60, "queries": 30, "coupons": 30}))
+    world.write(tmp_path / "log")
+    (cell,) = plan("worlds", world.log, tmp_path, ["atrank-raw"], seeds=1)
+    cell = replace(
+        cell,
+        options={**cell.options, "embedding_size": 8, "hidden": 16, "spaces": 2},
+        recipe=cell.recipe.model_copy(update={"epochs": 1}),
+    )
+    run_cell(tmp_path / "log", cell, tmp_path / "runs")
+    found = read_record(cell.files[""])["causes"]
+    assert list(found) == ["item", "query", "coupon"]
+    trained = load_run(tmp_path / "runs" / "worlds" / cell.folder.name / cell.label)
+    assert isinstance(trained.model, ATRank)
+    histories = trained.histories_of(world.log)
+    test = split(histories, "validated").test["query"]
+    test = test[caused(world.truth, histories, test)]
+    table = planted(attention(trained.model, histories, test), world.truth, world.log, histories, test)
+    by_hand = [
+        roc_auc_score(t["cause"], t["attention"]) for _, t in table.groupby("sample") if 0 < t["cause"].mean() < 1
+    ]
+    rows = {row["detector"]: row["AUC"] for row in found["query"]["rows"]}
+    assert rows["attention"] == pytest.approx(np.mean(by_hand))
+    assert unpack(found["query"]["per_sample"]["attention"]) == pytest.approx(by_hand)
 
 
 def test_with_equal_steps_a_mode_takes_no_more_than_one_group_alone_took(market, tmp_path):

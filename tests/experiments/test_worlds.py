@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.records import pack, unpack
-from experiments.worlds import predictions, worlds
+from experiments.worlds import SUSPECTING, detectors, predictions, worlds
 from tests.experiments.test_summary import made
 
 GROUPS = ("item", "query", "coupon")
@@ -78,3 +78,23 @@ def test_a_prediction_is_judged_over_users_and_not_over_their_targets():
     assert predictions([base])[columns].to_numpy() == pytest.approx(predictions([single])[columns].to_numpy())
     near = of_world("lasting-taste", users=30_000, din=0.8, ials=0.795)
     assert predictions([near])["verdict"].tolist() == ["near"]
+
+
+def test_detectors_are_means_over_groups_and_seeds_and_differences_cross_both():
+    rng, (world,) = np.random.default_rng(2), [of_world("drift", atrank=0.7, din=0.7)]
+    assert detectors([world]).empty  # nothing was asked
+    rule = {group: rng.random(90) for group in GROUPS}  # has no seeds
+    for seed, run in enumerate(world["atrank"]):
+        run["causes"] = {}
+        for number, group in enumerate(GROUPS):
+            rows = [{"detector": name, "AUC": 0.5 + number / 10 + seed / 50} for name in SUSPECTING]
+            per_sample = {"attention": pack(rule[group] + 0.1 + seed / 10), "any name, weighted": pack(rule[group])}
+            run["causes"][group] = {"rows": rows, "per_sample": per_sample}
+    table = detectors([world, of_world("no-history", atrank=0.5)])
+    assert table.index.tolist() == [("drift", "atrank")]
+    one = table.loc[("drift", "atrank")]
+    assert one[list(SUSPECTING)].tolist() == pytest.approx([0.61] * len(SUSPECTING))
+    assert one["above"] == pytest.approx(0.15, abs=1e-6)
+    # two seeds that are .1 apart: error .05 with one degree of freedom; targets agree and add next to nothing
+    assert one["above"] - one["low"] == pytest.approx(12.706 * 0.05, rel=1e-3)
+    assert one["high"] - one["above"] == pytest.approx(one["above"] - one["low"])
