@@ -7,6 +7,7 @@ import pytest
 from benchmarks.bench import EPOCH, PLAIN
 from benchmarks.growth import POINTS
 from benchmarks.ours import STEPS
+from benchmarks.ragged import SETTINGS
 from benchmarks.worker import PEERS
 from experiments.records import read_record
 from tools.project import ROOT
@@ -25,3 +26,12 @@ def test_every_contender_is_in_the_record(setting):
 def test_every_point_of_every_curve_is_in_the_record():
     rows = read_record(SPEED / "growth.json")["rows"]
     assert {(row["curve"], row["value"]) for row in rows} == {(point.curve, point.value) for point in POINTS}
+
+
+def test_every_way_of_attending_is_in_the_record_or_says_why_not():
+    rows = read_record(SPEED / "ragged.json")["rows"]
+    wanted = {(setting, what) for setting in SETTINGS for what in ("forwards", "both")}
+    for way in ("padded", "nested", "flex", "varlen", "kernel"):
+        own = [row for row in rows if row["way"] == way]
+        assert {(row["setting"], row["what"]) for row in own} == wanted
+        assert all(("refused" in row) != ("cpu_ms" in row) for row in own)
