@@ -99,6 +99,16 @@ def softmax_loss(scores: Float[Tensor, "b c"]) -> Float[Tensor, ""]:
     return (scores.logsumexp(dim=1) - scores[:, 0]).mean()
 
 
-Loss = Literal["pointwise", "pairwise", "softmax"]
-LOSSES: dict[Loss, Callable[[Tensor], Tensor]]
-LOSSES = {"pointwise": pointwise_loss, "pairwise": pairwise_loss, "softmax": softmax_loss}
+def calibrated_loss(scores: Float[Tensor, "b c"], t: float = 0.75) -> Float[Tensor, ""]:
+    """``pointwise_loss`` whose positive counts ``1 - t``: gBCE (Petrov and Macdonald, 2023) of few among many objects.
+
+    >>> round(calibrated_loss(torch.tensor([[0.0, 0.0]])).item() / math.log(2), 4)  # (.25 + 1) / 2
+    0.625
+    """
+    positive, real = -nn.functional.logsigmoid(scores[:, :1]), (scores != -math.inf).sum()
+    return pointwise_loss(scores) - t * positive.sum() / real
+
+
+Loss = Literal["pointwise", "pairwise", "softmax", "calibrated"]
+LOSSES: dict[Loss, Callable[[Tensor], Tensor]] = {"pointwise": pointwise_loss, "pairwise": pairwise_loss}
+LOSSES |= {"softmax": softmax_loss, "calibrated": calibrated_loss}

@@ -96,11 +96,12 @@ def measure(samples: int, longest: int, repeats: int, seconds: float) -> list[di
     tensors = [torch.randn(int(lengths.sum()), HIDDEN, generator=draws) for _ in range(3)]
     learned = [x.clone().requires_grad_() for x in tensors]
     possible = ways(lengths)
-    expected, found = possible["padded"](*tensors), {}
+    expected = possible["padded"](*tensors)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for what, job, given in (("both", both, learned), ("forwards", forwards, tensors)):
         torch.compiler.reset()  # what could not be compiled once is not tried again
         for name, attend in possible.items():
-            row = {"way": name, "what": what, "rows": len(expected)}
+            row: dict[str, Any] = {"way": name, "what": what, "rows": len(expected)}
             try:
                 job(attend, given)  # compiled and warm
                 torch.testing.assert_close(attend(*tensors), expected, atol=1e-4, rtol=1e-4)

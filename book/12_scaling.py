@@ -113,9 +113,8 @@ shares = torch.tensor([len(part) / len(losses) for part in mine])  # [2]: 2/3 an
 torch.testing.assert_close((shares * means).sum(), losses.mean())
 
 # %% [markdown]
-# Is that worth a section? Most batches divide evenly. The last one of every task seldom does, and in
-# {ref}`ch-multitask` an epoch has a last batch for each task. Worse, a process may be left without any sample: it has
-# no mean loss at all, and yet the others wait for its gradient. Its share is zero, and so is what it sends.
+# Most batches divide evenly. The last one of every task seldom does, and a process may even be left without any sample:
+# it has no mean loss at all, yet the others wait for its gradient. Its share is zero, and so is what it sends.
 #
 # The library's `Processes` knows a process's rank and the number of all, and `batches` gives each its part of every
 # batch. Here are three processes, one after the other, on batches of four samples of a simulated log:
@@ -177,19 +176,19 @@ pd.DataFrame(
 # nothing to do.
 #
 # That is all that `ScaledSteps` adds to the steps of `fit`: a part of each batch, its share, and the sum of gradients.
-# From there on no process needs to know of the others. Each holds a copy of all parameters and of the optimizer's state.
-# Equal parameters, an equal gradient and the same formula make equal parameters again. This is *data parallel* training
-# {cite:p}`li2020distributed`; the sum over processes that leaves its result with all of them is called *all-reduce*.
+# Equal parameters, an equal gradient and the same formula make equal parameters again, so each process keeps a copy of
+# everything. This is *data parallel* training {cite:p}`li2020distributed`; the sum that all receive is called
+# *all-reduce*.
 #
 # Two things would break it, quietly. If every process drew its own negatives or shuffled its own way, they would not
-# share one batch; so all randomness of an epoch comes from the seed and is drawn by all. And dropout: its noise falls on
-# a process's own samples, so each needs noise of its own. With dropout, two processes and one differ as two seeds of the
-# noise do. Without, they are the same run.
+# share one batch; so the randomness of an epoch comes from the seed and is drawn by all. And dropout falls on a
+# process's own samples, so each needs noise of its own: with dropout, two processes and one differ as two seeds do.
+# Without, they are the same run.
 #
 # ## Two processes, one run
 #
 # Now in earnest. A *launcher* starts the same command several times, and tells each copy its rank through the
-# environment: `torchrun`, which comes with torch, or `accelerate launch`. The command is the one that you know:
+# environment:
 #
 # ```bash
 # atrank train --data LOG --out RUN --recipe paper                                              # one process
@@ -197,9 +196,8 @@ pd.DataFrame(
 # accelerate launch --multi_gpu --num_processes 2 -m atrank_lib train --data LOG --out RUN ...  # two, by accelerate
 # ```
 #
-# (`--multi_gpu` means several processes, also on a CPU: `accelerate launch --cpu` starts a single one, and our command
-# then says so.) The recipe *paper* has no dropout. One process is this notebook, by the function behind the command; two
-# are started by `torchrun`:
+# The recipe *paper* has no dropout. One process is this notebook, by the function behind the command; two are started
+# by `torchrun`:
 
 # %%
 place = tempfile.TemporaryDirectory()
@@ -261,17 +259,14 @@ claim(
 )
 
 # %% [markdown]
-# The same steps, the same samples. The losses differ by a share of {glue:text}`curve_difference:.0e`: two partial
-# sums are added in another order than one long sum. (Later on the paths may part further, for each step starts from
-# where the last one rounded to, and the paper's learning rate of 1 is bold enough to carry such crumbs far.) The next
-# epoch lowers the loss by {glue:text}`curve_moved:.4f`. The tests hold the gradients themselves together in double
-# precision, where nothing but an error could part them. The batch size in the recipe is that of all processes together.
-# That is a choice: many programs keep the batch of each process, so that more processes mean a larger batch, another
-# learning rate {cite:p}`goyal2017accurate` and another curve.
+# The same steps, the same samples. The losses differ by a share of {glue:text}`curve_difference:.0e`, for two partial
+# sums are added in another order than one long sum; the next epoch lowers the loss by {glue:text}`curve_moved:.4f`. The
+# batch size in the recipe is that of all processes together. That is a choice: many programs keep the batch of each
+# process, so that more processes mean a larger batch, another learning rate {cite:p}`goyal2017accurate` and another
+# curve.
 #
-# Only process 0 writes. What it writes does not tell how many there were: `config.json` is the same, and a run may go
-# on in another place than it began. The run of two processes gets its second epoch from one, and goes on where it
-# was:
+# Only process 0 writes, and what it writes does not tell how many there were. The run of two processes gets its second
+# epoch from one, and goes on where it was:
 
 # %%
 longer = here("two", epochs=2, resume=True)
@@ -285,16 +280,14 @@ pd.DataFrame({"one process": alone["loss"], "two, then one": longer["loss"]}).ro
 )
 
 # %% [markdown]
-# If a process fails, all end, with one error; a run that has no checkpoint yet leaves no folder. Every way of mixing
-# tasks works: weights are applied before the share, and PCGrad compares the summed gradients of the tasks, for a
-# conflict between two halves of a batch is none between tasks.
+# If a process fails, all end, with one error; a run that has no checkpoint yet leaves no folder.
 #
 # ## What it gives
 #
 # Four processes do a quarter of the work each. Are they four times as fast? They also build batches, send gradients,
-# and wait for the slowest. And the obvious rival costs one option and no thought: a single process with four threads.
-# The record, made with the version before this one (commit {glue:text}`commit`), sets them side by side on the
-# {glue:text}`cores` of one machine and a real log.
+# and wait for the slowest. And the obvious rival costs one option: a single process with four threads. A recorded run
+# (commit {glue:text}`commit`) sets them side by side on the {glue:text}`cores` of one machine and a real log, in
+# samples per second.
 
 # %% tags=["hide-input"]
 scaling = read_record(recorded("speed") / "scaling.json")
@@ -352,22 +345,20 @@ for ax, (size, group) in zip(
 _ = axes[0][0].set_ylabel("times one")
 
 # %% [markdown]
-# With batches of {glue:text}`large_batch`, four processes give {glue:text}`processes_gain:.1f` times the speed
-# of one, four threads {glue:text}`threads_gain:.1f` times; with the smallest batches, four processes give
-# {glue:text}`small_gain:.1f`. A share of a small batch is little work, and every step has its exchange: the gradient of
-# the layers, and the rows of the tables that the batch holds. So on one machine measure both, and enlarge the batch first. What threads
-# cannot do is to reach a second GPU or a second machine.
+# With batches of {glue:text}`large_batch`, four processes give {glue:text}`processes_gain:.1f` times the speed of one,
+# four threads {glue:text}`threads_gain:.1f` times; with the smallest batches, four processes give
+# {glue:text}`small_gain:.1f`: a share of a small batch is little work, and every step has its exchange. So on one
+# machine measure both, and enlarge the batch first. What threads cannot do is to reach a second GPU or a second
+# machine.
 #
 # ## A GPU, by an option
 #
-# `--device cuda` moves model and batches to a GPU; `auto` takes one where there is one. Histories stay in the main
-# memory, and batches are cut there: a log is larger than a GPU's memory. Under a launcher every process takes a GPU of
-# its own. `--precision bfloat16` computes the products of matrices with 8 bits of mantissa instead of 24, while weights,
-# gradients' sums and the loss keep all 24; a GPU does them several times faster. `--compile` fuses the layers that work
-# on rows. In Python the same is an `Execution(device=..., precision=..., compiled=...)`, handed to `ScaledSteps`. It is no
-# part of the recipe: it says where a model learns, not what.
-#
-# The precision can be tried without a GPU. The same epoch, with the same seed:
+# `--device cuda` moves model and batches to a GPU; histories stay in the main memory, and batches are cut there, for a
+# log is larger than a GPU's memory. Under a launcher every process takes a GPU of its own. `--precision bfloat16`
+# computes products of matrices with 8 bits of mantissa instead of 24, several times faster there, while weights and
+# sums keep all 24. `--compile` fuses small operators, where starting one costs as much as doing it. In Python all three
+# are an `Execution`, handed to `ScaledSteps`. It is no part of the recipe: it says where a model learns, not what. The
+# precision can be tried without a GPU:
 
 # %%
 recipe = Recipe(
@@ -410,11 +401,9 @@ claim(
 )
 
 # %% [markdown]
-# The losses differ by a share of {glue:text}`bfloat16:.4f`. On a processor it is a test and no gain.
-# Compilation can be tried there too: on our machine the compiled model trained at {glue:text}`compiled:.2f` times
-# the speed of the plain one, the time of compiling not counted. Our layers are few and large, and the time goes into products of matrices, which
-# are compiled already. Both options are meant for GPUs, where starting each small operation costs as much as doing it.
-# We have no such record here; `benchmarks/scaling.py` makes it where there is one.
+# The losses differ by a share of {glue:text}`bfloat16:.4f`; on a processor that is a test and no gain. Nor is
+# compilation there: the record has the compiled model at {glue:text}`compiled:.2f` times the speed of the plain one,
+# for our layers are few and large. We have no record of a GPU; `benchmarks/scaling.py` makes it where there is one.
 
 # %% [markdown]
 # ## A log that does not fit
@@ -424,12 +413,12 @@ claim(
 # a training run holds one shard at a time. Only what is about objects stays global: the vocabularies, the popularity of
 # the objects, and the model itself.
 #
-# Who goes where? A rule must give every user one shard, about the same number to each, and the same answer next year
-# in another program. Hash functions spread users evenly, but every engine has its own. So we take one that is a
-# standard, MD5, and of its hexadecimal digits the first four: a number below 65,536, taken modulo the number of shards.
+# Who goes where? A rule must give every user one shard, about the same number to each, and the same answer next year in
+# another program. So we take a hash function that is a standard, MD5, and of its hexadecimal digits the first four: a
+# number below 65,536, taken modulo the number of shards.
 #
 # The preparation of the logs of this book is written as **expressions** in Ibis: a description of a table, which an
-# engine turns into its own SQL and runs. `data_scripts.shard` has one, and `--engine` says who runs it.
+# engine turns into its own SQL and runs. Here is one, for DuckDB on a laptop and for Spark on a thousand machines:
 
 # %%
 events = ibis.table(
@@ -439,21 +428,13 @@ events = ibis.table(
 some = events.filter(events.user_id.hexdigest("md5").startswith("a"))
 counts = some.group_by("user_id").agg(behaviors=some.count())
 print(ibis.to_sql(counts, dialect="duckdb"))
-
-# %% [markdown]
-# The same expression for Spark, which runs on one machine or on a thousand. No Java is needed to read it:
-
-# %%
 print(ibis.to_sql(counts, dialect="pyspark"))
 
 # %% [markdown]
 # They differ in quotes and little else here; where they differ more, Ibis knows, and we do not have to. What the tests
-# assert is what matters: for the Amazon and Complete Journey tables and for the shards, the two engines write files
-# that are equal byte by byte; so does Spark on a cluster (`--spark-master spark://HOST:PORT`), a small one in the test.
-# For that, every expression puts its rows into a full order before they are read, for an engine that works in parallel
-# has no order of its own.
-#
-# On DuckDB, in this notebook, we deal out the users of a small marketplace:
+# assert is what matters: the two engines write files that are equal byte by byte, also Spark on a cluster
+# (`--spark-master spark://HOST:PORT`), a small one in the test. For that, every expression puts its rows into a full
+# order, for an engine that works in parallel has none of its own. On DuckDB, in this notebook:
 
 # %%
 shop = simulate(MarketplaceConfig(users=200, behaviors=20, seed=seed))
@@ -465,8 +446,9 @@ sizes = pd.DataFrame(
 sizes[["users", "behaviors"]]
 
 # %% [markdown]
-# No shard is empty and none much larger than the others. Nothing is lost either: a shard is a log, and the users of
-# all shards are the users of the log, each once, where the rule says.
+# Nothing is lost: a shard is a log, and the users of all shards are the users of the log, each once, where the rule
+# says. `Shards.survey` goes through all shards once and notes what must be known of all of them, vocabularies and
+# numbers of samples. They are those of the whole log.
 
 # %%
 found = {
@@ -478,6 +460,11 @@ grouped, cuts = prepare(shop.log, "validated")
 assert sorted(found) == list(grouped.user_ids)
 assert all(shard_of(user, 4) == k for user, k in found.items())
 
+shards = Shards.survey(sharded, "validated")
+assert shards.vocabularies == grouped.vocabularies
+for name, part in cuts.train.items():
+    assert sum(size[name] for size in shards.sizes) == len(part)
+
 # %% tags=["remove-cell"]
 claim(
     shard_users=(len(found), 200, 200),
@@ -485,20 +472,9 @@ claim(
 )
 
 # %% [markdown]
-# The largest shard has {glue:text}`shard_largest:.2f` times the mean. `Shards.survey` goes through all shards once
-# and notes what must be known of all of them: vocabularies and numbers of samples. They are those of the whole log.
-
-# %%
-shards = Shards.survey(sharded, "validated")
-assert shards.vocabularies == grouped.vocabularies
-for name, part in cuts.train.items():
-    assert sum(size[name] for size in shards.sizes) == len(part)
-
-# %% [markdown]
 # `fit` is a `Training` of one `Part`: histories and their split. Shards are a sequence of parts, each loaded when its
-# turn comes, in every epoch in another order. Inside a shard samples are shuffled, but two users of different shards
-# never meet in a batch. Is a model that was trained so a worse one? And with a single shard nothing is different, so
-# the result must be the same, bit by bit.
+# turn comes, in every epoch in another order. Two users of different shards never meet in a batch. Is a model that was
+# trained so a worse one? And with a single shard the result must be the same, bit by bit.
 
 # %%
 one = Shards.survey(
@@ -536,12 +512,13 @@ pd.Series(aucs, name="validation AUC").round(3)
 claim(shard_gap=(aucs["4 shards"] - aucs["whole"], -0.06, 0.06))
 
 # %% [markdown]
-# The same bits with one shard. With four the AUC moves by {glue:text}`shard_gap:+.3f`, which is noise here: the
-# negatives are others, and so is the order. What one would *not* do is to put like users together, all of one country
-# in one shard: then a step would no longer see a sample of everybody. A hash mixes.
+# The same bits with one shard. With four, whose largest has {glue:text}`shard_largest:.2f` times the mean number of
+# users, the AUC moves by {glue:text}`shard_gap:+.3f`, which is noise here. What one would *not* do is to put like users
+# together, all of one country in one shard: then a step would no longer see a sample of everybody. A hash mixes.
 #
-# And the memory? It is that of one shard, and no longer grows with the log. `benchmarks/ten_million.py` takes ten
-# million simulated behaviors through the whole chain, every step a command that is watched from outside. A recorded run:
+# And the memory? It is that of one shard, and no longer grows with the log. `benchmarks/ten_million.py` takes
+# {glue:text}`ten_million:.1f` million simulated behaviors through the whole chain, every step a command that is watched
+# from outside:
 
 # %% tags=["hide-input"]
 chain = read_record(recorded("speed") / "ten_million.json")
@@ -551,23 +528,19 @@ stages.rename(columns={"cpu_seconds": "processor seconds", "peak_gb": "peak GB"}
 # %% tags=["remove-cell"]
 claim(
     ten_million=(chain["behaviors"] / 1e6, 9, 12),
-    ten_threads=chain["threads"],
-    ten_largest=stages["peak_gb"].astype(float).idxmax(),
     ten_peak=(chain["peak_gb"], 0.1, chain["limit_gb"]),
     ten_training_peak=(
         chain["steps"]["train one epoch"]["peak_gb"],
         0.1,
         chain["limit_gb"],
     ),
-    ten_minutes=(chain["steps"]["train one epoch"]["seconds"] / 60, 0.5, 120),
     ten_auc=(chain["test"]["average_user_auc"], 0.6, 1.0),
 )
 
 # %% [markdown]
-# {glue:text}`ten_million:.1f` million behaviors on {glue:text}`ten_threads` threads. No step holds more than
-# {glue:text}`ten_peak:.1f` GB (the largest is "{glue:text}`ten_largest`"), and training, which goes from shard to
-# shard, {glue:text}`ten_training_peak:.1f` GB. An epoch of {glue:text}`ten_minutes:.0f` minutes reaches an average user
-# AUC of {glue:text}`ten_auc:.3f` on the test samples.
+# No step holds more than {glue:text}`ten_peak:.1f` GB; training, which goes from shard to shard, holds
+# {glue:text}`ten_training_peak:.1f`. An epoch reaches an average user AUC of {glue:text}`ten_auc:.3f` on the test
+# samples.
 #
 # ```{exercise-start} Warm-up: where does a user live?
 # :label: ex-shard
@@ -613,8 +586,9 @@ verdict
 # %% [markdown]
 # ## What a billion behaviors cost
 #
-# Paper and pencil, with figures that this page measures. First the log in memory. A behavior is a time, an action, an
-# object and the row it came from; a sample is where to cut every group's history:
+# Paper and pencil, with figures that this page measures. First the log. A behavior in memory is a time, an action, an
+# object and the row it came from; a sample says where to cut every group's history, and has candidates, drawn anew for
+# an epoch. Then the hours, at the speed that the record of {ref}`ch-competitors` has:
 
 # %%
 per_behavior = {
@@ -625,162 +599,98 @@ s = parts.train["item"]
 per_sample = sum(
     t.nbytes for t in (s.users, s.times, s.ends, s.objects, s.positions)
 ) // len(s)
-negatives = 8  # of the recipe "modern", drawn anew for an epoch
+negatives = 8  # of the recipe "modern"
 per_draw = 8 * (1 + negatives)  # int64
-pd.Series(
-    {
-        "a behavior": per_behavior["item"],
-        "a sample": per_sample,
-        "its candidates": per_draw,
-    },
-    name="bytes",
-).to_frame()
-
-# %% tags=["remove-cell"]
-assert len(set(per_behavior.values())) == 1
-gigabytes = 1e9 * (per_behavior["item"] + per_sample + per_draw) / 1e9
-
-claim(
-    behavior_bytes=(per_behavior["item"], 8, 40),
-    sample_bytes=(per_sample + per_draw, 40, 400),
-    log_gigabytes=(gigabytes, 20, 500),
-    histories_gigabytes=(1e9 * per_behavior["item"] / 1e9, 5, 50),
-)
-
-# %% [markdown]
-# So $10^9$ behaviors are {glue:text}`histories_gigabytes:.0f` GB, stored once: a workstation holds them. If each is
-# also a target, samples and candidates add up to {glue:text}`log_gigabytes:.0f` GB for each process of a machine.
-# It is the candidates that are first to be drawn batch by batch, then the log that is cut by users, a part for each
-# machine.
-#
-# Second, the hours. One epoch sees every sample once; the record of {ref}`ch-competitors` says how fast that goes:
-
-# %%
 record = read_record(recorded("speed") / "cpu.json")
-rows = [
-    r
-    for r in record["rows"]
-    if (r["model"], r["histories"], r["batch"]) == ("atrank-kernels", "log", 512)
+(speed,) = [
+    row["samples_per_second"]
+    for row in record["rows"]
+    if (row["model"], row["histories"], row["batch"])
+    == ("atrank-kernels", "log", 512)
 ]
-speed = rows[0]["samples_per_second"]
 hours = 1e9 / speed / 3_600
-days = 8 * hours / 24  # the recipe's epochs
-pd.Series(
-    {
-        "samples a second": f"{speed:,.0f}",
-        "hours an epoch": f"{hours:.0f}",
-        "days in all": f"{days:.1f}",
-    }
-).to_frame("")
-
-# %% tags=["remove-cell"]
-claim(
-    epoch_hours=(hours, 1, 200),
-    days=(days, 0.3, 70),
-)
 
 # %% [markdown]
-# An epoch of a billion samples takes {glue:text}`epoch_hours:.0f` hours on this machine. That is within reach of a
-# few machines, or one GPU; nobody needs a new engine to wait for a night.
-#
-# Third, the table of objects. Each object has its own row, and training keeps the row several times: the weights, their
-# gradient, Adam's two moments, and the average that the recipe *modern* evaluates.
+# Third, the objects. Each has its own row, and training keeps it several times. And fourth, the wire: at every step
+# each process sends its gradient, in which a table has all its rows, though a batch touches few.
 
 # %%
 config = ATRankConfig()
 copies = {"weights": 1, "gradient": 1, "Adam's moments": 2, "averaged weights": 1}
 row = 4 * config.embedding_size  # float32
 per_object = row * sum(copies.values())
-capacity = {f"{size} GB": size * 1e9 / per_object for size in (16, 80)}
-pd.Series(
-    {"bytes of a row": row, "bytes an object": per_object}
-    | {f"objects in {k}": f"{v:,.0f}" for k, v in capacity.items()}
-).to_frame("")
-
-# %% tags=["remove-cell"]
-claim(
-    object_bytes=(per_object, 500, 5_000),
-    capacity=(capacity["80 GB"] / 1e6, 10, 200),
-)
-
-# %% mystnb={"figure": {"caption": "Memory that the objects' own rows take in training, for three sizes of the embedding. Dashed: the memory of a laptop and of a large GPU. Find where the rising lines cross them. Amazon Sports is far to the left; a marketplace of a hundred million objects is right of where one device ends, at the paper's size of 64.", "name": "fig-scaling-memory"}, "image": {"alt": "Three rising straight lines on logarithmic axes, objects against gigabytes, for embedding sizes 16, 64 and 256, crossing dashed horizontal lines at 16 and 80 gigabytes between some million and a few hundred million objects."}} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(7, 3.2))
-objects = np.geomspace(1e4, 1e9, 50)
-for size in (16, 64, 256):
-    memory = objects * 4 * size * sum(copies.values()) / 1e9
-    ax.plot(objects, memory, color=INK)
-    direct_label(ax, objects[-1], memory[-1], f"size {size}", color=INK)
-for level, name in ((16, "laptop, 16 GB"), (80, "GPU, 80 GB")):
-    ax.axhline(level, color=INK, linestyle="--", linewidth=1)
-    ax.text(1.2e4, level * 1.2, name, color=INK, fontsize=9)
-ax.set(xscale="log", yscale="log", xlabel="objects", ylabel="GB")
-ax.set_ylim(1e-3, 1e4)
-ax.set_xticks(
-    [1e4, 1e5, 1e6, 1e7, 1e8, 1e9],
-    ["10,000", "100,000", "1 million", "10", "100", "1 billion"],
-)
-_ = ax.set_yticks([0.001, 0.1, 10, 1000], ["0.001", "0.1", "10", "1,000"])
-
-# %% [markdown]
-# With {glue:text}`object_bytes` bytes an object, 80 GB are full at {glue:text}`capacity:.0f` million objects.
-# Users do not count: ATRank has no row for a user, only for what users touch. That is the paper's gift to whoever scales
-# it.
-#
-# Fourth, the wire, and here data parallel training ends first. At every step each process sends its gradient. A batch
-# touches few rows of the table, but the gradient of a table has them all, nearly all zero:
-
-# %%
 torch.manual_seed(seed)
 full = ATRank(market.log.schema, histories.vocabularies, config)
 tables = {name for name, p in full.named_parameters() if name.startswith("tables.")}
-dense = sum(
-    4 * p.numel() for name, p in full.named_parameters() if name not in tables
-)
-draw = draw_candidates(
-    s,
-    NegativeSampler(histories, "item"),
-    negatives,
-    torch.Generator().manual_seed(seed),
-)
+layers = 4 * sum(p.numel() for n, p in full.named_parameters() if n not in tables)
+draws = torch.Generator().manual_seed(seed)
+draw = draw_candidates(s, NegativeSampler(histories, "item"), negatives, draws)
 _, _, batch = next(
-    batches(
-        histories,
-        {"item": s},
-        {"item": draw},
-        512,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    batches(histories, {"item": s}, {"item": draw}, 512, generator=draws)
 )
-read = [
-    batch.candidates.features["object_id"],
-    batch.histories["item"].features["object_id"],
+read = [batch.candidates.features, batch.histories["item"].features]
+looked_up = sum(len(features["object_id"]) for features in read)  # at most
+
+# %% tags=["hide-input"]
+# the four bills, for a billion behaviors and a hundred million objects
+bills = [
+    ("histories, GB", per_behavior["item"], "bytes each"),
+    (
+        "samples and candidates, if each is a target, GB",
+        per_sample + per_draw,
+        "bytes each",
+    ),
+    ("an epoch, hours", round(speed), "samples a second"),
+    ("objects in training, GB", per_object, "bytes each"),
+    ("wire: layers, MB a step", layers, "bytes"),
+    ("wire: the table of all objects, MB a step", row, "bytes a row"),
+    (
+        "wire: the rows that a batch of 512 looks up, MB a step",
+        row + 8,
+        "bytes a row",
+    ),
 ]
-# rows that 512 samples look up, at most as many different ones
-looked_up = sum(len(x) for x in read)
-catalog = 100e6
-pd.Series(
+totals = [
+    per_behavior["item"],
+    per_sample + per_draw,
+    hours,
+    per_object / 10,
+    layers / 1e6,
+    row * 100,
+    looked_up * (row + 8) / 1e6,
+]
+table = pd.DataFrame(
     {
-        "everything but the tables": dense,
-        "a table of a hundred million objects": catalog * row,
-        "the rows that a batch of 512 looks up": looked_up * (row + 8),
+        "each": [f"{each:,} {unit}" for _, each, unit in bills],
+        "in all": [f"{total:,.1f}" for total in totals],
     },
-    name="megabytes a step",
-).div(1e6).round(1).to_frame()
+    index=[name for name, *_ in bills],
+)
+table
 
 # %% tags=["remove-cell"]
+assert len(set(per_behavior.values())) == 1
 claim(
-    dense_megabytes=(dense / 1e6, 0.1, 10),
-    rows_megabytes=(looked_up * (row + 8) / 1e6, 0.5, 20),
-    row_saving=(catalog * row / (looked_up * (row + 8)), 100),
+    behavior_bytes=(per_behavior["item"], 8, 40),
+    sample_bytes=(per_sample + per_draw, 40, 400),
+    log_gigabytes=(sum(totals[:2]), 20, 500),
+    histories_gigabytes=(totals[0], 5, 50),
+    epoch_hours=(hours, 1, 200),
+    object_bytes=(per_object, 500, 5_000),
+    capacity=(80e9 / per_object / 1e6, 10, 200),
+    row_saving=(row * 100 / totals[-1], 100),
 )
 
 # %% [markdown]
-# The layers are {glue:text}`dense_megabytes:.1f` MB: nothing. The table of a hundred million objects would be 25 GB,
-# at every step. The rows that the batch looked up are {glue:text}`rows_megabytes:.1f` MB,
-# {glue:text}`row_saving:,.0f` times less. On CPUs `atrank train` sends the rows alone where a table is large
-# ({ref}`ch-fast`): the processes first tell each other which rows they hold. So the order in which things give way is:
-# hours, which more processes shorten; then the wire; then the device's memory. The last two are about tables alone, and
-# there are engines for them:
+# The log is stored once, and a workstation holds it; the candidates are first to be drawn batch by batch. The hours are
+# within reach of a few machines or one GPU: nobody needs a new engine to wait for a night. But 80 GB are full at
+# {glue:text}`capacity:.0f` million objects. (Users do not count: ATRank has no row for a user, only for what users
+# touch.) And a whole table's gradient ends data parallel training first; the rows that a batch looked up are
+# {glue:text}`row_saving:,.0f` times less. On CPUs `atrank train` sends those alone where a table is large
+# ({ref}`ch-fast`).
+#
+# So the order in which things give way is: hours, which more processes shorten; then the wire; then the device's
+# memory. The last two are about tables alone, and there are engines for them:
 #
 # | engine | what it does with a table | when |
 # |---|---|---|

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from atrank_lib.ranking import LOSSES, DotProduct, Targets, pairwise_loss, pointwise_loss, softmax_loss
+from atrank_lib.ranking import LOSSES, DotProduct, Targets, calibrated_loss, pairwise_loss, pointwise_loss, softmax_loss
 from tests import reference
 
 
@@ -51,8 +51,16 @@ def test_gradients_of_the_losses():
         assert scores.grad[b].tolist() == pytest.approx([sum(slopes), *(-s for s in slopes)])
 
 
-@pytest.mark.parametrize("loss", LOSSES.values())
-def test_losses_stay_finite_and_have_the_right_ends(loss):
+def test_calibrated_loss_raises_the_positive_s_chance_to_a_power():
+    """gBCE as its paper has it, ``-log(sigmoid(s)^beta)``, with beta for infinitely many objects."""
+    scores = torch.randn(5, 9, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    chances = scores.sigmoid()
+    wanted = -((chances[:, 0] ** 0.25).log().sum() + (1 - chances[:, 1:]).log().sum()) / scores.numel()
+    torch.testing.assert_close(calibrated_loss(scores), wanted)
+
+
+@pytest.mark.parametrize(("name", "loss"), LOSSES.items())
+def test_losses_stay_finite_and_have_the_right_ends(name, loss):
     wrong = torch.tensor([[-1e4, 1e4]], requires_grad=True)
     value = loss(wrong)
     value.backward()
@@ -60,4 +68,4 @@ def test_losses_stay_finite_and_have_the_right_ends(loss):
     assert wrong.grad is not None
     assert wrong.grad.isfinite().all()
     assert loss(torch.tensor([[1e4, -1e4]])).item() == 0
-    assert loss(torch.zeros(2, 2)).item() == pytest.approx(math.log(2))
+    assert loss(torch.zeros(2, 2)).item() == pytest.approx(math.log(2) * {"calibrated": 0.625}.get(name, 1.0))

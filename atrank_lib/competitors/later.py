@@ -21,23 +21,14 @@ LAYERS, HEADS, PLACES = 2, 2, 64  # places from the end that are told apart
 TIMES = 32  # buckets of the time between two behaviors: powers of two, in seconds
 
 
-def last(x: Float[Tensor, "b t d"], packing: Packing) -> Float[Tensor, "b d"]:
-    """What stands at the last behavior of each sample; zero where there is none.
-
-    >>> packing = Packing.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), size=3)
-    >>> last(packing.pad(torch.tensor([[1.0], [2.0], [3.0]])), packing).flatten().tolist()
-    [2.0, 3.0, 0.0]
-    """
+def _last(x: Float[Tensor, "b t d"], packing: Packing) -> Float[Tensor, "b d"]:
+    """What stands at the last behavior of each sample; zero where there is none."""
     place = (packing.lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, x.shape[2])
     return x.gather(1, place)[:, 0] * (packing.lengths > 0)[:, None]
 
 
-def heads(x: Float[Tensor, "b t d"]) -> Float[Tensor, "b k t d_k"]:
-    """Columns shared out among heads.
-
-    >>> heads(torch.zeros(5, 3, 16)).shape
-    torch.Size([5, 2, 3, 8])
-    """
+def _heads(x: Float[Tensor, "b t d"]) -> Float[Tensor, "b k t d_k"]:
+    """Columns shared out among heads."""
     return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
 
 
@@ -65,7 +56,7 @@ class SASRec(Competitor):
         mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
         for layer in self.layers:
             x = layer(x, src_mask=mask, is_causal=True)
-        return last(self.norm(x), packing)
+        return _last(self.norm(x), packing)
 
 
 class HSTULayer(nn.Module):
@@ -92,9 +83,9 @@ class HSTULayer(nn.Module):
     ) -> Float[Tensor, "b t d"]:
         u, v, q, k = nn.functional.silu(self.map(self.norm(x))).chunk(4, dim=-1)
         bias = self.of_places(places.clamp(min=0)) + self.of_times(times)  # [b, t, t, 1]
-        scores = heads(q) @ heads(k).transpose(2, 3) + bias.squeeze(-1)[:, None]
+        scores = _heads(q) @ _heads(k).transpose(2, 3) + bias.squeeze(-1)[:, None]
         weights = nn.functional.silu(scores) / PLACES * (places >= 0)
-        y = (weights @ heads(v)).transpose(1, 2).flatten(2)
+        y = (weights @ _heads(v)).transpose(1, 2).flatten(2)
         return x + self.out(self.dropout(self.attended(y) * u))
 
 
@@ -120,7 +111,7 @@ class HSTU(Competitor):
         places = (t[:, None] - t).clamp(max=PLACES - 1)  # below zero: later ones
         for layer in self.layers:
             x = layer(x, places, times)
-        return last(self.norm(x), packing)
+        return _last(self.norm(x), packing)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -184,7 +175,7 @@ class OneTrans(Competitor):
         for number in range(LAYERS):
             kinds = [self.kind(number, "behavior", group) for group in batch.histories]
             asked = [kind.ask(part) for kind, part in zip(kinds, x.split(sizes), strict=True)]
-            q, k, v = (heads(packing.pad(torch.cat(parts))) for parts in zip(*asked, strict=True))
+            q, k, v = (_heads(packing.pad(torch.cat(parts))) for parts in zip(*asked, strict=True))
             cache.keys.append(k)
             cache.values.append(v)
             if number == LAYERS - 1:
@@ -199,7 +190,7 @@ class OneTrans(Competitor):
         x, hidden = targets.h, ~encoding.packing.mask[:, None, None, :]
         for number, (keys, values) in enumerate(zip(encoding.keys, encoding.values, strict=True)):
             kind = self.kind(number, "target", candidates.group)
-            q, k, v = map(heads, kind.ask(x))  # [b, k, c, d_k]; candidates do not see each other
+            q, k, v = map(_heads, kind.ask(x))  # [b, k, c, d_k]; candidates do not see each other
             scale = q.shape[-1] ** -0.5
             others = (q @ keys.transpose(2, 3) * scale).masked_fill(hidden, float("-inf"))
             itself = (q * k).sum(dim=-1, keepdim=True) * scale

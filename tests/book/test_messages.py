@@ -1,4 +1,4 @@
-"""Chapter 13 shows every problem that the library can find in an event log."""
+"""The page of messages shows every problem that the library can find in an event log."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def messages_of_the_library() -> set[str]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What the chapter's own cells provoke."""
-    chapter = read_chapter(ROOT / "book" / "13_your_data.py")
+    """What the page's own cells provoke."""
+    chapter = read_chapter(ROOT / "book" / "messages.py")
     cells = [cell.source for cell in chapter.cells if "told" in cell.metadata.get("tags", [])]
     names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("chapter"))
         for cell in cells:
-            exec(compile(cell, "13_your_data.py", "exec"), names)
+            exec(compile(cell, "messages.py", "exec"), names)
         assert list(Path.cwd().iterdir()) == []
     return [problem.message for problem in names["told"]]
 
