@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import typer
@@ -49,25 +49,26 @@ def ways(lengths: Int[Tensor, " b"]) -> dict[str, Attend]:
     block = create_block_mask(lambda b, h, i, j: owner[i] == owner[j], None, None, len(owner), len(owner), device="cpu")
     compiled = torch.compile(flex_attention)
 
-    def padded(*tensors: Tensor) -> Tensor:
-        tables = [split(packing.pad(x)).transpose(1, 2) for x in tensors]
-        seen = scaled_dot_product_attention(*tables, attn_mask=packing.mask[:, None, None, :])
+    def padded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (split(packing.pad(x)).transpose(1, 2) for x in (q, k, v))
+        seen = scaled_dot_product_attention(q, k, v, attn_mask=packing.mask[:, None, None, :])
         return packing.pack(seen.transpose(1, 2).flatten(2))
 
-    def nested(*tensors: Tensor) -> Tensor:
-        jagged = [torch.nested.nested_tensor_from_jagged(split(x), offsets).transpose(1, 2) for x in tensors]
-        return scaled_dot_product_attention(*jagged).transpose(1, 2).flatten(2).values()
+    def nested(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (torch.nested.nested_tensor_from_jagged(split(x), offsets).transpose(1, 2) for x in (q, k, v))
+        return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).values()
 
-    def flex(*tensors: Tensor) -> Tensor:
-        whole = [split(x).transpose(0, 1)[None] for x in tensors]
-        return compiled(*whole, block_mask=block)[0].transpose(0, 1).flatten(1)
+    def flex(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (split(x).transpose(0, 1)[None] for x in (q, k, v))
+        return compiled(q, k, v, block_mask=block)[0].transpose(0, 1).flatten(1)
 
-    def varlen(*tensors: Tensor) -> Tensor:
+    def varlen(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         longest, starts = int(lengths.max()), offsets.int()
-        return varlen_attn(*map(split, tensors), starts, starts, longest, longest).flatten(1)
+        return cast(Tensor, varlen_attn(split(q), split(k), split(v), starts, starts, longest, longest)).flatten(1)
 
-    def kernel(*tensors: Tensor) -> Tensor:
-        return kernels.attend(*tensors, kernels.Rows(offsets, offsets), SPACES, (HIDDEN // SPACES) ** -0.5)
+    def kernel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        rows, scale = kernels.Rows(offsets, offsets), (HIDDEN // SPACES) ** -0.5
+        return kernels.attend(q, k, v, rows, SPACES, scale)
 
     return {"padded": padded, "nested": nested, "flex": flex, "varlen": varlen, "kernel": kernel}
 
