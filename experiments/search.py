@@ -31,6 +31,7 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 # what is not searched, the same for every model too
 FIXED = {"optimizer": "adamw", "loss": "pairwise", "negatives": 4, "average": 0.999}
+FINALISTS = 3
 OPTIONS = ("embedding_dropout", "id_dropout")  # belong to the model, the others to the recipe
 
 
@@ -48,7 +49,7 @@ def search(
     *,
     trials: int = 12,
     users: int = 6_000,
-    finalists: int = 3,
+    finalists: int = FINALISTS,
     epochs: int = 8,
     seed: int = 0,
 ) -> Path:

@@ -14,7 +14,7 @@ from atrank_lib.variants import ORIGINAL
 from experiments.baselines import RULES
 from experiments.choices import LISTS
 from experiments.floors import FLOORS
-from experiments.models import COMPARED
+from experiments.models import CAME_AFTER, COMPARED
 from experiments.variations import one_time_scale, third, unshared, without_place
 
 PAPER_TABLE_1 = {"Electronics": (192_403, 63_001, 801, 1_689_188), "Clothing": (39_387, 23_033, 484, 278_677)}
@@ -184,6 +184,8 @@ EVERY_MODE = {
     **{name: Row(name, "one2one") for name in FLOORS},
     **{f"{model}-{kind}": Row(model, kind) for kind in KINDS for model in READERS},
     "atrank-all2all-rates": Row(kind="all2all", recipe={"task_rates": RATES}),
+    # experts that all tasks share, and gates of their own
+    "atrank-all2all-experts": Row(kind="all2all", options={"ranking": "mmoe"}),
     # without samples that know what another task tests
     "atrank-all2one-apart": Row(kind="all2one", recipe={"apart": True}),
     "atrank-all2all-apart": Row(kind="all2all", recipe={"apart": True}),
@@ -212,6 +214,8 @@ SHOWN = {
     "atrank-one2one-unaware": Row(kind="one2one", options=_TOLD | {"ranking": "dot"}, targets=("item",)),
     "atrank-all2all-apart": Row(kind="all2all", options=_TOLD, recipe={"apart": True}),
 }
+SHOWN |= {f"{name}-one2one": Row(name, "one2one", options=_TOLD, targets=("item",)) for name in ("sasrec", "hstu")}
+SHOWN["onetrans-one2one"] = Row("onetrans", "one2one", options=_DROPPED, targets=("item",))
 SHOWN = {name: replace(row, choices=True) for name, row in SHOWN.items()}
 # PROTOCOL.md says why: until validation has not improved for four epochs
 TO_CONVERGENCE = {"epochs": 40, "patience": 4}
@@ -232,10 +236,34 @@ CONVERGED = {
 }
 # one moment in time for everybody: what trains in an afternoon
 LATER = {name: replace(row, seeds=2) for name, row in CONVERGED.items() if name not in ("bi-lstm-attention", "bst")}
+# what came after the paper, with the same questions asked
+AFTER = {
+    "sasrec": Row("sasrec", listed=LISTED),
+    "hstu": Row("hstu", listed=LISTED),
+    "hstu-softmax": Row("hstu", options={"softmax": True}, seeds=3, listed=LISTED),
+    "onetrans": Row("onetrans", seeds=3, listed=LISTED),
+}
+# what is asked of the scores, and of how many: said to matter more than the architecture
+ASKED: dict[str, dict[str, Any]] = {
+    "pointwise-1": {"loss": "pointwise", "negatives": 1},
+    "pairwise-8": {"loss": "pairwise", "negatives": 8},
+    "softmax-8": {"loss": "softmax", "negatives": 8},
+    "softmax-64": {"loss": "softmax", "negatives": 64},
+    "calibrated-64": {"loss": "calibrated", "negatives": 64},
+}
+ASKING = ("sasrec", "hstu", "atrank", "din")
+EVERY_LOSS = {
+    f"{model}-{how}": Row(model, recipe=recipe, log=third, seeds=3, listed=LISTED)
+    for model in ASKING
+    for how, recipe in ASKED.items()
+}
 # one log a world of the simulator; rules and models that each should win where its assumption holds
 EVERY_WORLD = {name: Row(name) for name in ("popularity", "recent-popularity", "counted-recent", "item-knn", "ials")}
 EVERY_WORLD |= {name: Row(name) for name in ("bpr-mf", "wide-deep", "cnn", "bi-lstm", "din", "bst")}
 EVERY_WORLD |= {name: replace(CONVERGED[name], causes=500) for name in ("atrank", "atrank-raw", "atrank-alone")}
+EVERY_WORLD |= {name: Row(name) for name in CAME_AFTER}
+_WHOLE_SOFTMAX = {"loss": "softmax", "all_objects": True}
+EVERY_WORLD |= {f"{name}-all-objects": Row(name, recipe=_WHOLE_SOFTMAX) for name in ASKING}
 EVERY_WORLD = {name: replace(row, seeds=3, listed=0) for name, row in EVERY_WORLD.items()}
 TABLES = {
     "table3": Table(_models()),
@@ -251,6 +279,8 @@ TABLES = {
     "table3-original-code": Table({"original-code": replace(_WHOLE, seeds=3)}, recipe=TO_CONVERGENCE),
     "original": Table(PAPER_TO_CODE, recipe=TO_CONVERGENCE),
     "factorial": Table(FACTORIAL, recipe=TO_CONVERGENCE),
+    "table3-came-after": Table(AFTER, recipe=TO_CONVERGENCE),
+    "table3-losses": Table(EVERY_LOSS, recipe=TO_CONVERGENCE),
     "table3-global-time": Table(LATER, recipe=TO_CONVERGENCE, protocol="global_time"),
     "table5": Table(MODES, of="atrank"),
     "modes": Table(EVERY_MODE, recipe=TO_CONVERGENCE, of="atrank", named="small"),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -38,6 +38,9 @@ class TaskRecipe(Recipe):
     )
     apart: bool = Field(
         False, description="leave out samples whose history holds a user's last behavior of another group: its test"
+    )
+    all_objects: bool = Field(
+        False, description="candidates are all objects of the group, touched ones too, and no negatives are drawn"
     )
 
 
@@ -72,7 +75,8 @@ class TaskSteps(Steps):
     def turns(self, part: Part, generator: torch.Generator, drawing: torch.Generator) -> Iterator[Turn]:
         tasks = apart(part.histories, part.split.train) if self.recipe.apart else part.split.train
         mixed = remix(tasks, self.recipe.task_mix, generator)
-        drawn = part.draw(mixed, self.recipe, drawing)
+        whole = self.recipe.all_objects
+        drawn = every_object(part.histories, mixed) if whole else part.draw(mixed, self.recipe, drawing)
         if self.recipe.task_steps == "shuffled":
             yield from self.batches(part, mixed, drawn, generator)
             return
@@ -204,6 +208,21 @@ def apart(histories: GroupedHistories, tasks: Mapping[str, Samples]) -> TaskSamp
                 clean &= (samples.ends[:, number] < end) | (start == end)
         left[name] = samples[clean]
     return left
+
+
+def every_object(histories: GroupedHistories, tasks: Mapping[str, Samples]) -> dict[str, Int[Tensor, "s c"]]:
+    """All objects of a target's group, itself in column 0 and the others in the order of their table.
+
+    >>> some = split(histories).test["coupon"][:2]
+    >>> every_object(histories, {"coupon": some})["coupon"][0, 0] == some.objects[0]
+    tensor(True)
+    """
+    found = {}
+    for name, samples in tasks.items():
+        others = torch.arange(len(histories.tables[name]) - 1).expand(len(samples), -1)
+        target = samples.objects[:, None]
+        found[name] = torch.cat([target, others + (others >= target)], dim=1)
+    return found
 
 
 def turns(counts: Mapping[str, int]) -> list[list[str]]:

@@ -16,6 +16,7 @@ from experiments.summary import Rows, mean, per_user
 
 ATTENTIVE = ("din", "bst", "atrank", "atrank-raw", "atrank-alone")  # by targets, or among behaviors
 READING = ("cnn", "bi-lstm", *ATTENTIVE)  # histories
+FORWARDS = ("sasrec", "onetrans")  # models that came after; HSTU adds up without a softmax
 ADDING = ("counted-recent", "item-knn", "wide-deep", "din", "atrank-alone")  # each behavior by itself, then their sum
 TOGETHER = ("bi-lstm", "bst", "atrank", "atrank-raw")  # recurrence or self-attention
 # attention and what stands beside it
@@ -56,6 +57,8 @@ def predictions(records: Iterable[Rows]) -> pd.DataFrame:
     said += [("conjunction", "cnn", ADDING, "not better")]
     lose = {name: "worse" if name in ATTENTIVE else "not better" for name in READING}
     said += [("no-history", name, ["recent-popularity"], how) for name, how in lose.items()]
+    said += [("conjunction", name, ADDING, "better") for name in FORWARDS]
+    said += [("no-history", name, ["recent-popularity"], "not better") for name in ("hstu", *FORWARDS)]
     found, rows, worlds = {}, [], _by_world(records)
     for world, name, others, predicted in said:
         there = worlds.get(world, {})

@@ -10,12 +10,14 @@ from typing import cast
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from atrank_lib.batches import Batch, Candidates, Packing
 from atrank_lib.competitors.base import Competitor
 from atrank_lib.log.schema import TICKS, key
 from atrank_lib.ranking import Scores
+from atrank_lib.variants import BehaviorOptions
 
 LAYERS, HEADS, PLACES = 2, 2, 64  # places from the end that are told apart
 TIMES = 32  # buckets of the time between two behaviors: powers of two, in seconds
@@ -69,8 +71,9 @@ class HSTULayer(nn.Module):
     distance of places, and one for each of times.
     """
 
-    def __init__(self, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(self, hidden: int, dropout: float = 0.0, softmax: bool = False) -> None:
         super().__init__()
+        self.softmax = softmax
         self.norm, self.map = nn.LayerNorm(hidden), nn.Linear(hidden, 4 * hidden)
         self.attended, self.out = nn.LayerNorm(hidden), nn.Linear(hidden, hidden)
         self.dropout = nn.Dropout(dropout)
@@ -84,9 +87,18 @@ class HSTULayer(nn.Module):
         u, v, q, k = nn.functional.silu(self.map(self.norm(x))).chunk(4, dim=-1)
         bias = self.of_places(places.clamp(min=0)) + self.of_times(times)  # [b, t, t, 1]
         scores = _heads(q) @ _heads(k).transpose(2, 3) + bias.squeeze(-1)[:, None]
-        weights = nn.functional.silu(scores) / PLACES * (places >= 0)
+        later = places < 0
+        weights = nn.functional.silu(scores).masked_fill(later, 0) / PLACES
+        if self.softmax:
+            weights = scores.masked_fill(later, float("-inf")).softmax(dim=-1)
         y = (weights @ _heads(v)).transpose(1, 2).flatten(2)
         return x + self.out(self.dropout(self.attended(y) * u))
+
+
+class HSTUOptions(BehaviorOptions):
+    """HSTU's configuration."""
+
+    softmax: bool = Field(False, description="weights that sum to one, in the place of silu")
 
 
 class HSTU(Competitor):
@@ -96,9 +108,12 @@ class HSTU(Competitor):
     the length that sequences are padded to; here it is a constant, so that nobody else's history changes a score.
     """
 
+    Config = HSTUOptions
+    config: HSTUOptions
+
     def add_layers(self) -> None:
-        d, dropout = self.config.hidden, self.config.dropout
-        self.layers = nn.ModuleList(HSTULayer(d, dropout) for _ in range(LAYERS))
+        d, dropout, softmax = self.config.hidden, self.config.dropout, self.config.softmax
+        self.layers = nn.ModuleList(HSTULayer(d, dropout, softmax) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(d)
 
     def user(self, batch: Batch) -> Float[Tensor, "b d"]:

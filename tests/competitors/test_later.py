@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -66,7 +67,21 @@ def silu(x: Array) -> Array:
     return np.array([y * sigmoid(y) for y in np.atleast_1d(x)])
 
 
-def hstu(p: reference.Parameters, behaviors: list[reference.Behavior], s: list[Array], h: Array) -> float:
+def weights_of_softmax(scores: list[float]) -> Array:
+    return np.asarray(softmax(scores))
+
+
+def weights_of_silu(scores: list[float]) -> Array:
+    return silu(np.asarray(scores)) / PLACES
+
+
+def hstu(
+    weigh: Callable[[list[float]], Array],
+    p: reference.Parameters,
+    behaviors: list[reference.Behavior],
+    s: list[Array],
+    h: Array,
+) -> float:
     if not s:
         return 0.0
     d, xs = len(h), s
@@ -78,24 +93,25 @@ def hstu(p: reference.Parameters, behaviors: list[reference.Behavior], s: list[A
         for i in range(len(xs)):
             parts = []
             for head in range(HEADS):
-                of, total = slice(head * d // HEADS, (head + 1) * d // HEADS), 0.0
+                of, scores = slice(head * d // HEADS, (head + 1) * d // HEADS), []
                 for j in range(i + 1):
                     seconds = max(1.0, (behaviors[j].elapsed - behaviors[i].elapsed) / 1_000)
                     bucket = min(math.floor(math.log2(seconds)), TIMES - 1)
                     bias = p[f"{name}.of_places.weight"][min(i - j, PLACES - 1), 0]
                     bias = bias + p[f"{name}.of_times.weight"][bucket, 0]
-                    total = total + silu(q[i][of] @ k[j][of] + bias)[0] / PLACES * v[j][of]
-                parts.append(total)
+                    scores.append(float(q[i][of] @ k[j][of] + bias))
+                parts.append(sum(w * v[j][of] for j, w in enumerate(weigh(scores))))
             told = layer_norm(np.concatenate(parts), p, f"{name}.attended") * u[i]
             after.append(xs[i] + linear(p, f"{name}.out", told))
         xs = after
     return float(h @ layer_norm(xs[-1], p, "norm"))
 
 
+@pytest.mark.parametrize(("options", "weigh"), [({}, weights_of_silu), ({"softmax": True}, weights_of_softmax)])
 @pytest.mark.parametrize(("seed", "group"), GROUPS)
-def test_hstu_agrees_with_loops(seed, group, speed):
-    case = make("hstu", even_log(seed), group, seed=seed, speed=speed)
-    case.close(case.model(case.batch).scores, scored(case, hstu))
+def test_hstu_agrees_with_loops(seed, group, options, weigh, speed):
+    case = make("hstu", even_log(seed), group, options, seed=seed, speed=speed)
+    case.close(case.model(case.batch).scores, scored(case, partial(hstu, weigh)))
 
 
 def rms(x: Array, p: reference.Parameters, name: str) -> Array:

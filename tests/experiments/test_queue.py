@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from atrank_lib.scale.devices import Execution
 from data_scripts.marketplace import WORLDS, MarketplaceConfig
 from data_scripts.simulate import simulate
-from experiments import tables
+from experiments import queue, tables
+from experiments.models import CAME_AFTER
 from experiments.queue import LOGS, QUEUE, Source, Step, waiting
 from experiments.records import ExperimentError, read_record
+from experiments.search import search
 from experiments.tables import CONVERGED, Row, Table
 
 MARKET = Source("simulate", ("--users", "40", "--seed", "0"))
@@ -74,6 +77,24 @@ def test_what_stands_behind_goes_on_while_what_confirms_waits(tiny, tmp_path, ca
     assert "tiny on other waits" in capsys.readouterr().err
 
 
+def test_a_model_is_searched_before_its_rows_are_trained(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(queue, "search", partial(search, trials=4, users=30, epochs=1))
+    step = Step("tiny", "market", rows=("bpr-mf",), searched=("bpr-mf",))
+
+    def left():
+        return dict(waiting(tmp_path / "results", tmp_path / "runs", None, Execution(), LOGS_HERE, [step]))
+
+    jobs = left()
+    assert list(jobs) == ["search market bpr-mf"]
+    assert "tiny on market waits: bpr-mf are not searched" in capsys.readouterr().err
+    jobs["search market bpr-mf"]()
+    found = left()
+    assert list(found) == ["tiny market bpr-mf-seed0", "tiny market bpr-mf-seed1"]
+    found["tiny market bpr-mf-seed0"]()
+    record = read_record(tmp_path / "results/tiny/simulated_marketplace/bpr-mf-seed0.json")
+    assert record["chosen_by"].startswith("search/simulated_marketplace/bpr-mf.json, trial ")
+
+
 def test_tables_of_the_same_rows_do_not_take_each_others_place(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(tables.TABLES, "twin", tables.TABLES["tiny"])
     git(tmp_path, "init", "-q")
@@ -94,7 +115,8 @@ def test_raw_tables_are_asked_for(tmp_path):
 
 def test_the_queue_is_the_protocol():
     """What the page promises of seeds and users is what the table has."""
-    assert [step.log for step in QUEUE if step.confirms] == ["beauty"]
+    confirming = [(step.table, step.log) for step in QUEUE if step.confirms]
+    assert confirming == [("table3-converged", "beauty"), ("table3-came-after", "beauty")]
     steps = [(step.table, step.log) for step in QUEUE]
     assert steps.index(("table3-converged", "sports")) < steps.index(("table3-converged", "beauty"))
     assert {table for table, _ in steps} >= {"factorial", "original", "modes", "modes-steps", "table3-global-time"}
@@ -102,6 +124,8 @@ def test_the_queue_is_the_protocol():
     assert whole == set(steps)  # what a step leaves out, a later one has
     assert [log for table, log in steps if table == "worlds"] == 2 * list(WORLDS)
     assert steps.index(("table3-converged", "beauty")) < steps.index(("worlds", "marketplace"))
+    assert {step.table for step in QUEUE if step.searched} == {"table3-came-after", "table3-losses"}
+    assert all(step.log == "sports" and set(step.searched) == set(CAME_AFTER) for step in QUEUE if step.searched)
     seeds = {name: row.seeds for name, row in CONVERGED.items()}
     assert {name for name, count in seeds.items() if count == 3} == {"bi-lstm", "cnn"}
     assert {name for name, count in seeds.items() if count == 2} == {"bi-lstm-attention", "bst"}

@@ -17,9 +17,19 @@ import atrank_lib.training as training
 from atrank_lib.batches import Batch
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.model import ATRank, ATRankConfig
-from atrank_lib.samples import Split, split
-from atrank_lib.training import fit
-from experiments.tasks import TaskRecipe, TaskSteps, TaskWeights, apart, remix, turns, without_conflicts
+from atrank_lib.ranking import softmax_loss
+from atrank_lib.samples import Split, build_batch, split
+from atrank_lib.training import Part, fit
+from experiments.tasks import (
+    TaskRecipe,
+    TaskSteps,
+    TaskWeights,
+    apart,
+    every_object,
+    remix,
+    turns,
+    without_conflicts,
+)
 from tests.random_logs import SCHEMA, random_log
 from tests.steps import TasksInRows
 
@@ -44,6 +54,26 @@ def new_model(histories: GroupedHistories, **options: object) -> ATRank:
 def test_a_proportional_epoch_is_every_sample_once(parts: Split):
     mixed = remix(parts.train, "proportional", torch.Generator().manual_seed(0))
     assert all(torch.equal(mixed[name].positions, samples.positions) for name, samples in parts.train.items())
+
+
+def test_every_object_is_a_candidate_once(histories: GroupedHistories, parts: Split):
+    candidates = every_object(histories, parts.train)
+    for name, samples in parts.train.items():
+        everything = list(range(len(histories.tables[name])))
+        for row, target in zip(candidates[name].tolist(), samples.objects.tolist(), strict=True):
+            assert row == [target, *(number for number in everything if number != target)]
+    recipe = TaskRecipe(loss="softmax", all_objects=True, batch_size=1_000, optimizer="sgd", epochs=1)
+    model = new_model(histories).eval()
+    expected = {
+        name: softmax_loss(model(build_batch(histories, samples, candidates[name])).scores).item()
+        for name, samples in parts.train.items()
+    }
+    steps = TaskSteps(model, recipe, {name: len(samples) for name, samples in parts.train.items()})
+    generator = torch.Generator().manual_seed(0)
+    for turn in steps.turns(Part(histories, parts), generator, generator):
+        (name, batch), *rest = ((one[0], one[-1]) for one in turn)
+        assert not rest
+        assert softmax_loss(model(batch).scores).item() == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_apart_no_history_holds_what_another_task_tests(histories: GroupedHistories, parts: Split):
