@@ -5,6 +5,11 @@ Read top to bottom, the names follow the data: an event log is read (``EventLog`
 trained (``fit``) and judged (``evaluate``).
 """
 
+import os
+
+# before torch is loaded: threads that wait for one another spin briefly, and leave the processor to other programs
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 from atrank_lib.attention import SelfAttention, TargetAttention
 from atrank_lib.batches import Samples
 from atrank_lib.embedding import BehaviorEmbedding

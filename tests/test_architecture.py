@@ -88,8 +88,8 @@ def test_the_core_can_be_read_in_an_afternoon():
 
 
 def test_the_library_stays_small():
-    # what comes in pays with what goes; the models that came after the paper were let in with 250
-    assert lines([*LIBRARY, *sorted((ROOT / "atrank_lib").rglob("*.[ch]"))]) <= 8250
+    # what comes in pays with what goes; what came after the paper, and the doctor, were let in with 300
+    assert lines([*LIBRARY, *sorted((ROOT / "atrank_lib").rglob("*.[ch]"))]) <= 8300
 
 
 @pytest.mark.parametrize("package", MODULES)

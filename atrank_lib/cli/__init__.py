@@ -3,12 +3,13 @@
 import typer
 
 from atrank_lib.cli.commands import check, evaluate, export, rank, score, train
+from atrank_lib.cli.doctor import doctor
 from atrank_lib.cli.output import escape_what_cannot_be_shown, plain_errors
 from data_scripts.drafting.command import init
 
 __all__ = ["app", "main"]
 
-COMMANDS = (init, check, train, evaluate, rank, score, export)
+COMMANDS = (init, check, train, evaluate, rank, score, export, doctor)
 
 app = typer.Typer(
     name="atrank",
