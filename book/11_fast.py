@@ -290,21 +290,12 @@ operators["microseconds at best"] = 1e6 * operators["FLOPs"] / reached
 operators[["FLOPs/byte", "microseconds at best"]].round(1)
 
 # %% tags=["remove-cell"]
-measured = (
-    pd.DataFrame(speed["rows"]).set_index(["contender", "setting"]).loc["atrank"]
-)
+best = operators["microseconds at best"] / 1e3
 forwards = (
     operators.loc[["projection", "attention, fused", "layer norm"]]
     .mul(operators["times"], axis=0)
     .sum()
 )
-intensity = (
-    3
-    * b
-    * flops(n, 2, d)
-    / (3 * forwards["bytes"] + operators["bytes"]["Adam, rows"])
-)
-best = operators["microseconds at best"] / 1e3
 claim(
     threads=threads,
     commit=speed["commit"][:8],
@@ -322,6 +313,20 @@ claim(
 )
 
 # %% mystnb={"figure": {"caption": "A roofline. The line is what the machine can do at each intensity. Marks on it are operators of a step of 32 histories of 50, placed by their formulas. The two diamonds below are measured: whole training steps of ATRank, batches of 32 and of 1,024. Look at their distance to the roof: it is what could still be gained.", "name": "fig-fast-roofline"}, "image": {"alt": "On logarithmic axes a rising line that turns flat at a ridge. Adam's updates and layer norm lie at the far left of the slope, attention further right, the projection near the ridge or on the flat part. Two diamonds lie below the line near the projection's intensity."}} tags=["hide-input"]
+measured = (
+    pd.DataFrame(speed["rows"]).set_index(["contender", "setting"]).loc["atrank"]
+)
+forwards = (
+    operators.loc[["projection", "attention, fused", "layer norm"]]
+    .mul(operators["times"], axis=0)
+    .sum()
+)
+intensity = (
+    3
+    * b
+    * flops(n, 2, d)
+    / (3 * forwards["bytes"] + operators["bytes"]["Adam, rows"])
+)
 fig, ax = plt.subplots(figsize=(7.6, 4))
 x = np.geomspace(0.2, 300, 200)
 ax.plot(x, np.minimum(peak, bandwidth * x) / 1e9, color=INK)
@@ -468,13 +473,12 @@ for setting, name in (
 # The table below attends among the same rows by each of its ways, on one thread. *Nested* tensors compute the same, and
 # are slower than padding on a CPU. *Flex* attention does not run backwards there, *varlen* attention does not run there
 # at all: both are made for GPUs. FBGEMM has attention of its own for ragged rows, but its release for CPUs could not be
-# loaded beside PyTorch {glue:text}`torch_then`.
+# loaded beside the PyTorch of this book.
 # ```
 
 # %% tags=["hide-input"]
 # the record of ways to attend
-beside = read_record(recorded("speed") / "ragged.json")
-ragged = pd.DataFrame(beside["rows"])
+ragged = pd.DataFrame(read_record(recorded("speed") / "ragged.json")["rows"])
 ways = ragged.pivot(index="way", columns=["setting", "what"], values="cpu_ms")
 ways = ways.loc[["padded", "nested", "flex", "varlen", "kernel"]]
 called = {"forwards": "scoring", "both": "training"}
@@ -484,7 +488,6 @@ ways.round(1).astype("object").where(ways.notna(), "–").rename_axis(
 )
 
 # %% tags=["remove-cell"]
-claim(torch_then=beside["versions"]["torch"].partition("+")[0])
 for setting, rows_of in ragged[ragged["what"] == "both"].groupby("setting"):
     cost = rows_of.set_index("way")["cpu_ms"]
     short = "ragged_32" if setting.startswith("32") else "ragged_512"
