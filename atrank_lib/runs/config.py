@@ -62,7 +62,7 @@ def versions() -> dict[str, str]:
 
 # what 0.1 wrote of every run's recipe, and experiments do; to train many tasks in other ways is no longer the library's
 _FORMER: dict[str, object] = {"task_mix": "proportional", "task_weights": None, "task_steps": "shuffled"}
-_FORMER |= {"task_rates": None, "apart": False}
+_FORMER |= {"task_rates": None, "apart": False, "all_objects": False}
 
 
 class KeptRecipe(Recipe):
