@@ -280,7 +280,17 @@ pd.DataFrame({"one process": alone["loss"], "two, then one": longer["loss"]}).ro
 )
 
 # %% [markdown]
-# If a process fails, all end, with one error; a run that has no checkpoint yet leaves no folder.
+# If a process fails, all end, with one error; a run that has no checkpoint yet leaves no folder. On several machines
+# each starts the launcher with the same meeting place. With `--max_restarts`, when a machine is lost the others wait
+# until another takes its place, and all go on from the last checkpoint:
+#
+# ```bash
+# torchrun --nnodes 2 --nproc_per_node 1 --max_restarts 3 --rdzv_backend c10d --rdzv_endpoint HOST:29400 \
+#     -m atrank_lib train --data SHARDS --out RUN --resume
+# ```
+#
+# (A newcomer needs `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1` in the environment of all.) A test kills one of two nodes, and
+# gets the losses of an undisturbed run.
 #
 # ## What it gives
 #
