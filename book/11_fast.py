@@ -30,7 +30,7 @@
 # - see what each remedy gives, setting by setting, and next to other libraries;
 # - encode a history once, and rank a whole shop with it.
 #
-# **Runtime** (`fast`): about 10 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
+# **Runtime** (`fast`): about 20 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-attention` and
 # {ref}`ch-ranking`. **Modules**: `atrank_lib.fast`, `serve`.
 # ```
 

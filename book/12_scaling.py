@@ -30,7 +30,7 @@
 # - deal a log out into shards, with one expression on two engines, and train shard by shard;
 # - compute what a billion behaviors cost: memory, hours, and bytes sent at every step.
 #
-# **Runtime** (`fast`): about 20 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-ranking`; the
+# **Runtime** (`fast`): about 30 seconds on one core; speeds are recorded runs. **Before this**: {ref}`ch-ranking`; the
 # section on several tasks in {ref}`ch-multitask` helps. **Modules**: `atrank_lib.scale`; `data_scripts.shard`.
 # **Departs from the defaults**: small models train for an epoch or two, since ways to train the same model are
 # compared, not how well it ranks.

@@ -30,7 +30,7 @@
 # - ask whether a log is fit for training at all: what validation cannot see;
 # - train, evaluate against floors, explain one user and rank for one user, by command and in Python.
 #
-# **Runtime** (`fast`): about 20 seconds on one core. **Before this**: {ref}`ch-behaviors`; {ref}`ch-interpret` for the
+# **Runtime** (`fast`): about 30 seconds on one core. **Before this**: {ref}`ch-behaviors`; {ref}`ch-interpret` for the
 # words *attention* and *erasure*. **Modules**: `atrank_lib.log`, `runs`; `data_scripts.drafting`.
 # ```
 
