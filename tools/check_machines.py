@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name:<30} {'FAILED' if run.returncode else 'passes'} {time.monotonic() - started:7.0f} s", flush=True)
         if run.returncode:
             failed = True
-            said = run.stderr.strip() or run.stdout.strip()
-            print("\n".join(said.splitlines()[-60:]), file=sys.stderr, flush=True)
+            said = [*run.stderr.splitlines()[-30:], *run.stdout.splitlines()[-30:]]
+            print("\n".join(said), file=sys.stderr, flush=True)
     return int(failed)
 
 
