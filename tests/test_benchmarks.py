@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -19,6 +20,7 @@ from atrank_lib.samples import build_batch
 from atrank_lib.variants import ATRankOptions, build
 from benchmarks import bench, ceiling, ours, plain
 from benchmarks.work import DAY, Setting, Work, padded, synthetic
+from tests.random_logs import random_log
 
 
 def twins(work: Work) -> tuple[plain.PlainATRank, ATRank, torch.Tensor]:
@@ -191,3 +193,18 @@ def test_a_log_becomes_the_same_samples_for_everybody(tmp_path):
         assert int(names[found.positives[row] - 1]) == work.positives[sample]
         assert found.moments[row] == work.moments[sample]
     assert found.category[0] == 0
+
+
+def test_the_benchmark_of_a_gpu_runs_on_a_processor(tmp_path):
+    """Every part of it, but for the cells that no time is left for."""
+    random_log(3, users=30).write(tmp_path / "log")
+    given = ["--device", "cpu", "--small", "--minutes", "0.001", "--data", str(tmp_path / "log")]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path / "gpu.json"), *given]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    record = json.loads((tmp_path / "gpu.json").read_text())
+    assert max(row["difference"] for row in record["agreement"]) < 1e-5  # it is the same device
+    assert 0 <= record["epochs"][0]["validation_auc"] <= 1
+    assert all(0 < row["forwards"] + row["backwards"] + row["move"] < 1 for row in record["step"])
+    assert record["peak"]["tflops_float32"] > 0
+    assert record["rows"] == []
+    assert {row["why"] for row in record["left_out"]} == {"no time was left"}
