@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def torchrun(folder: Path, run: str, *how: str) -> subprocess.Popen[bytes]:
         )
 
 
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 class Node:
     """One node of a run with one process, at an address of the loopback range."""
 
@@ -42,6 +51,13 @@ class Node:
         alive = ["--rdzv_conf", "keep_alive_interval=2,keep_alive_max_attempt=4"]
         self.process = torchrun(folder, "run", *nodes, *meeting, *alive, "--local_addr", address)
         self.said = folder / f"{address}.txt"
+
+    def hold(self, until: float, there: Callable[[], bool]) -> None:
+        """Wait for something while this node works."""
+        while not there():
+            assert self.process.poll() is None, self.said.read_text()
+            assert time.monotonic() < until, self.said.read_text()
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """As when its machine loses power."""
@@ -61,17 +77,14 @@ def test_a_node_is_killed_and_the_run_goes_on_with_another(tmp_path: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    nodes = [Node(tmp_path, "127.0.0.1", port)]
+    nodes, until = [Node(tmp_path, "127.0.0.1", port)], time.monotonic() + 240
     try:
+        nodes[0].hold(until, lambda: listens(port))  # whoever is first is where all meet
         nodes.append(Node(tmp_path, "127.0.0.2", port))
-        until = time.monotonic() + 240
-        while not list(tmp_path.glob("run/checkpoints/epoch-*")):
-            assert nodes[0].process.poll() is None, nodes[0].said.read_text()
-            assert time.monotonic() < until, nodes[0].said.read_text()
-            time.sleep(0.05)
+        nodes[0].hold(until, lambda: bool(list(tmp_path.glob("run/checkpoints/epoch-*"))))
         nodes[1].kill()
         nodes.append(Node(tmp_path, "127.0.0.3", port))
-        # the first node is where all meet, so the other launcher may find it gone when both are done
+        # the other launcher may find the first one gone when both are done
         assert nodes[0].process.wait(timeout=240) == 0, nodes[0].said.read_text()
     finally:
         for node in nodes:
