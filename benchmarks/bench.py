@@ -33,14 +33,14 @@ import typer
 from tqdm import tqdm
 
 from atrank_lib import EventLog
-from atrank_lib.runs import versions
+from atrank_lib.runs import hardware, versions
 from benchmarks import ceiling
 from benchmarks.bench_figure import draw
 from benchmarks.ours import OURS, samples_of, work_of
 from benchmarks.speed import MALLOC
 from benchmarks.work import Setting
 from benchmarks.worker import PEERS
-from experiments.provenance import commit, hardware
+from experiments.provenance import commit
 from experiments.records import read_record, write_record
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,12 +21,11 @@ import typer
 
 from atrank_lib import EventLog, Recipe, fit
 from atrank_lib.batches import Samples
-from atrank_lib.competitors.models import BPRMF
 from atrank_lib.evaluation import fixed_candidates, score_candidates
 from atrank_lib.fast import speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.ranking import Model
-from atrank_lib.runs import MODELS, OPTIONS, versions
+from atrank_lib.runs import MODELS, OPTIONS, hardware, versions
 from atrank_lib.samples import Split, prepare
 from atrank_lib.scale import Execution, ScaledSteps
 from atrank_lib.scale.devices import Device, Placed, Precision
@@ -34,10 +33,11 @@ from atrank_lib.training import RECIPES, Part, Steps, Training
 from benchmarks.ceiling import FLOPS, TRAINING
 from benchmarks.ours import histories_of
 from benchmarks.work import synthetic
-from experiments.provenance import commit, hardware
+from experiments.provenance import commit
 from experiments.records import write_record
 
-READERS = [name for name, kind in MODELS.items() if kind.build is not BPRMF]
+Work = Callable[[int], tuple[GroupedHistories, Samples]]  # generated histories of a length
+READERS = [name for name in MODELS if name != "bpr-mf"]  # of histories
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,6 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class Work:
-    """Generated histories, made once for each length."""
-
-    def __init__(self, samples: int) -> None:
-        self.samples, self.made = samples, dict[int, tuple[GroupedHistories, Samples]]()
-
-    def of(self, length: int) -> tuple[GroupedHistories, Samples]:
-        if length not in self.made:
-            self.made[length] = histories_of(synthetic(length, False, self.samples))
-        return self.made[length]
-
-
 def model_of(name: str, histories: GroupedHistories) -> Model[Any]:
     torch.manual_seed(0)
     return speed_up(MODELS[name].build(histories.schema, histories.vocabularies, MODELS[name].Config()))
@@ -118,7 +106,7 @@ def train(
     cell: Cell, work: Work, device: Device, kind: type[ScaledSteps] = ScaledSteps
 ) -> tuple[list[dict[str, Any]], Any]:
     """Two epochs, of which the first warms up and compiles, and their steps."""
-    histories, samples = work.of(cell.length)
+    histories, samples = work(cell.length)
     recipe = Recipe(batch_size=cell.batch, epochs=2, patience=None)
     kept: list[Steps] = []
 
@@ -161,7 +149,7 @@ def best(job: Callable[[], Any], device: torch.device) -> float:
 
 def agreement(work: Work, length: int, place: torch.device) -> Iterator[dict[str, Any]]:
     """By how much scores on the device differ from those of the CPU, as a share of the spread of scores."""
-    histories, samples = work.of(length)
+    histories, samples = work(length)
     tasks = {"item": samples[:256]}
     candidates = fixed_candidates(histories, tasks, negatives=1)
     for name in READERS:
@@ -209,7 +197,8 @@ def main(
     small: Annotated[bool, typer.Option("--small", help="Few samples, in small batches.")] = False,
 ) -> None:
     began, on = time.perf_counter(), Execution.model_validate({"device": device})
-    place, work, wanted = on.place(), Work(256 if small else 32_768), cells(small)
+    place, wanted, samples = on.place(), cells(small), 256 if small else 32_768
+    work = cache(lambda length: histories_of(synthetic(length, False, samples)))  # made once for each length
     content: dict[str, Any] = {"kind": "gpu", "peak": peak(place, small), "rows": [], "left_out": []}
     content["agreement"] = list(agreement(work, wanted[0].length, place))
     content["step"] = [step_of(work, cell, on.device) for cell in (wanted[0], wanted[len(wanted) // 4])]
@@ -227,7 +216,8 @@ def main(
         row = asdict(cell) | {"samples_per_second": epoch["samples_per_second"]}
         if cell.model in FLOPS:
             each = TRAINING * float(FLOPS[cell.model](torch.tensor([cell.length]).numpy(), 2)[0])
-            row["share_of_peak"] = each * row["samples_per_second"] / (content["peak"]["tflops_float32"] * 1e12)
+            most = content["peak"][f"tflops_{cell.precision}"] * 1e12
+            row["share_of_peak"] = each * row["samples_per_second"] / most
         content["rows"].append(row)
         print(f"{cell}: {row['samples_per_second']:,.0f} samples/s", flush=True)
         torch.compiler.reset()

@@ -24,13 +24,13 @@ from tqdm import tqdm
 
 from atrank_lib import ATRank, ATRankConfig, Recipe, fit
 from atrank_lib.fast import RowSteps, speed_up
-from atrank_lib.runs import versions
+from atrank_lib.runs import hardware, versions
 from atrank_lib.samples import Split
 from atrank_lib.training import Steps
 from benchmarks.ours import histories_of
 from benchmarks.speed import MALLOC
 from benchmarks.work import synthetic
-from experiments.provenance import commit, hardware
+from experiments.provenance import commit
 from experiments.records import write_record
 
 

@@ -27,9 +27,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from atrank_lib.batches import Packing
 from atrank_lib.fast import kernels
-from atrank_lib.runs import versions
+from atrank_lib.runs import hardware, versions
 from benchmarks.speed import MALLOC
-from experiments.provenance import commit, hardware
+from experiments.provenance import commit
 from experiments.records import write_record
 
 SPACES, HIDDEN = 8, 128

@@ -40,10 +40,10 @@ from atrank_lib.competitors.models import CNN, WIDTHS, BiLSTM
 from atrank_lib.fast import RowSteps, kernels, speed_up
 from atrank_lib.grouping import GroupedHistories
 from atrank_lib.log.writing import write_text
-from atrank_lib.runs import MODELS, versions
+from atrank_lib.runs import MODELS, hardware, versions
 from atrank_lib.samples import Split, batches, prepare
 from atrank_lib.training import Part, Steps, Turn
-from experiments.provenance import commit, hardware
+from experiments.provenance import commit
 
 # glibc gives large buffers back to the system after every use and asks for them again; a recurrent network, which
 # makes many, then waits for the system more than it computes. With these all models keep their memory.

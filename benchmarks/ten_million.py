@@ -18,8 +18,8 @@ import typer
 from _memory import watch
 
 from atrank_lib.log.sharded import ShardedLog
-from atrank_lib.runs import versions
-from experiments.provenance import commit, hardware
+from atrank_lib.runs import hardware, versions
+from experiments.provenance import commit
 from experiments.records import write_record
 
 LIMIT_GB = 8.0

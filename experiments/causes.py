@@ -19,7 +19,7 @@ from atrank_lib.log.events import EventLog
 from atrank_lib.log.schema import TICKS
 from atrank_lib.model import ATRank
 from atrank_lib.runs import Run
-from atrank_lib.samples import Split, split
+from atrank_lib.samples import Split
 from atrank_lib.variants import build, options_of
 from data_scripts.truth import Truth
 from experiments.records import Record, pack
@@ -313,17 +313,18 @@ def judge(
     return detectors(table, names), more
 
 
-def judge_run(trained: Run, log: EventLog, truth: Truth, samples: int = 2_000, negatives: int = 8) -> dict[str, Record]:
+def judge_run(
+    trained: Run, histories: GroupedHistories, parts: Split, truth: Truth, log: EventLog, **how: int
+) -> dict[str, Record]:
     """What ``judge`` finds for each target group of a run of ATRank, as a record holds it; groups in which nothing has
-    a cause are left out."""
-    config, model, histories = trained.config, cast(ATRank, trained.model), trained.histories_of(log)
-    parts, found = split(histories, config.protocol, config.targets), {}
+    a cause are left out. ``how`` are its numbers of samples and negatives."""
+    config, model, found = trained.config, cast(ATRank, trained.model), {}
     torch.manual_seed(config.seed)
     control = build(config.log_schema, trained.vocabularies, options_of(model), config.histories)
     for group in parts.test:
         if not all(caused(truth, histories, part[group]).any() for part in (parts.validation, parts.test)):
             continue
-        table, more = judge(model, control, histories, parts, group, truth, log, samples, negatives)
+        table, more = judge(model, control, histories, parts, group, truth, log, **how)
         rows: list[dict[str, Any]] = table.reset_index().to_dict("records")
         found[group] = {"rows": rows, **more}
     return found

@@ -113,7 +113,8 @@ def run_cell(data: Path, cell: Cell, runs: Path, on: Execution | None = None) ->
             if cell.row.choices and histories.lists(target):
                 more["random"] = result(evaluate(trained.model, histories, {target: parts.test[target]}))
         elif cell.row.causes and cell.profile == "full" and (data / "truth").is_dir():
-            more = {"causes": judge_run(trained, log, Truth.read(data, log), cell.row.causes)}
+            truth = Truth.read(data, log)
+            more = {"causes": judge_run(trained, histories, parts, truth, log, samples=cell.row.causes)}
         elif cell.row.listed:
             popular = evaluate(trained.model, histories, parts.test, kind="popularity", training=parts.train)
             more = {"popular": result(popular), **cost(trained.model, histories)}

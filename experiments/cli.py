@@ -288,13 +288,14 @@ def detectors(data: Path, run: Path, samples: int, negatives: int, out: Path) ->
 
     (trained, model, settings), log = _attentive(run), EventLog.read(data)
     truth, histories = Truth.read(data, log), trained.histories_of(log)
-    found = causes.judge_run(trained, log, truth, samples, negatives)
+    parts = split(histories, trained.config.protocol, trained.config.targets)
+    found = causes.judge_run(trained, histories, parts, truth, log, samples=samples, negatives=negatives)
     if not found:
         raise ExperimentError(f"{data}: no target of {run} has a cause; simulate more users, with influence")
     for group, content in found.items():
         print(f"{group}; the best single space on validation is {content['best_space']!r}")
         _show(pd.DataFrame(content["rows"]).set_index("detector"))
-    auc = evaluate(model, histories, split(histories, trained.config.protocol, trained.config.targets).test).targets
+    auc = evaluate(model, histories, parts.test).targets
     judged = {"targets": found, "test_auc": auc, "best_auc": truth.best_auc, **settings, **provenance(log)}
     write_record(place(out, "interpret", log) / f"{run.resolve().name}.json", judged)
 

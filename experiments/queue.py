@@ -77,8 +77,8 @@ LOGS |= {world: Source("simulate", ("--world", world, "--seed", "1")) for world 
 _FROM_PAPER = tuple(name for name in PAPER_TO_CODE if not name.startswith("code-without"))
 _AFTER = tuple(CAME_AFTER)
 _LONGEST = ("cnn", "bst")  # with the recurrent ones; these answer the least
-_WORLD = tuple(name for name in EVERY_WORLD if name not in _LONGEST and not name.startswith(_AFTER))
-_WORLD = tuple(name for name in _WORLD if not name.endswith("-all-objects"))
+_LATER = {*_LONGEST, *_AFTER, *(name for name in EVERY_WORLD if name.endswith("-all-objects"))}
+_WORLD = tuple(name for name in EVERY_WORLD if name not in _LATER)
 _MODES = tuple(name for name in EVERY_MODE if not name.startswith(_LONGEST))
 _STEPS = tuple(name for name in EQUAL_STEPS if not name.startswith(_LONGEST))
 # what answers a question of its own comes first; what completes a table comes last

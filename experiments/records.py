@@ -16,8 +16,8 @@ from jaxtyping import Float64, Int, Num
 from atrank_lib import Evaluation, EventLog, FitResult
 from atrank_lib.log.sharded import ShardedLog
 from atrank_lib.log.writing import write_text
-from atrank_lib.runs import RunConfig, versions
-from experiments.provenance import commit, hardware
+from atrank_lib.runs import RunConfig, hardware, versions
+from experiments.provenance import commit
 
 Record = dict[str, Any]
 Profile = Literal["fast", "full"]

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 import atrank_book
-from experiments.provenance import commit, hardware
+from atrank_lib.runs import hardware
+from experiments.provenance import commit
 from tools.ledger import ledger_page, read_claims, title_of
 from tools.project import COPIED, GENERATED, ROOT, BookError, Project, digest, environment
 

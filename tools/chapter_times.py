@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from atrank_lib.log.writing import write_text
-from atrank_lib.runs import versions
-from experiments.provenance import commit, hardware
+from atrank_lib.runs import hardware, versions
+from experiments.provenance import commit
 from experiments.records import write_record
 from tools.execute import Run, execute_book
 from tools.project import ROOT, SECONDS, Project, digest, recorded_seconds

@@ -1,8 +1,7 @@
 """Do tests and chapters hold on other machines? `make check-machines`, an hour or more.
 
 Both run with each arithmetic of `tools.check_chapters` (instructions, kernels, threads), the chapters also with the
-seeds 1 to 4 and with every cell run twice. Tests of what the book's pages say and show are not among them: they compute
-nothing. One line a run, and below it what failed.
+seeds 1 to 4 and with every cell run twice. One line a run, and below it what failed.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from collections.abc import Mapping
 from tools.check_chapters import VARIANTS
 from tools.project import ROOT
 
-TESTS = ["pytest", "-q", "-m", "not book and not site", "-p", "no:cacheprovider", "--dist", "worksteal", "-n"]
+TESTS = ["pytest", "-q", "-m", "not site", "-p", "no:cacheprovider", "--dist", "worksteal", "-n"]
 CHAPTERS = ["tools.check_chapters", "--jobs"]
 
 
 def plan(jobs: str) -> dict[str, tuple[list[str], Mapping[str, str]]]:
-    """What runs, by name and in order: a module with its arguments, and variables."""
+    """What runs, by name and in order: a module with its arguments, and variables. The tests build the book first."""
     tests, chapters = [*TESTS, jobs], [*CHAPTERS, jobs]
     return {
         **{f"tests, {name}": (tests, variables) for name, variables in VARIANTS.items()},

@@ -2,17 +2,15 @@
 
 import logging
 import os
-import platform
 import time
 from logging.handlers import BufferingHandler
-from pathlib import Path
 
 import torch
 import typer
 from torch import nn
 
 from atrank_lib.fast import compiled, kernels
-from atrank_lib.runs.config import versions
+from atrank_lib.runs.config import hardware, versions
 
 SHAPES = ((1_600, 128), (51_200, 128))  # rows and width of a layer: a batch of 32 histories of 50, and of 1,024
 
@@ -29,7 +27,7 @@ def report() -> dict[str, str]:
     spin = os.environ.get("GOMP_SPINCOUNT", "not set, so that waiting threads take time from other programs")
     found = {
         "versions": " ".join(f"{name} {version}" for name, version in versions().items()),
-        "processor": f"{_processor()}, {os.cpu_count()} cores; torch uses {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{hardware()}; torch uses {torch.backends.cpu.get_cpu_capability()}",
         "threads": f"{torch.get_num_threads()} (OMP_NUM_THREADS chooses); GOMP_SPINCOUNT {spin}",
         "compiler": " ".join(compiled.compiler()) or "none: with gcc or clang, training on this processor is faster",
         "kernels": _kernels(),
@@ -38,13 +36,6 @@ def report() -> dict[str, str]:
     if kernels.ready(torch.zeros(1), SHAPES[0][1]):
         found["layers"] = "; ".join(_race(*shape) for shape in SHAPES)
     return found
-
-
-def _processor() -> str:
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (named or [platform.processor() or platform.machine()])[0]
 
 
 def _kernels() -> str:

@@ -1,6 +1,7 @@
 """Which models a run can hold, and ``config.json``: how a run was made, and whether it may be resumed so."""
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,13 @@ def named(model: str) -> Kind:
     if model not in MODELS:
         raise ValueError(f"model {model!r}; use one of {sorted(MODELS)}")
     return MODELS[model]
+
+
+def hardware() -> str:
+    """Processor model and number of cores."""
+    lines = [line for file in Path("/proc").glob("cpuinfo") for line in file.read_text().splitlines()]
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{(named or [platform.processor() or platform.machine()])[0]}, {os.cpu_count()} cores"
 
 
 def versions() -> dict[str, str]:

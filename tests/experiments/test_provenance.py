@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from atrank_lib.runs import versions
-from experiments.provenance import commit, hardware
+from atrank_lib.runs import hardware, versions
+from experiments.provenance import commit
 
 
 def test_versions_and_hardware_are_those_at_hand():
